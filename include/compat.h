@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The one place that knows about kernel versions. drivers/ is written for the
+ * newest supported kernel; here older ones learn its interfaces.
+ *
+ * Supported and tested: 6.12 (LTS, Debian 13) and 7.3.
+ */
+#ifndef _VHOST_BLK_COMPAT_H
+#define _VHOST_BLK_COMPAT_H
+
+#include <linux/blk-mq.h>
+#include <linux/slab.h>
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+#error "Linux 6.12 or newer is needed: make KDIR=/lib/modules/VERSION/build"
+#endif
+
+#ifndef kzalloc_obj
+#define kzalloc_obj(obj, gfp)	kzalloc(sizeof(obj), gfp)
+#define kvzalloc_obj(obj, gfp)	kvzalloc(sizeof(obj), gfp)
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
+#include <linux/blk-mq-virtio.h>
+#include <linux/virtio.h>
+#define blk_mq_map_hw_queues(map, dev, offset) \
+	blk_mq_virtio_map_queues(map, dev_to_virtio(dev), offset)
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 16, 0)
+#define blk_rq_map_sg(rq, sgl)	blk_rq_map_sg((rq)->q, rq, sgl)
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#define blk_rq_map_kern(rq, buf, len, gfp) \
+	blk_rq_map_kern((rq)->q, rq, buf, len, gfp)
+#endif
+
+/* Include vhost.h first: a macro can't stand before the prototype it covers. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
+#define vhost_add_used_n(vq, heads, nheads, count) \
+	vhost_add_used_n(vq, heads, count)
+#endif
+
+#endif /* _VHOST_BLK_COMPAT_H */

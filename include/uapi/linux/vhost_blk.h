@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * The ABI of /dev/vhost-blk: a virtio-blk device (virtio 1.4, section 5.2)
+ * whose rings the kernel serves from a block device.
+ *
+ * Beside the calls of <linux/vhost.h> there are three. A VMM uses them in this
+ * order:
+ *
+ *	open("/dev/vhost-blk")
+ *	VHOST_BLK_BIND			which block device, how many queues
+ *	VHOST_GET_FEATURES		what that device makes possible
+ *	VHOST_BLK_GET_CONFIG		the configuration space that follows from it
+ *	VHOST_SET_OWNER, VHOST_SET_FEATURES, VHOST_SET_MEM_TABLE,
+ *	VHOST_SET_VRING_{NUM,BASE,ADDR,KICK,CALL,ERR}
+ *	VHOST_BLK_SET_RUNNING 1
+ *	...
+ *	VHOST_BLK_SET_RUNNING 0		returns when nothing is in flight
+ *	close
+ *
+ * Documentation/vhost-blk-abi.rst has every call with its errors.
+ */
+#ifndef _UAPI_LINUX_VHOST_BLK_H
+#define _UAPI_LINUX_VHOST_BLK_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+#include <linux/vhost.h>
+
+/* Limits: requests beyond them are refused with the errno in the ABI text. */
+#define VHOST_BLK_MAX_QUEUES	256
+#define VHOST_BLK_MAX_RING	1024	/* descriptors of one ring */
+#define VHOST_BLK_SERIAL_BYTES	20	/* VIRTIO_BLK_ID_BYTES */
+
+/* Refuse writes even where the file descriptor would allow them. */
+#define VHOST_BLK_BIND_READ_ONLY	(1U << 0)
+
+/**
+ * struct vhost_blk_bind - the block device to serve
+ * @fd: an open file descriptor of a block device; its access mode decides
+ *	whether the guest may write. The kernel keeps its own reference.
+ * @flags: VHOST_BLK_BIND_*, all other bits zero
+ * @num_queues: request queues of the device, 1 to %VHOST_BLK_MAX_QUEUES; must
+ *	stay the same when a bound device is bound again
+ * @reserved: zero
+ * @serial: what VIRTIO_BLK_T_GET_ID answers: ASCII, padded with NUL, without
+ *	NUL at the end where all bytes are used
+ */
+struct vhost_blk_bind {
+	__s32 fd;
+	__u32 flags;
+	__u32 num_queues;
+	__u32 reserved;
+	__u8  serial[VHOST_BLK_SERIAL_BYTES];
+};
+
+/**
+ * struct vhost_blk_config - a piece of the device's configuration space
+ * @offset: first byte wanted, counted in struct virtio_blk_config
+ * @size: bytes wanted; bytes that this kernel does not know read as zero
+ * @data: filled by the kernel, little endian
+ */
+struct vhost_blk_config {
+	__u32 offset;
+	__u32 size;
+	__u8  data[];
+};
+
+#define VHOST_BLK_BIND		_IOW(VHOST_VIRTIO, 0x90, struct vhost_blk_bind)
+#define VHOST_BLK_GET_CONFIG	_IOWR(VHOST_VIRTIO, 0x91, struct vhost_blk_config)
+/* 1 starts the rings, 0 stops them and waits for the requests in flight. */
+#define VHOST_BLK_SET_RUNNING	_IOW(VHOST_VIRTIO, 0x92, __u32)
+
+#endif /* _UAPI_LINUX_VHOST_BLK_H */
