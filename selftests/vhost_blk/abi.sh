@@ -1,0 +1,21 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# The calls of /dev/vhost-blk (abi.c), with the devices that they need.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/disks.sh"
+
+disk=$(make_nullb abi_plain)
+cached=$(make_nullb abi_cached cache_size=1)
+mounted=$(make_nullb abi_mounted)
+mount_point=$(mktemp -d)
+mkfs.ext4 -q "$mounted" && mount "$mounted" "$mount_point"
+
+"$here/abi" "$disk" "$cached" "$mounted"
+status=$?
+
+umount "$mount_point"
+rmdir "$mount_point"
+remove_nullb abi_plain
+remove_nullb abi_cached
+remove_nullb abi_mounted
+exit $status

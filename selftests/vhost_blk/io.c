@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Requests through the rings of /dev/vhost-blk, legal and not, and what becomes
+ * of them when the device stops.
+ *
+ * usage: io DISK SLOW
+ *	DISK	a block device that may be overwritten, 64 MiB or more
+ *	SLOW	one that needs milliseconds for a request
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../lib/tap.h"
+#include "../../tools/lib/vhost_client.h"
+
+#define DEVICE		"/dev/vhost-blk"
+#define MEMORY		(32 << 20)
+#define TIMEOUT_MS	5000
+#define RING		256
+#define SECTOR		512
+#define SERIAL		"vhost-blk-test"
+
+#define ALL_FEATURES	(~0ULL)
+
+/* A device with all its queues running, and a place for a request's ends. */
+struct fixture {
+	struct vhost_client c;
+	struct virtio_blk_outhdr *hdr;
+	uint8_t *status;
+	int disk;
+};
+
+static void set_up(struct fixture *f, const char *disk, int flags,
+		   unsigned int num_queues, uint64_t features)
+{
+	int ret;
+
+	f->disk = open(disk, flags | O_DIRECT | O_CLOEXEC);
+	if (f->disk < 0)
+		tap_bail("%s: %s", disk, strerror(errno));
+	ret = vhost_client_open(&f->c, DEVICE, MEMORY);
+	if (!ret)
+		ret = vhost_client_bind(&f->c, f->disk, 0, num_queues, SERIAL);
+	if (!ret)
+		ret = vhost_client_setup(&f->c, features, num_queues, RING);
+	if (!ret)
+		ret = vhost_client_run(&f->c, true);
+	if (ret)
+		tap_bail("can't run %s on %s: %s", DEVICE, disk, strerror(-ret));
+	f->hdr = vhost_client_alloc(&f->c, sizeof(*f->hdr), 16);
+	f->status = vhost_client_alloc(&f->c, 1, 1);
+}
+
+static void tear_down(struct fixture *f)
+{
+	vhost_client_close(&f->c);
+	close(f->disk);
+}
+
+/* Sends one chain, waits for it; its status, or -1 if it never came back. */
+static int request(struct fixture *f, unsigned int queue,
+		   const struct vhost_client_seg *segs, unsigned int num,
+		   struct vring_desc *indirect, uint32_t *len)
+{
+	*f->status = 0xee;
+	if (vhost_client_add(&f->c, queue, segs, num, indirect) < 0)
+		tap_bail("ring too small for %u segments", num);
+	vhost_client_kick(&f->c, queue, false);
+	if (vhost_client_get_used(&f->c, queue, len, TIMEOUT_MS) < 0)
+		return -1;
+	return *f->status;
+}
+
+/* A request with its data in one piece; @bytes may be 0. */
+static int simple(struct fixture *f, unsigned int queue, uint32_t type,
+		  uint64_t sector, void *data, uint32_t bytes, uint32_t *len)
+{
+	struct vhost_client_seg segs[3] = { { f->hdr, sizeof(*f->hdr), false } };
+	unsigned int num = 1;
+
+	f->hdr->type = type;
+	f->hdr->ioprio = 0;
+	f->hdr->sector = sector;
+	if (bytes)
+		segs[num++] = (struct vhost_client_seg){
+			data, bytes, type != VIRTIO_BLK_T_OUT
+		};
+	segs[num++] = (struct vhost_client_seg){ f->status, 1, true };
+	return request(f, queue, segs, num, NULL, len);
+}
+
+static void fill(uint8_t *data, size_t bytes, unsigned int seed)
+{
+	size_t i;
+
+	for (i = 0; i < bytes; i++)
+		data[i] = (seed = seed * 1103515245 + 12345) >> 16;
+}
+
+static void test_types(const char *disk)
+{
+	uint8_t *out, *in, *direct;
+	struct fixture f;
+	uint32_t len;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	out = vhost_client_alloc(&f.c, 4096, 4096);
+	in = vhost_client_alloc(&f.c, 4096, 4096);
+	direct = vhost_client_alloc(&f.c, 4096, 4096);
+	fill(out, 4096, 1);
+
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_OUT, 80, out, 4096, &len),
+		  VIRTIO_BLK_S_OK, "a write succeeds");
+	tap_equal(len, 1, "its used length is the status");
+	tap_ok(pread(f.disk, direct, 4096, 80 * SECTOR) == 4096 &&
+	       !memcmp(out, direct, 4096), "its data is on the disk");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_IN, 80, in, 4096, &len),
+		  VIRTIO_BLK_S_OK, "a read succeeds");
+	tap_equal(len, 4097, "its used length is data and status");
+	tap_ok(!memcmp(out, in, 4096), "its data is what was written");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_FLUSH, 0, NULL, 0, &len),
+		  VIRTIO_BLK_S_OK, "a flush succeeds");
+
+	memset(in, 0xff, 32);
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_GET_ID, 0, in,
+			 VIRTIO_BLK_ID_BYTES, &len),
+		  VIRTIO_BLK_S_OK, "GET_ID succeeds");
+	tap_ok(!strcmp((char *)in, SERIAL), "it answers the serial");
+	tap_equal(len, VIRTIO_BLK_ID_BYTES + 1,
+		  "its used length is serial and status");
+	tap_equal(simple(&f, 0, 4711, 0, NULL, 0, &len), VIRTIO_BLK_S_UNSUPP,
+		  "an unknown type is unsupported");
+	tear_down(&f);
+}
+
+/* Data in @num pieces of @bytes bytes: what is written must come back. */
+static int pieces_match(struct fixture *f, unsigned int num, uint32_t bytes,
+			size_t stride, bool indirect)
+{
+	struct vhost_client_seg segs[RING + 2];
+	struct vring_desc *table = NULL;
+	uint8_t *out, *in;
+	size_t mark = f->c.mem_free;
+	unsigned int i, type;
+	int ok = 1;
+
+	out = vhost_client_alloc(&f->c, num * stride, 4096);
+	in = vhost_client_alloc(&f->c, num * stride, 4096);
+	if (indirect)
+		table = vhost_client_alloc(&f->c, (num + 2) * sizeof(*table), 16);
+	if (!out || !in)
+		tap_bail("out of guest memory");
+	fill(out, num * stride, num + bytes);
+	memset(in, 0, num * stride);
+
+	for (type = VIRTIO_BLK_T_OUT; ; type = VIRTIO_BLK_T_IN) {
+		f->hdr->type = type;
+		f->hdr->sector = 1024;
+		segs[0] = (struct vhost_client_seg){ f->hdr, sizeof(*f->hdr), false };
+		for (i = 0; i < num; i++)
+			segs[i + 1] = (struct vhost_client_seg){
+				(type == VIRTIO_BLK_T_OUT ? out : in) + i * stride,
+				bytes, type == VIRTIO_BLK_T_IN
+			};
+		segs[num + 1] = (struct vhost_client_seg){ f->status, 1, true };
+		if (request(f, 0, segs, num + 2, table, NULL) != VIRTIO_BLK_S_OK)
+			ok = 0;
+		if (type == VIRTIO_BLK_T_IN)
+			break;
+	}
+	for (i = 0; i < num && ok; i++)
+		ok = !memcmp(out + i * stride, in + i * stride, bytes);
+	f->c.mem_free = mark;
+	return ok;
+}
+
+static void test_layouts(const char *disk)
+{
+	struct vhost_client_seg segs[4];
+	struct fixture f;
+	uint8_t *data;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	tap_ok(pieces_match(&f, 1, 512, 4096, false), "data of one sector");
+	tap_ok(pieces_match(&f, 16, 4096, 8192, false), "data in 16 pages");
+	tap_ok(pieces_match(&f, 17, 4096, 8192, false), "data in 17 pages");
+	tap_ok(pieces_match(&f, 200, 512, 1024, false), "data in 200 sectors");
+	tap_ok(pieces_match(&f, 254, 1024, 1536, false),
+	       "data in 254 pieces across page ends");
+	tap_ok(pieces_match(&f, 254, 4096, 4096, true),
+	       "data in 254 pages through an indirect table");
+	tap_ok(pieces_match(&f, 2, 5 << 20, 5 << 20, false),
+	       "10 MiB of data in two pieces");
+	tap_ok(pieces_match(&f, 3, 1536, 2048, true),
+	       "pieces that go on in the page where the last one ended");
+
+	data = vhost_client_alloc(&f.c, 4096, 4096);
+	f.hdr->type = VIRTIO_BLK_T_IN;
+	f.hdr->sector = 0;
+	segs[0] = (struct vhost_client_seg){ f.hdr, 5, false };
+	segs[1] = (struct vhost_client_seg){ (uint8_t *)f.hdr + 5, 11, false };
+	segs[2] = (struct vhost_client_seg){ data, 512, true };
+	segs[3] = (struct vhost_client_seg){ f.status, 1, true };
+	tap_equal(request(&f, 0, segs, 4, NULL, NULL), VIRTIO_BLK_S_OK,
+		  "a header in two pieces");
+
+	f.status = data + 512;
+	segs[0] = (struct vhost_client_seg){ f.hdr, 16, false };
+	segs[1] = (struct vhost_client_seg){ data, 513, true };
+	tap_equal(request(&f, 0, segs, 2, NULL, NULL), VIRTIO_BLK_S_OK,
+		  "data and status in one piece");
+	tear_down(&f);
+}
+
+static void test_refused(const char *disk)
+{
+	struct virtio_blk_config config;
+	struct vhost_client_seg segs[2];
+	struct fixture f;
+	uint8_t *data;
+	uint32_t len;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	vhost_client_get_config(&f.c, &config);
+	data = vhost_client_alloc(&f.c, 4096, 4096);
+
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_IN, config.capacity - 1, data, 512,
+			 &len), VIRTIO_BLK_S_OK, "the last sector can be read");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_IN, config.capacity - 1, data, 1024,
+			 &len), VIRTIO_BLK_S_IOERR,
+		  "a read across the end is an error");
+	tap_equal(len, 1, "and its used length is the status");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_OUT, config.capacity, data, 512,
+			 &len), VIRTIO_BLK_S_IOERR, "so is a write behind the end");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_OUT, UINT64_MAX, data, 512, &len),
+		  VIRTIO_BLK_S_IOERR, "and one at the largest sector number");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, 511, &len),
+		  VIRTIO_BLK_S_IOERR, "and a length that is no sector");
+
+	segs[0] = (struct vhost_client_seg){ f.hdr, 8, false };
+	segs[1] = (struct vhost_client_seg){ f.status, 1, true };
+	tap_equal(request(&f, 0, segs, 2, NULL, NULL), VIRTIO_BLK_S_IOERR,
+		  "a short header is an error");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, 4096, &len),
+		  VIRTIO_BLK_S_OK, "and the queue goes on");
+	tear_down(&f);
+
+	set_up(&f, disk, O_RDONLY, 1, ALL_FEATURES);
+	data = vhost_client_alloc(&f.c, 4096, 4096);
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_OUT, 0, data, 512, &len),
+		  VIRTIO_BLK_S_IOERR, "a write to a read-only device is an error");
+	tear_down(&f);
+}
+
+static void test_broken_ring(const char *disk)
+{
+	struct vhost_client_seg seg;
+	struct fixture f;
+	uint8_t *data;
+	uint64_t errors;
+	uint32_t len;
+
+	set_up(&f, disk, O_RDWR, 2, ALL_FEATURES);
+	data = vhost_client_alloc(&f.c, 512, 512);
+	seg = (struct vhost_client_seg){ f.hdr, sizeof(*f.hdr), false };
+	vhost_client_add(&f.c, 0, &seg, 1, NULL);
+	vhost_client_kick(&f.c, 0, false);
+	tap_equal(vhost_client_get_used(&f.c, 0, &len, 100), -EAGAIN,
+		  "a chain without room for a status is not answered");
+	tap_ok(read(f.c.queues[0].err_fd, &errors, sizeof(errors)) ==
+	       sizeof(errors), "the error eventfd of its queue fires");
+	tap_equal(simple(&f, 1, VIRTIO_BLK_T_IN, 0, data, 512, &len),
+		  VIRTIO_BLK_S_OK, "the other queue goes on");
+	f.c.queues[0].vring.avail->idx += 2 * RING;
+	vhost_client_kick(&f.c, 0, true);
+	tap_equal(simple(&f, 1, VIRTIO_BLK_T_IN, 0, data, 512, &len),
+		  VIRTIO_BLK_S_OK, "also while the broken one is kicked");
+	tear_down(&f);
+}
+
+static void test_queues(const char *disk)
+{
+	enum { QUEUES = 4, ROUNDS = 200 };
+	struct fixture f;
+	uint8_t *data[QUEUES];
+	unsigned int i, round;
+	uint32_t len;
+	int ok = 1;
+
+	set_up(&f, disk, O_RDWR, QUEUES, ALL_FEATURES);
+	for (i = 0; i < QUEUES; i++)
+		data[i] = vhost_client_alloc(&f.c, 4096, 4096);
+	for (round = 0; round < ROUNDS && ok; round++)
+		for (i = 0; i < QUEUES && ok; i++)
+			ok = simple(&f, i, VIRTIO_BLK_T_IN, 8 * round, data[i],
+				    4096, &len) == VIRTIO_BLK_S_OK;
+	tap_ok(ok, "%d queues serve %d requests each", QUEUES, ROUNDS);
+	tear_down(&f);
+
+	set_up(&f, disk, O_RDWR, 1, 1ULL << VIRTIO_F_VERSION_1);
+	data[0] = vhost_client_alloc(&f.c, 4096, 4096);
+	for (round = 0; round < ROUNDS && ok; round++)
+		ok = simple(&f, 0, VIRTIO_BLK_T_IN, 8 * round, data[0], 4096,
+			    &len) == VIRTIO_BLK_S_OK;
+	tap_ok(ok, "requests are served without EVENT_IDX");
+	tear_down(&f);
+}
+
+/* Puts @num reads of their own into queue 0 without a kick. */
+static void add_reads(struct fixture *f, unsigned int num, uint8_t *statuses)
+{
+	struct virtio_blk_outhdr *hdrs;
+	struct vhost_client_seg segs[3];
+	unsigned int i;
+
+	hdrs = vhost_client_alloc(&f->c, num * sizeof(*hdrs), 16);
+	for (i = 0; i < num; i++) {
+		hdrs[i].type = VIRTIO_BLK_T_IN;
+		hdrs[i].sector = i * 8;
+		segs[0] = (struct vhost_client_seg){ &hdrs[i], 16, false };
+		segs[1] = (struct vhost_client_seg){
+			vhost_client_alloc(&f->c, 4096, 4096), 4096, true
+		};
+		segs[2] = (struct vhost_client_seg){ &statuses[i], 1, true };
+		if (vhost_client_add(&f->c, 0, segs, 3, NULL) < 0)
+			tap_bail("ring too small");
+	}
+}
+
+static void test_burst(const char *disk)
+{
+	enum { NUM = 80 };
+	volatile uint16_t *used;
+	uint64_t signals = 0;
+	struct fixture f;
+	int i;
+
+	set_up(&f, disk, O_RDWR, 1, 1ULL << VIRTIO_F_VERSION_1);
+	used = &f.c.queues[0].vring.used->idx;
+	add_reads(&f, NUM, vhost_client_alloc(&f.c, NUM, 1));
+	vhost_client_kick(&f.c, 0, true);
+	for (i = 0; i < TIMEOUT_MS && *used != NUM; i++)
+		usleep(1000);
+	tap_equal(*used, NUM, "one kick serves %d requests", NUM);
+	if (read(f.c.queues[0].call_fd, &signals, sizeof(signals)) < 0)
+		signals = 0;
+	if (!tap_ok(signals && signals <= NUM / 4, "with far fewer signals"))
+		printf("# %llu signals\n", (unsigned long long)signals);
+	tear_down(&f);
+}
+
+/* A guest that offers the same chain again and again, without ever waiting. */
+static void test_same_head(const char *disk)
+{
+	struct vhost_client_seg segs[2];
+	struct fixture f;
+	struct vring *vring;
+	uint32_t len;
+	int i, head;
+
+	set_up(&f, disk, O_RDWR, 1, 1ULL << VIRTIO_F_VERSION_1);
+	vring = &f.c.queues[0].vring;
+	f.hdr->type = VIRTIO_BLK_T_FLUSH;
+	segs[0] = (struct vhost_client_seg){ f.hdr, 16, false };
+	segs[1] = (struct vhost_client_seg){ f.status, 1, true };
+	head = vhost_client_add(&f.c, 0, segs, 2, NULL);
+	for (i = 1; i < RING; i++)
+		vring->avail->ring[i] = head;
+	vring->avail->idx = RING;
+	vhost_client_kick(&f.c, 0, true);
+	for (i = 0; i < RING; i++)
+		if (vhost_client_get_used(&f.c, 0, &len, TIMEOUT_MS) < 0)
+			break;
+	tap_equal(i, RING, "a chain that is offered %d times is served as often",
+		  RING);
+	tear_down(&f);
+}
+
+static void test_stop(const char *slow)
+{
+	enum { NUM = 64 };
+	struct vhost_vring_state base = {};
+	struct fixture f;
+	uint8_t *statuses;
+	int i, done = 0;
+
+	set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
+	statuses = vhost_client_alloc(&f.c, NUM, 1);
+	memset(statuses, 0xee, NUM);
+	add_reads(&f, NUM, statuses);
+	vhost_client_kick(&f.c, 0, true);
+	/* Until the device has begun: its first reads take a while. */
+	usleep(3000);
+	tap_equal(vhost_client_run(&f.c, false), 0,
+		  "a device with requests in flight stops");
+	vhost_client_ioctl(&f.c, VHOST_GET_VRING_BASE, &base);
+	for (i = 0; i < NUM; i++)
+		done += statuses[i] == VIRTIO_BLK_S_OK;
+	tap_equal(done, base.num, "what it has fetched is done");
+	tap_equal(f.c.queues[0].vring.used->idx, base.num, "and used");
+	tap_ok(base.num > 0, "and there was something");
+	usleep(50000);
+	tap_equal(f.c.queues[0].vring.used->idx, base.num,
+		  "nothing is used after the stop");
+
+	tap_equal(vhost_client_run(&f.c, true), 0, "it can run again");
+	for (i = 0; i < NUM; i++)
+		if (vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) < 0)
+			break;
+	tap_equal(i, NUM, "and does the rest without a kick");
+	tear_down(&f);
+}
+
+/* The ways to end with requests in flight; the next test would not get the disk
+ * if one of them left something behind.
+ */
+static void test_abandon(const char *slow)
+{
+	struct fixture f;
+	pid_t pid;
+	int fd;
+
+	set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
+	add_reads(&f, 64, vhost_client_alloc(&f.c, 64, 1));
+	vhost_client_kick(&f.c, 0, true);
+	usleep(3000);
+	tear_down(&f);
+	set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
+	tap_ok(1, "closing the file with requests in flight releases the device");
+	tear_down(&f);
+
+	pid = fork();
+	if (!pid) {
+		set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
+		add_reads(&f, 64, vhost_client_alloc(&f.c, 64, 1));
+		vhost_client_kick(&f.c, 0, true);
+		usleep(3000);
+		kill(getpid(), SIGKILL);
+	}
+	waitpid(pid, NULL, 0);
+	set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
+	tap_ok(1, "so does killing the owner");
+
+	/* A child keeps the file open while its owner is killed. */
+	tear_down(&f);
+	pid = fork();
+	if (!pid) {
+		set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
+		add_reads(&f, 64, vhost_client_alloc(&f.c, 64, 1));
+		vhost_client_kick(&f.c, 0, true);
+		if (!fork()) {
+			sleep(1);
+			_exit(0);
+		}
+		kill(getpid(), SIGKILL);
+	}
+	waitpid(pid, NULL, 0);
+	sleep(2);
+	fd = open(slow, O_RDWR | O_EXCL);
+	tap_ok(fd >= 0, "and when another process had the file last");
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 3)
+		tap_bail("usage: %s DISK SLOW", argv[0]);
+	test_types(argv[1]);
+	test_layouts(argv[1]);
+	test_refused(argv[1]);
+	test_broken_ring(argv[1]);
+	test_queues(argv[1]);
+	test_burst(argv[1]);
+	test_same_head(argv[1]);
+	test_stop(argv[2]);
+	test_abandon(argv[2]);
+	return tap_end();
+}

@@ -1,0 +1,18 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Requests through the rings of /dev/vhost-blk (io.c), with the devices for it.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/tap.sh"
+. "$here/../lib/disks.sh"
+
+# Requests that end from a timer after 10 ms, eight at a time.
+disk=$(make_nullb io_fast)
+slow=$(make_nullb io_slow irqmode=2 completion_nsec=10000000 hw_queue_depth=8 \
+	memory_backed=0)
+
+"$here/io" "$disk" "$slow"
+status=$?
+
+remove_nullb io_fast
+remove_nullb io_slow
+exit $status
