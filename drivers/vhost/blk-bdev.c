@@ -139,6 +139,8 @@ void vhost_blk_backing_close(struct vhost_blk_backing *backing)
 {
 	if (!backing)
 		return;
+	/* What somebody read through the page cache meanwhile may be stale. */
+	invalidate_bdev(backing->bdev);
 	bdev_fput(backing->file);
 	bioset_exit(&backing->bios);
 	kfree(backing);

@@ -1,0 +1,57 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Neither module depends on the other: the in-tree virtio_blk works on our
+# backend, and our virtio_blk on QEMU's own virtio-blk-pci.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/tap.sh"
+. "$here/../lib/disks.sh"
+. "$here/../lib/guest.sh"
+
+need_guest
+disk=$(make_nullb e2e_disk size=64)
+read_only=$(make_nullb e2e_ro size=64)
+image=$(mktemp)
+truncate -s 64M "$image"
+iothread=(-object iothread,id=io)
+
+mapfile -t disks < <(host_disk disk "$disk"; host_disk ro "$read_only" read-only=on)
+guest_start "${disks[@]}" "${iothread[@]}" \
+	-blockdev "driver=file,node-name=image,filename=$image" \
+	-device vhost-blk-pci,drive=disk,num-queues=2 \
+	-device virtio-blk-pci,drive=image,num-queues=2,iothread=io,serial=image \
+	-device vhost-blk-pci,drive=ro
+
+resize()
+{
+	"$MACHINE" monitor guest '{"execute": "block_resize",
+		"arguments": {"node-name": "image", "size": 100663296}}' || return
+	guest "for i in \$(seq 50); do
+			test \$(blockdev --getsize64 /dev/vdb) = 100663296 && exit 0
+			sleep 0.1
+		done; dmesg | tail; exit 1"
+}
+
+ok "the in-tree driver loads" guest modprobe virtio_blk
+ok "fio verifies on vhost-blk-pci with the in-tree driver" \
+	guest "$verify_job" --filename=/dev/vda
+ok "the in-tree driver reads the serial of vhost-blk-pci" guest cat /sys/block/vda/serial
+ok "the in-tree driver unloads" guest rmmod virtio_blk
+
+ok "our driver loads" guest insmod "$own_driver"
+ok "fio verifies on virtio-blk-pci with our driver" \
+	guest "$verify_job" --filename=/dev/vdb
+ok "our driver reads the serial of virtio-blk-pci" \
+	guest "test \$(cat /sys/block/vdb/serial) = image"
+ok "our driver sees the disk grow" resize
+ok "a read-only node makes a read-only disk" guest "test \$(cat /sys/block/vdc/ro) = 1"
+ok "which can be read" guest "dd if=/dev/vdc of=/dev/null bs=1M count=4"
+ok "but not written" guest "! dd if=/dev/zero of=/dev/vdc bs=4k count=1 oflag=direct"
+ok "our driver unloads" guest rmmod virtio_blk
+ok "and loads again" guest "insmod $own_driver && $verify_job --filename=/dev/vda"
+ok "the guest's kernel has nothing to complain of" guest_has_no_reports
+guest_stop
+
+rm "$image"
+remove_nullb e2e_disk
+remove_nullb e2e_ro
+tap_end
