@@ -183,17 +183,19 @@ void vhost_blk_backing_config(const struct vhost_blk_backing *backing,
 	unsigned int block = bdev_logical_block_size(bdev);
 	int alignment = bdev_alignment_offset(bdev);
 
-	config->capacity = cpu_to_le64(bdev_nr_sectors(bdev));
-	config->size_max = cpu_to_le32(VHOST_BLK_SIZE_MAX);
-	config->seg_max = cpu_to_le32(VHOST_BLK_SEG_MAX);
-	config->blk_size = cpu_to_le32(block);
+	config->capacity = __cpu_to_virtio64(true, bdev_nr_sectors(bdev));
+	config->size_max = __cpu_to_virtio32(true, VHOST_BLK_SIZE_MAX);
+	config->seg_max = __cpu_to_virtio32(true, VHOST_BLK_SEG_MAX);
+	config->blk_size = __cpu_to_virtio32(true, block);
 	config->physical_block_exp = ilog2(bdev_physical_block_size(bdev) /
 					   block);
 	/* A stacked device can answer -1: its parts are not aligned alike. */
 	config->alignment_offset = alignment > 0 ? alignment / block : 0;
-	config->min_io_size = cpu_to_le16(min_t(unsigned int, U16_MAX,
-						bdev_io_min(bdev) / block));
-	config->opt_io_size = cpu_to_le32(bdev_io_opt(bdev) / block);
+	config->min_io_size = __cpu_to_virtio16(true,
+						min_t(unsigned int, U16_MAX,
+						      bdev_io_min(bdev) / block));
+	config->opt_io_size = __cpu_to_virtio32(true,
+						bdev_io_opt(bdev) / block);
 }
 
 /**

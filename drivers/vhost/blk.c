@@ -155,7 +155,7 @@ static long vhost_blk_get_config(struct vhost_blk *blk, void __user *argp)
 	vhost_blk_backing_config(blk->backing, &config);
 	/* FLUSH without CONFIG_WCE means that the cache is on. */
 	config.wce = vhost_blk_backing_write_cache(blk->backing);
-	config.num_queues = cpu_to_le16(blk->num_queues);
+	config.num_queues = __cpu_to_virtio16(true, blk->num_queues);
 
 	argp += offsetof(struct vhost_blk_config, data);
 	known = want.offset < sizeof(config) ?

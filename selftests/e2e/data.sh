@@ -68,7 +68,7 @@ host_finds_tree()
 	(cd "$mount_point" && sha256sum --quiet -c <<< "$1" && test "$(readlink link)" = 1/1)
 	local status=$?
 	umount "$mount_point"
-	return $status
+	return "$status"
 }
 
 ok "our driver loads" guest insmod "$own_driver"

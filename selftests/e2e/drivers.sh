@@ -12,10 +12,9 @@ disk=$(make_nullb e2e_disk size=64)
 read_only=$(make_nullb e2e_ro size=64)
 image=$(mktemp)
 truncate -s 64M "$image"
-iothread=(-object iothread,id=io)
 
 mapfile -t disks < <(host_disk disk "$disk"; host_disk ro "$read_only" read-only=on)
-guest_start "${disks[@]}" "${iothread[@]}" \
+guest_start "${disks[@]}" -object iothread,id=io \
 	-blockdev "driver=file,node-name=image,filename=$image" \
 	-device vhost-blk-pci,drive=disk,num-queues=2 \
 	-device virtio-blk-pci,drive=image,num-queues=2,iothread=io,serial=image \

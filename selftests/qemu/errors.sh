@@ -1,0 +1,116 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# What a user can get wrong with -device vhost-blk-pci: QEMU ends, says what is
+# wrong and what to do, and nothing on the host is worse for it.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/tap.sh"
+. "$here/../lib/disks.sh"
+
+: "${QEMU_VHOST_BLK:=$here/../../tools/qemu/qemu-vhost-blk}"
+[ -e /dev/vhost-blk ] || modprobe vhost_blk || skip_all "no vhost_blk"
+"$QEMU_VHOST_BLK" --version > /dev/null || skip_all "no QEMU with vhost-blk-pci"
+
+work=$(mktemp -d)
+chmod 755 "$work"
+disk=$(make_nullb qemu_disk size=64)
+node=driver=host_device,node-name=disk,filename=$disk,cache.direct=on
+
+# qemu PREFIX... -- ARGUMENT...: a machine that would wait to be started.
+qemu()
+{
+	timeout 60 "$QEMU_VHOST_BLK" -machine pc,accel=kvm:tcg -nodefaults \
+		-no-user-config -display none -S -m 64 "$@" < /dev/null 2>&1
+}
+
+# refused PATTERN ARGUMENT...: QEMU fails with a message that matches.
+refused()
+{
+	local pattern=$1 output status
+	shift
+	output=$(qemu "$@")
+	status=$?
+	echo "status $status: $output"
+	test "$status" = 1 && grep -qE "$pattern" <<< "$output"
+}
+
+# With a disk that is good, so that only the property is not.
+property_refused()
+{
+	refused "$1" -blockdev "$node" -device "vhost-blk-pci,drive=disk,$2"
+}
+
+ok "without a drive" refused "'drive' is not set: .*host_device" \
+	-device vhost-blk-pci
+ok "with a drive that does not exist" refused "nothing" \
+	-device vhost-blk-pci,drive=nothing
+
+qemu-img create -q -f qcow2 "$work/image.qcow2" 16M
+ok "with a qcow2 node" refused "'drive'.*qcow2.*host_device" \
+	-blockdev "driver=qcow2,node-name=q,file.driver=file,file.filename=$work/image.qcow2" \
+	-device vhost-blk-pci,drive=q
+truncate -s 16M "$work/image.raw"
+ok "with a regular file" refused "'drive'.*driver=file.*host_device" \
+	-blockdev "driver=file,node-name=f,filename=$work/image.raw" \
+	-device vhost-blk-pci,drive=f
+
+ok "with num-queues=0" property_refused "'num-queues': 0 .*between 1 and 256" num-queues=0
+ok "with num-queues beyond the limit" \
+	property_refused "'num-queues': 257 .*between 1 and 256" num-queues=257
+ok "with a queue-size that is no power of two" \
+	property_refused "'queue-size': 100 .*power of two" queue-size=100
+ok "with a queue-size beyond the limit" \
+	property_refused "'queue-size': 2048 .*between 4 and 1024" queue-size=2048
+ok "with a serial that is too long" \
+	property_refused "'serial'.*longer than 20" serial=123456789012345678901
+
+mkfs.ext4 -q "$disk"
+mkdir "$work/mnt"
+mount "$disk" "$work/mnt"
+ok "with a disk that is mounted" property_refused "mounted or in exclusive use" num-queues=1
+umount "$work/mnt"
+
+# A first QEMU that holds the disk, until its standard input ends.
+coproc holder { "$QEMU_VHOST_BLK" -machine pc,accel=kvm:tcg -nodefaults \
+	-no-user-config -display none -S -m 64 -monitor stdio \
+	-blockdev "$node" -device vhost-blk-pci,drive=disk 2>&1; }
+# shellcheck disable=SC2154 # set by coproc
+read -r -t 30 -u "${holder[0]}"
+ok "with a disk that another QEMU has locked" property_refused "lock" num-queues=1
+echo quit >&"${holder[1]}"
+# shellcheck disable=SC2154
+wait "$holder_PID"
+
+as_nobody()
+{
+	local output
+	output=$(setpriv \
+		--reuid 65534 --regid 65534 --clear-groups \
+		"$QEMU_VHOST_BLK" -machine pc,accel=tcg -nodefaults -no-user-config \
+		-display none -S -m 64 -blockdev "$node" \
+		-device vhost-blk-pci,drive=disk < /dev/null 2>&1)
+	echo "$output"
+	grep -q "no permission to open /dev/vhost-blk" <<< "$output"
+}
+chmod 666 "$disk"
+ok "without permission on /dev/vhost-blk" as_nobody
+
+works()
+{
+	local output
+	output=$(echo quit | timeout 60 "$QEMU_VHOST_BLK" -machine pc,accel=kvm:tcg \
+		-nodefaults -no-user-config -display none -S -m 64 -monitor stdio \
+		-blockdev "$node" -device vhost-blk-pci,drive=disk 2>&1) || {
+		echo "$output"
+		return 1
+	}
+}
+ok "after all that, the right arguments work" works
+
+ok "vhost_blk unloads: no reference was leaked" rmmod vhost_blk
+rm -f /dev/vhost-blk
+ok "without /dev/vhost-blk" property_refused "modprobe vhost_blk" num-queues=1
+modprobe vhost_blk
+
+remove_nullb qemu_disk
+rm -r "$work"
+tap_end

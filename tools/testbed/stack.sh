@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# From a bare machine to a host machine with everything on it: what check and
+# demo share. Sourced after common.sh.
+#
+# What was built is gathered in a stage directory that looks like the checkout
+# where it has something in common with it. The host machine sees it as
+# /testbed, the kernels and initramfs archives as /images.
+
+stage=$checkout/build/testbed
+machine=$testbed_dir/machine
+host=host-$$
+
+# The kernel's files as a module build in the root sees them.
+in_root_path() {
+	echo "/cache${1#"$cache"}"
+}
+
+# Prints "KDIR KSRC VHOST_KO VMLINUX" of a kernel, in the root. The debug kernel
+# is built from its source: nothing to look up, nothing to compare.
+kernel_build_paths() {
+	local dir
+	dir=$(in_root_path "$(kernel_dir "$1")")
+	if [[ $1 == debug ]]; then
+		echo "$dir/headers - - -"
+	else
+		echo "$dir/headers $dir/source $dir/lib/modules/$(kernel_release "$1")/kernel/drivers/vhost/vhost.ko.xz $dir/vmlinux"
+	fi
+}
+
+build_modules() {
+	local name=$1 log=$stage/$1/build.log kdir ksrc vhost vmlinux
+	read -r kdir ksrc vhost vmlinux < <(kernel_build_paths "$name")
+	log "building the modules for kernel $name"
+	mkdir -p "$stage/$name"
+	in_root env KDIR="$kdir" KSRC="${ksrc#-}" VHOST_KO="${vhost#-}" \
+		VMLINUX="${vmlinux#-}" tools/build-modules -s -j "$(nproc)" W=1 \
+		> "$log" 2>&1 || {
+		cat "$log" >&2
+		die "the modules don't build for kernel $name"
+	}
+	cp "$checkout/build/$(kernel_release "$name")"/{virtio_blk,vhost_blk}.ko \
+		"$stage/$name/"
+}
+
+# What a guest gets beside its image: our driver and the fio jobs.
+build_payload() {
+	local tree=$stage/$1/payload
+	rm -rf "$tree"
+	mkdir -p "$tree/opt"
+	cp "$stage/$1/virtio_blk.ko" "$checkout"/tools/bench/*.fio "$tree/opt/"
+	in_root tools/testbed/payload "${tree#"$checkout/"}" \
+		"${stage#"$checkout/"}/$1/payload.cpio"
+}
+
+build_qemu_device() {
+	log "building the QEMU device"
+	in_root tools/qemu/build -o build/qemu -w /cache/qemu-source \
+		> "$stage/qemu.log" 2>&1 || {
+		cat "$stage/qemu.log" >&2
+		die "the QEMU device doesn't build"
+	}
+	mkdir -p "$stage/tools/qemu"
+	cp "$checkout/build/qemu/vhost-blk-pci.so" \
+		"$checkout/tools/qemu/qemu-vhost-blk" "$stage/tools/qemu/"
+}
+
+build_selftests() {
+	log "building the selftests"
+	rm -rf "$stage/selftests"
+	cp -r "$checkout/selftests" "$stage/"
+	in_root make -s -C selftests OUT="/checkout/${stage#"$checkout/"}/selftests" all
+	mkdir -p "$stage/tools/testbed"
+	cp "$testbed_dir"/{machine,common.sh,kernel-reports} "$stage/tools/testbed/"
+}
+
+# prepare KERNEL...: everything up to the point where machines can boot.
+prepare() {
+	local name
+	need_root
+	"$testbed_dir/setup" "$@"
+	"$testbed_dir/images" "$@"
+	mkdir -p "$stage"
+	for name; do
+		build_modules "$name"
+		build_payload "$name"
+	done
+	build_qemu_device
+	build_selftests
+}
+
+# Boots a host machine with our backend installed as a user would install it.
+host_start() {
+	local name=$1
+	log "booting a host machine with kernel $name"
+	"$machine" start "$host" --memory 4G --kernel "$cache/images/$name/vmlinuz" \
+		--initrd "$cache/images/$name/host.cpio" --boot-timeout 120 \
+		--share "$stage" --share-ro "images=$cache/images"
+	host_run -t 60 "mkdir -p /lib/modules/\$(uname -r)/updates &&
+		cp /testbed/$name/vhost_blk.ko /lib/modules/\$(uname -r)/updates/ &&
+		depmod -a && modprobe vhost_blk"
+}
+
+host_run() {
+	"$machine" run "$host" "$@"
+}
+
+host_stop() {
+	"$machine" stop "$host"
+}
+
+# The variables that tell a test on the host machine what guest to boot.
+guest_environment() {
+	echo "GUEST_KERNEL=/images/$1/vmlinuz GUEST_INITRD=/images/$1/guest.cpio,/testbed/$1/payload.cpio"
+}
