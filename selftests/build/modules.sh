@@ -50,6 +50,19 @@ fails()
 	grep -qE "$pattern" <<< "$output"
 }
 
+# make install puts both where modprobe prefers them.
+installs()
+{
+	local release root=$work/root
+	release=$(cat "$KDIR/include/config/kernel.release")
+	rm -rf "$root"
+	mkdir -p "$root/lib/modules/$release"
+	make -s install INSTALL_MOD_PATH="$root" DEPMOD=true || return
+	find "$root" -name '*_blk.ko*'
+	test "$(find "$root/lib/modules/$release/updates" \
+		-name 'virtio_blk.ko*' -o -name 'vhost_blk.ko*' | wc -l)" = 2
+}
+
 # A copy of the headers in which one member of one structure is wider.
 wrong_header()
 {
@@ -70,6 +83,7 @@ refuses_wrong_header()
 while read -r name kdir ksrc vhost vmlinux; do
 	set_kernel "$name" "$kdir" "$ksrc" "$vhost" "$vmlinux"
 	ok "$name: builds without a warning at W=1" builds_silently W=1
+	ok "$name: make install puts both into updates" installs
 	ok "$name: sparse has nothing to say" builds_silently C=2 CHECK="$sparse"
 	if [ "$ksrc" = - ]; then
 		skip "$name: a vhost.h that does not match is refused" \
