@@ -59,13 +59,16 @@ static int vhost_blk_lookup_fd(int fd, dev_t *dev, bool *writable)
 	return ret;
 }
 
-static int vhost_blk_check_bdev(struct block_device *bdev)
+static int vhost_blk_prepare_bdev(struct block_device *bdev)
 {
+	int ret;
+
 	if (bdev_is_zoned(bdev))
 		return -EOPNOTSUPP;
-	/* The guest sees what is on the device now, and the host later on. */
+	/* What the host wrote is there for the guest, and the other way round. */
+	ret = sync_blockdev(bdev);
 	invalidate_bdev(bdev);
-	return sync_blockdev(bdev);
+	return ret;
 }
 
 /**
@@ -115,7 +118,7 @@ struct vhost_blk_backing *vhost_blk_backing_open(int fd, bool read_only,
 	backing->bdev = file_bdev(backing->file);
 	backing->read_only = !writable || bdev_read_only(backing->bdev);
 
-	ret = vhost_blk_check_bdev(backing->bdev);
+	ret = vhost_blk_prepare_bdev(backing->bdev);
 	if (ret)
 		goto err_file;
 	return backing;

@@ -13,6 +13,8 @@
  * when the worker ran out of requests, because the next completion brings it
  * back anyway. The requests of a queue are as many as its descriptors: a guest
  * that makes a descriptor available twice waits like one that has none left.
+ * Nor can it have more data under way than VHOST_BLK_MAX_IN_FLIGHT and the last
+ * request before that was reached.
  */
 #include <linux/blkdev.h>
 #include <linux/slab.h>
@@ -26,10 +28,11 @@ static void vhost_blk_queue_break(struct vhost_blk_queue *queue)
 }
 
 /*
- * Take back every completed request and, if @answer, tell the guest. Without,
- * guest memory is not touched: it may be another process's that is current.
+ * Take back every completed request and, if @answer, put it into the used ring.
+ * Without, guest memory is not touched: it may be another process's that is
+ * current. Returns true if the guest is to be signalled.
  */
-static void vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
+static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	struct vhost_blk_request *req, *next;
@@ -41,6 +44,7 @@ static void vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 		u32 bytes;
 
 		vhost_blk_io_release(&req->io);
+		queue->bytes_in_flight -= req->data_bytes;
 		queue->free[queue->num_free++] = req;
 		if (!answer)
 			continue;
@@ -54,11 +58,9 @@ static void vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 		vq->heads[count].len = cpu_to_vhost32(vq, bytes);
 		count++;
 	}
-	if (!count)
-		return;
-	if (vhost_add_used_n(vq, vq->heads, NULL, count))
+	if (count && vhost_add_used_n(vq, vq->heads, NULL, count))
 		vhost_blk_queue_break(queue);
-	vhost_signal(vq->dev, vq);
+	return count;
 }
 
 /* Fetch one chain and start it: 1 if there was one, 0 if not, or an error. */
@@ -82,6 +84,7 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 	if (ret)
 		return ret;
 	queue->num_free--;
+	queue->bytes_in_flight += req->data_bytes;
 	return 1;
 }
 
@@ -95,7 +98,8 @@ static bool vhost_blk_queue_burst(struct vhost_blk_queue *queue, int *count)
 	bool empty = false;
 
 	blk_start_plug(&plug);
-	while (queue->num_free) {
+	while (queue->num_free &&
+	       queue->bytes_in_flight < VHOST_BLK_MAX_IN_FLIGHT) {
 		int ret = vhost_blk_queue_fetch(queue);
 
 		if (ret <= 0) {
@@ -118,20 +122,27 @@ static void vhost_blk_queue_work(struct vhost_work *work)
 	struct vhost_blk_queue *queue =
 		container_of(vq, struct vhost_blk_queue, vq);
 	int count = 0;
+	bool used;
 
 	mutex_lock(&vq->mutex);
-	vhost_blk_queue_reap(queue, true);
+	used = vhost_blk_queue_reap(queue, true);
 	if (!vhost_vq_get_backend(vq) || queue->broken || !vq_meta_prefetch(vq))
 		goto out;
 
 	vhost_disable_notify(vq->dev, vq);
 	while (vhost_blk_queue_burst(queue, &count)) {
-		vhost_blk_queue_reap(queue, true);
+		/* What a fast device has completed meanwhile shares the signal. */
+		used |= vhost_blk_queue_reap(queue, true);
+		if (used)
+			vhost_signal(vq->dev, vq);
+		used = false;
 		if (!vhost_enable_notify(vq->dev, vq))
 			break;
 		vhost_disable_notify(vq->dev, vq);
 	}
 out:
+	if (used)
+		vhost_signal(vq->dev, vq);
 	mutex_unlock(&vq->mutex);
 }
 
@@ -256,11 +267,14 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
  */
 void vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer)
 {
-	vhost_blk_queue_reap(queue, answer);
+	bool used = vhost_blk_queue_reap(queue, answer);
+
 	while (queue->num_free < queue->num_requests) {
 		wait_event(queue->drained, !llist_empty(&queue->completed));
-		vhost_blk_queue_reap(queue, answer);
+		used |= vhost_blk_queue_reap(queue, answer);
 	}
+	if (used)
+		vhost_signal(queue->vq.dev, &queue->vq);
 }
 
 /**

@@ -70,6 +70,7 @@ static void vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
 	}
 	if (opf == REQ_OP_READ)
 		req->used_bytes += bytes;
+	req->data_bytes = bytes;
 	vhost_blk_io_rw(&req->io, opf, sector, data);
 }
 
@@ -169,6 +170,7 @@ int vhost_blk_request_start(struct vhost_blk_request *req, unsigned int out,
 	last = &vq->iov[out + in - 1];
 	req->status_addr = last->iov_base + last->iov_len - 1;
 	req->used_bytes = sizeof(*req->status_addr);
+	req->data_bytes = 0;
 	req->io.backing = req->queue->blk->backing;
 	req->io.bios = NULL;
 

@@ -39,6 +39,12 @@
 #define VHOST_BLK_SIZE_MAX	SZ_1M
 #define VHOST_BLK_MAX_DATA	((size_t)VHOST_BLK_SEG_MAX * VHOST_BLK_SIZE_MAX)
 
+/*
+ * Data under way in one queue, in bytes, at which no more is fetched: what one
+ * guest can have pinned, and with bios for it, does not grow with its memory.
+ */
+#define VHOST_BLK_MAX_IN_FLIGHT	SZ_256M
+
 /* Storage */
 
 struct vhost_blk_backing;
@@ -107,6 +113,7 @@ void vhost_blk_io_release(struct vhost_blk_io *io);
  * @head: index of the chain's first descriptor
  * @used_bytes: what the used element will say if the request succeeds: bytes
  *	written to guest memory, status included
+ * @data_bytes: what the I/O reads or writes
  * @status: VIRTIO_BLK_S_* decided before any I/O, or the I/O's outcome
  */
 struct vhost_blk_request {
@@ -115,6 +122,7 @@ struct vhost_blk_request {
 	struct llist_node node;
 	u8 __user *status_addr;
 	u32 used_bytes;
+	u32 data_bytes;
 	u16 head;
 	u8 status;
 };
@@ -137,6 +145,7 @@ int vhost_blk_request_answer(struct vhost_blk_request *req, u32 *used_bytes);
  * @free: a stack of the requests that are not in use
  * @num_requests: elements of @requests: the ring's size at the last start
  * @num_free: elements of @free; the rest are in flight
+ * @bytes_in_flight: data of the requests in flight
  * @broken: the guest made a ring that can't be followed; nothing more is
  *	fetched until the queue is started again
  * @completed: requests whose I/O ended, waiting to be answered; lock-free
@@ -149,6 +158,7 @@ struct vhost_blk_queue {
 	struct vhost_blk_request **free;
 	unsigned int num_requests;
 	unsigned int num_free;
+	size_t bytes_in_flight;
 	bool broken;
 	struct llist_head completed ____cacheline_aligned_in_smp;
 	wait_queue_head_t drained;

@@ -381,6 +381,41 @@ static void test_same_head(const char *disk)
 	tear_down(&f);
 }
 
+/* More data than a queue takes at a time: all of it is served in the end. */
+static void test_in_flight_limit(const char *slow)
+{
+	enum { NUM = 3, SEGS = 254, BYTES = 1 << 20 };
+	struct vhost_client_seg segs[SEGS + 2];
+	struct vring_desc *table;
+	uint8_t *data, *statuses;
+	struct fixture f;
+	int i, j, done = 0;
+
+	set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
+	data = vhost_client_alloc(&f.c, BYTES, 4096);
+	statuses = vhost_client_alloc(&f.c, NUM, 1);
+	f.hdr->type = VIRTIO_BLK_T_IN;
+	f.hdr->sector = 0;
+	segs[0] = (struct vhost_client_seg){ f.hdr, 16, false };
+	for (j = 1; j <= SEGS; j++)
+		segs[j] = (struct vhost_client_seg){ data, BYTES, true };
+	for (i = 0; i < NUM; i++) {
+		segs[j] = (struct vhost_client_seg){ &statuses[i], 1, true };
+		statuses[i] = 0xee;
+		table = vhost_client_alloc(&f.c, (SEGS + 2) * sizeof(*table), 16);
+		vhost_client_add(&f.c, 0, segs, SEGS + 2, table);
+	}
+	vhost_client_kick(&f.c, 0, true);
+	for (i = 0; i < NUM; i++)
+		if (vhost_client_get_used(&f.c, 0, NULL, 20000) < 0)
+			break;
+	for (i = 0; i < NUM; i++)
+		done += statuses[i] == VIRTIO_BLK_S_OK;
+	tap_equal(done, NUM, "%d requests of %d MiB at a time are served", NUM,
+		  SEGS);
+	tear_down(&f);
+}
+
 static void test_stop(const char *slow)
 {
 	enum { NUM = 64 };
@@ -477,6 +512,7 @@ int main(int argc, char **argv)
 	test_queues(argv[1]);
 	test_burst(argv[1]);
 	test_same_head(argv[1]);
+	test_in_flight_limit(argv[2]);
 	test_stop(argv[2]);
 	test_abandon(argv[2]);
 	return tap_end();
