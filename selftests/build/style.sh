@@ -41,7 +41,7 @@ for file in drivers/*/*.[ch] include/*.h include/uapi/linux/*.h; do
 done
 ok "kernel-doc" kernel_doc drivers/*/*.[ch] include/uapi/linux/*.h
 mapfile -t files < <(scripts)
-ok "shellcheck of ${#files[@]} scripts" shellcheck -x -P SCRIPTDIR "${files[@]}"
+ok "shellcheck of ${#files[@]} scripts" shellcheck "${files[@]}"
 ok "spelling" codespell -q 3 README.md Makefile Kbuild Documentation drivers \
 	include selftests tools
 tap_end
