@@ -26,6 +26,15 @@
 #include <linux/virtio.h>
 #define blk_mq_map_hw_queues(map, dev, offset) \
 	blk_mq_virtio_map_queues(map, dev_to_virtio(dev), offset)
+
+/* Merging had to be asked for. */
+static inline int compat_alloc_tag_set(struct blk_mq_tag_set *set)
+{
+	set->flags |= BLK_MQ_F_SHOULD_MERGE;
+	return blk_mq_alloc_tag_set(set);
+}
+
+#define blk_mq_alloc_tag_set compat_alloc_tag_set
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 16, 0)
@@ -41,6 +50,10 @@
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
 #define vhost_add_used_n(vq, heads, nheads, count) \
 	vhost_add_used_n(vq, heads, count)
+#define vhost_discard_vq_desc(vq, nbuf, ndesc) \
+	((void)(ndesc), vhost_discard_vq_desc(vq, nbuf))
+#define vhost_get_vq_desc_n(vq, iov, size, out, in, log, log_num, ndesc) \
+	(*(ndesc) = 0, vhost_get_vq_desc(vq, iov, size, out, in, log, log_num))
 #endif
 
 #endif /* _VHOST_BLK_COMPAT_H */

@@ -44,6 +44,9 @@
 /* Descriptors of a request that are not data: header and status. */
 #define VIRTIO_BLK_OVERHEAD	2
 
+/* No VIRTIO_BLK_S_* has this value. */
+#define VIRTIO_BLK_STATUS_NONE	0xff
+
 /* Bytes of the file offset type bound what a disk can hold. */
 #define VIRTIO_BLK_MAX_CAPACITY	((u64)LLONG_MAX >> SECTOR_SHIFT)
 
@@ -176,6 +179,8 @@ static int virtio_blk_add(struct virtio_blk_queue *queue, struct request *rq)
 		parts[out++] = pdu->data.sgl;
 	else if (pdu->data.nents)
 		parts[out + in++] = pdu->data.sgl;
+	/* A device that writes no status has not succeeded. */
+	pdu->status = VIRTIO_BLK_STATUS_NONE;
 	sg_init_one(&status, &pdu->status, sizeof(pdu->status));
 	parts[out + in++] = &status;
 
@@ -359,9 +364,9 @@ static int virtio_blk_update_capacity(struct virtio_blk *vblk, bool resized)
 
 	virtio_cread(vblk->vdev, struct virtio_blk_config, capacity, &capacity);
 	if (capacity > VIRTIO_BLK_MAX_CAPACITY) {
-		dev_err(&vblk->vdev->dev,
-			"capacity of %llu sectors is more than a disk can have\n",
-			capacity);
+		dev_err_ratelimited(&vblk->vdev->dev,
+				    "capacity of %llu sectors is more than a disk can have\n",
+				    capacity);
 		return -EINVAL;
 	}
 	if (resized && capacity == get_capacity(disk))
@@ -369,8 +374,10 @@ static int virtio_blk_update_capacity(struct virtio_blk *vblk, bool resized)
 
 	string_get_size(capacity, SECTOR_SIZE, STRING_UNITS_2, size,
 			sizeof(size));
-	dev_info(&vblk->vdev->dev, "[%s] %s%llu sectors of 512 bytes (%s)\n",
-		 disk->disk_name, resized ? "new size: " : "", capacity, size);
+	dev_info_ratelimited(&vblk->vdev->dev,
+			     "[%s] %s%llu sectors of 512 bytes (%s)\n",
+			     disk->disk_name, resized ? "new size: " : "",
+			     capacity, size);
 	set_capacity_and_notify(disk, capacity);
 	return 0;
 }
@@ -460,11 +467,21 @@ static void virtio_blk_exit_queues(struct virtio_blk *vblk)
 	vblk->queues = NULL;
 }
 
+/* Descriptors of the smallest ring: every request must fit into every ring. */
+static unsigned int virtio_blk_ring_size(struct virtio_blk *vblk)
+{
+	unsigned int i, size = UINT_MAX;
+
+	for (i = 0; i < vblk->num_queues; i++)
+		size = min(size, virtqueue_get_vring_size(vblk->queues[i].vq));
+	return size;
+}
+
 static int virtio_blk_segment_limits(struct virtio_blk *vblk,
 				     struct queue_limits *lim)
 {
 	struct virtio_device *vdev = vblk->vdev;
-	unsigned int ring = virtqueue_get_vring_size(vblk->queues[0].vq);
+	unsigned int ring = virtio_blk_ring_size(vblk);
 	u32 seg_max, size_max;
 
 	if (ring <= VIRTIO_BLK_OVERHEAD) {
@@ -553,9 +570,9 @@ static int virtio_blk_read_limits(struct virtio_blk *vblk,
 
 static int virtio_blk_alloc_tags(struct virtio_blk *vblk)
 {
-	unsigned int depth = virtqueue_get_vring_size(vblk->queues[0].vq);
+	unsigned int depth = virtio_blk_ring_size(vblk);
 
-	/* With one descriptor a request, as many requests as descriptors. */
+	/* An indirect table takes one descriptor a request, a flush takes two. */
 	if (!virtio_has_feature(vblk->vdev, VIRTIO_RING_F_INDIRECT_DESC))
 		depth /= VIRTIO_BLK_OVERHEAD;
 
@@ -672,10 +689,11 @@ static void virtio_blk_remove(struct virtio_device *vdev)
 {
 	struct virtio_blk *vblk = vdev->priv;
 
+	/* The core reports no more changes from here on. */
+	cancel_work_sync(&vblk->config_work);
 	/* Ends the requests in flight, for which the device must still work. */
 	del_gendisk(vblk->disk);
 	virtio_reset_device(vdev);
-	cancel_work_sync(&vblk->config_work);
 	blk_mq_free_tag_set(&vblk->tag_set);
 	virtio_blk_exit_queues(vblk);
 	vblk->vdev = NULL;

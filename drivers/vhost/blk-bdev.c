@@ -8,9 +8,7 @@
  * context: dirtying a page may sleep, ending a bio may not.
  *
  * The first bio and its vectors are part of the operation, so that an ordinary
- * request allocates nothing. Further bios come from the backing's bio set. Each
- * is submitted before the next but one is asked for, which is what the bio
- * set's promise of progress under memory pressure needs.
+ * request allocates nothing. Further bios come from the backing's bio set.
  *
  * A device that is bound for writing is claimed exclusively: a mounted file
  * system or a second VM would corrupt it. Read-only bindings can share.
@@ -39,68 +37,69 @@ struct vhost_blk_backing {
 	struct bio_set bios;
 };
 
-/* The device number behind an open file, and whether it was opened to write. */
-static int vhost_blk_lookup_fd(int fd, dev_t *dev, bool *writable)
+/*
+ * Open the device of @user once more, for as long as it is bound. A device that
+ * went away can leave its number to another one, even with @user still open.
+ */
+static struct file *vhost_blk_reopen(struct file *user, bool writable,
+				     void *holder)
 {
-	struct file *file = fget(fd);
-	int ret = 0;
+	blk_mode_t mode = BLK_OPEN_READ | (writable ? BLK_OPEN_WRITE : 0);
+	struct file *file;
 
-	if (!file)
-		return -EBADF;
-	if (!S_ISBLK(file_inode(file)->i_mode)) {
-		ret = -ENOTBLK;
-	} else if (!(file->f_mode & FMODE_READ)) {
-		ret = -EACCES;
-	} else {
-		*dev = file_bdev(file)->bd_dev;
-		*writable = file->f_mode & FMODE_WRITE;
+	if (!S_ISBLK(file_inode(user)->i_mode))
+		return ERR_PTR(-ENOTBLK);
+	if (!(user->f_mode & FMODE_READ))
+		return ERR_PTR(-EACCES);
+	file = bdev_file_open_by_dev(file_bdev(user)->bd_dev, mode,
+				     writable ? holder : NULL, NULL);
+	if (!IS_ERR(file) && file_bdev(file) != file_bdev(user)) {
+		bdev_fput(file);
+		return ERR_PTR(-ENXIO);
 	}
-	fput(file);
-	return ret;
+	return file;
 }
 
-static int vhost_blk_prepare_bdev(struct block_device *bdev)
+/*
+ * What the host wrote is there for the guest; what it has cached is not there
+ * any more when the guest has written.
+ */
+static int vhost_blk_prepare(struct vhost_blk_backing *backing)
 {
 	int ret;
 
-	if (bdev_is_zoned(bdev))
+	if (bdev_is_zoned(backing->bdev))
 		return -EOPNOTSUPP;
-	/* What the host wrote is there for the guest, and the other way round. */
-	ret = sync_blockdev(bdev);
-	invalidate_bdev(bdev);
+	ret = sync_blockdev(backing->bdev);
+	if (!ret && !backing->read_only)
+		invalidate_bdev(backing->bdev);
 	return ret;
 }
 
 /**
  * vhost_blk_backing_open - bind a block device
- * @fd: an open file of it; only its device and access mode are used
- * @read_only: bind for reading even where @fd may write
+ * @user: an open file of it; only its device and access mode are used
+ * @read_only: bind for reading even where @user may write
  * @holder: who claims a device bound for writing; the same holder can claim it
  *	again while it still has it
  *
  * May sleep.
  *
- * Return: the backing, or an ERR_PTR(): -EBADF no such file, -ENOTBLK no block
- * device, -EACCES not open for reading, -EBUSY mounted or claimed by somebody
- * else, -EOPNOTSUPP zoned, -EIO what the host has cached could not be written,
- * -ENXIO the device is gone, -ENOMEM.
+ * Return: the backing, or an ERR_PTR(): -ENOTBLK no block device, -EACCES not
+ * open for reading, -EPERM not allowed in the caller's device cgroup, -EBUSY
+ * mounted or claimed by somebody else, -EOPNOTSUPP zoned, -EIO what the host has
+ * cached could not be written, -ENXIO the device is gone, -ENOMEM.
  */
-struct vhost_blk_backing *vhost_blk_backing_open(int fd, bool read_only,
-						 void *holder)
+struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
+						 bool read_only, void *holder)
 {
+	bool writable = user->f_mode & FMODE_WRITE && !read_only;
 	struct vhost_blk_backing *backing;
-	bool writable;
-	dev_t dev;
 	int ret;
-
-	ret = vhost_blk_lookup_fd(fd, &dev, &writable);
-	if (ret)
-		return ERR_PTR(ret);
 
 	backing = kzalloc_obj(*backing, GFP_KERNEL_ACCOUNT);
 	if (!backing)
 		return ERR_PTR(-ENOMEM);
-	writable = writable && !read_only;
 
 	ret = bioset_init(&backing->bios, BIO_POOL_SIZE,
 			  offsetof(struct vhost_blk_bio, bio),
@@ -108,9 +107,7 @@ struct vhost_blk_backing *vhost_blk_backing_open(int fd, bool read_only,
 	if (ret)
 		goto err_free;
 
-	backing->file = bdev_file_open_by_dev(dev, BLK_OPEN_READ |
-					      (writable ? BLK_OPEN_WRITE : 0),
-					      writable ? holder : NULL, NULL);
+	backing->file = vhost_blk_reopen(user, writable, holder);
 	if (IS_ERR(backing->file)) {
 		ret = PTR_ERR(backing->file);
 		goto err_bios;
@@ -118,7 +115,7 @@ struct vhost_blk_backing *vhost_blk_backing_open(int fd, bool read_only,
 	backing->bdev = file_bdev(backing->file);
 	backing->read_only = !writable || bdev_read_only(backing->bdev);
 
-	ret = vhost_blk_prepare_bdev(backing->bdev);
+	ret = vhost_blk_prepare(backing);
 	if (ret)
 		goto err_file;
 	return backing;
@@ -143,7 +140,8 @@ void vhost_blk_backing_close(struct vhost_blk_backing *backing)
 	if (!backing)
 		return;
 	/* What somebody read through the page cache meanwhile may be stale. */
-	invalidate_bdev(backing->bdev);
+	if (!backing->read_only)
+		invalidate_bdev(backing->bdev);
 	bdev_fput(backing->file);
 	bioset_exit(&backing->bios);
 	kfree(backing);
@@ -376,13 +374,40 @@ static int vhost_blk_bio_fill(struct bio *bio, struct iov_iter *iter)
 	return bio->bi_iter.bi_size ? 0 : -EINVAL;
 }
 
+/*
+ * Whether the device can take the pieces of @iter as they are: addresses as its
+ * DMA wants them, and lengths of whole blocks, without which the block layer
+ * can't split a bio between any two of them.
+ */
+static bool vhost_blk_iter_fits(const struct iov_iter *iter,
+				struct block_device *bdev)
+{
+	unsigned int block_mask = bdev_logical_block_size(bdev) - 1;
+	unsigned int dma_mask = bdev_dma_alignment(bdev);
+	const struct iovec *iov = iter_iov(iter);
+	size_t skip = iter->iov_offset;
+	size_t left = iov_iter_count(iter);
+
+	for (; left; iov++) {
+		size_t bytes = min(left, iov->iov_len - skip);
+
+		if (((unsigned long)iov->iov_base + skip) & dma_mask ||
+		    bytes & block_mask)
+			return false;
+		left -= bytes;
+		skip = 0;
+	}
+	return true;
+}
+
 /**
  * vhost_blk_io_rw - read or write
  * @io: the operation, with @done and @backing set
  * @opf: REQ_OP_READ or REQ_OP_WRITE, with flags
  * @sector: where, in sectors of 512 bytes; the whole range was checked with
  *	vhost_blk_backing_contains()
- * @iter: user memory to write from or read into, at least one block of it
+ * @iter: user memory to write from or read into, at least one block of it, as
+ *	iovecs
  *
  * Starts the operation. May sleep to get at user memory or at a bio. Must run
  * in the address space that @iter is of. Errors arrive by @io->status.
@@ -390,13 +415,10 @@ static int vhost_blk_bio_fill(struct bio *bio, struct iov_iter *iter)
 void vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 		     struct iov_iter *iter)
 {
-	unsigned int misaligned = bdev_dma_alignment(io->backing->bdev) |
-				  (SECTOR_SIZE - 1);
 	bool more;
 
 	vhost_blk_io_start(io);
-	/* Addresses and lengths: drivers count a segment in sectors. */
-	if (iov_iter_alignment(iter) & misaligned) {
+	if (!vhost_blk_iter_fits(iter, io->backing->bdev)) {
 		io->status = BLK_STS_INVAL;
 		vhost_blk_io_put(io);
 		return;

@@ -68,11 +68,11 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	struct vhost_blk_request *req;
-	unsigned int out, in;
+	unsigned int out, in, ndesc;
 	int head, ret;
 
-	head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov), &out, &in,
-				 NULL, NULL);
+	head = vhost_get_vq_desc_n(vq, vq->iov, ARRAY_SIZE(vq->iov), &out, &in,
+				   NULL, NULL, &ndesc);
 	if (head < 0)
 		return head;
 	if (head == vq->num)
@@ -81,8 +81,10 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 	req = queue->free[queue->num_free - 1];
 	req->head = head;
 	ret = vhost_blk_request_start(req, out, in);
-	if (ret)
+	if (ret) {
+		vhost_discard_vq_desc(vq, 1, ndesc);
 		return ret;
+	}
 	queue->num_free--;
 	queue->bytes_in_flight += req->data_bytes;
 	return 1;
@@ -136,7 +138,7 @@ static void vhost_blk_queue_work(struct vhost_work *work)
 		if (used)
 			vhost_signal(vq->dev, vq);
 		used = false;
-		if (!vhost_enable_notify(vq->dev, vq))
+		if (queue->broken || !vhost_enable_notify(vq->dev, vq))
 			break;
 		vhost_disable_notify(vq->dev, vq);
 	}

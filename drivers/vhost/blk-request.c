@@ -104,6 +104,24 @@ static void vhost_blk_request_get_id(struct vhost_blk_request *req,
 	vhost_blk_request_settle(req, VIRTIO_BLK_S_OK);
 }
 
+/* Data in the part where its type has none: the two sides disagree. */
+static bool vhost_blk_request_is_contradictory(u32 type,
+					       const struct iov_iter *readable,
+					       const struct iov_iter *writable)
+{
+	switch (type) {
+	case VIRTIO_BLK_T_OUT:
+		return iov_iter_count(writable);
+	case VIRTIO_BLK_T_FLUSH:
+		return iov_iter_count(writable) || iov_iter_count(readable);
+	case VIRTIO_BLK_T_IN:
+	case VIRTIO_BLK_T_GET_ID:
+		return iov_iter_count(readable);
+	default:
+		return false;
+	}
+}
+
 static void vhost_blk_request_dispatch(struct vhost_blk_request *req,
 				       struct iov_iter *readable,
 				       struct iov_iter *writable)
@@ -120,8 +138,7 @@ static void vhost_blk_request_dispatch(struct vhost_blk_request *req,
 	type = vhost32_to_cpu(vq, hdr.type);
 	sector = vhost64_to_cpu(vq, hdr.sector);
 
-	/* Data in the part where this type has none: the two sides disagree. */
-	if (iov_iter_count(type == VIRTIO_BLK_T_OUT ? writable : readable)) {
+	if (vhost_blk_request_is_contradictory(type, readable, writable)) {
 		vhost_blk_request_settle(req, VIRTIO_BLK_S_IOERR);
 		return;
 	}

@@ -16,6 +16,7 @@
  * virtqueue's mutex protects a queue. Completions take none of them.
  */
 #include <linux/compat.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
@@ -115,6 +116,7 @@ static long vhost_blk_bind(struct vhost_blk *blk, void __user *argp)
 {
 	struct vhost_blk_backing *backing;
 	struct vhost_blk_bind bind;
+	struct file *user;
 	int ret;
 
 	if (copy_from_user(&bind, argp, sizeof(bind)))
@@ -123,9 +125,13 @@ static long vhost_blk_bind(struct vhost_blk *blk, void __user *argp)
 	if (ret)
 		return ret;
 
-	backing = vhost_blk_backing_open(bind.fd,
+	user = fget(bind.fd);
+	if (!user)
+		return -EBADF;
+	backing = vhost_blk_backing_open(user,
 					 bind.flags & VHOST_BLK_BIND_READ_ONLY,
 					 blk);
+	fput(user);
 	if (IS_ERR(backing))
 		return PTR_ERR(backing);
 	if (!blk->num_queues) {

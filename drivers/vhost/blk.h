@@ -86,8 +86,8 @@ struct vhost_blk_io {
 	struct bio_vec vecs[VHOST_BLK_INLINE_VECS];
 };
 
-struct vhost_blk_backing *vhost_blk_backing_open(int fd, bool read_only,
-						 void *holder);
+struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
+						 bool read_only, void *holder);
 void vhost_blk_backing_close(struct vhost_blk_backing *backing);
 u64 vhost_blk_backing_features(const struct vhost_blk_backing *backing);
 void vhost_blk_backing_config(const struct vhost_blk_backing *backing,
@@ -175,7 +175,8 @@ void vhost_blk_queue_completed(struct vhost_blk_request *req);
 
 /**
  * struct vhost_blk - an open /dev/vhost-blk
- * @dev: vhost core's part; its mutex serializes all calls after the first bind
+ * @dev: vhost core's part; its mutex is for vhost core's own calls and for
+ *	starting and stopping
  * @lock: serializes the ioctls; outside of @dev's mutex, which does not exist
  *	before the first bind
  * @backing: the bound device. Changed under @lock while no queue runs, so that

@@ -30,3 +30,25 @@ remove_nullb()
 {
 	rmdir "$nullb_config/$1"
 }
+
+# make_scsi [PARAMETER=VALUE...]: a disk of scsi_debug, one at a time. Unlike
+# null_blk it is particular about what the block layer gives it, and takes data
+# at any address that is a multiple of four. Prints its path.
+make_scsi()
+{
+	local disk
+	modprobe sd_mod
+	modprobe scsi_debug dev_size_mb=64 delay=0 "$@" || return
+	for _ in $(seq 50); do
+		for disk in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do
+			[ ! -b "/dev/${disk##*/}" ] || break 2
+		done
+		sleep 0.1
+	done
+	echo "/dev/${disk##*/}"
+}
+
+remove_scsi()
+{
+	modprobe -r scsi_debug
+}

@@ -3,9 +3,11 @@
  * Requests through the rings of /dev/vhost-blk, legal and not, and what becomes
  * of them when the device stops.
  *
- * usage: io DISK SLOW
+ * usage: io DISK SLOW LARGE
  *	DISK	a block device that may be overwritten, 64 MiB or more
  *	SLOW	one that needs milliseconds for a request
+ *	LARGE	one with logical blocks of 4096 bytes, for whose DMA an address
+ *		need only be a multiple of four
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -104,6 +106,7 @@ static void fill(uint8_t *data, size_t bytes, unsigned int seed)
 
 static void test_types(const char *disk)
 {
+	struct vhost_client_seg segs[3];
 	uint8_t *out, *in, *direct;
 	struct fixture f;
 	uint32_t len;
@@ -135,6 +138,17 @@ static void test_types(const char *disk)
 		  "its used length is serial and status");
 	tap_equal(simple(&f, 0, 4711, 0, NULL, 0, &len), VIRTIO_BLK_S_UNSUPP,
 		  "an unknown type is unsupported");
+	tap_equal(simple(&f, 0, 4711, 0, in, 512, &len), VIRTIO_BLK_S_UNSUPP,
+		  "so it is with data to read");
+	segs[0] = (struct vhost_client_seg){ f.hdr, sizeof(*f.hdr), false };
+	segs[1] = (struct vhost_client_seg){ out, 16, false };
+	segs[2] = (struct vhost_client_seg){ f.status, 1, true };
+	f.hdr->type = VIRTIO_BLK_T_DISCARD;
+	tap_equal(request(&f, 0, segs, 3, NULL, &len), VIRTIO_BLK_S_UNSUPP,
+		  "and with data to write");
+	f.hdr->type = VIRTIO_BLK_T_IN;
+	tap_equal(request(&f, 0, segs, 3, NULL, &len), VIRTIO_BLK_S_IOERR,
+		  "a read with data to write is an error");
 	tear_down(&f);
 }
 
@@ -214,6 +228,34 @@ static void test_layouts(const char *disk)
 	segs[1] = (struct vhost_client_seg){ data, 513, true };
 	tap_equal(request(&f, 0, segs, 2, NULL, NULL), VIRTIO_BLK_S_OK,
 		  "data and status in one piece");
+	tear_down(&f);
+}
+
+/* Where a bio has to end in the middle of a piece, it must end at a block. */
+static void test_large_blocks(const char *disk)
+{
+	struct fixture f;
+	uint8_t *data;
+	uint32_t len;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	data = vhost_client_alloc(&f.c, 4096, 4096);
+	tap_ok(pieces_match(&f, 200, 4096, 8192, false),
+	       "large blocks: data in 200 pages");
+	tap_ok(pieces_match(&f, 200, 4096, 8192 + 512, false),
+	       "large blocks: data in 200 pieces across page ends");
+	tap_ok(pieces_match(&f, 3, 1 << 20, (1 << 20) + 512, false),
+	       "large blocks: data in 3 MiB across page ends");
+	tap_ok(pieces_match(&f, 100, 4096, 4096 + 4, false),
+	       "large blocks: data in 100 pieces at odd multiples of four");
+	tap_ok(!pieces_match(&f, 8, 4096, 4096 + 2, false),
+	       "large blocks: pieces at addresses for no DMA are refused");
+	tap_ok(!pieces_match(&f, 8, 512, 4096, false),
+	       "large blocks: pieces smaller than a block are refused");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, 512, &len),
+		  VIRTIO_BLK_S_IOERR, "large blocks: so is less than a block");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_IN, 1, data, 4096, &len),
+		  VIRTIO_BLK_S_IOERR, "large blocks: and a start inside of one");
 	tear_down(&f);
 }
 
@@ -503,10 +545,11 @@ static void test_abandon(const char *slow)
 
 int main(int argc, char **argv)
 {
-	if (argc != 3)
-		tap_bail("usage: %s DISK SLOW", argv[0]);
+	if (argc != 4)
+		tap_bail("usage: %s DISK SLOW LARGE", argv[0]);
 	test_types(argv[1]);
 	test_layouts(argv[1]);
+	test_large_blocks(argv[3]);
 	test_refused(argv[1]);
 	test_broken_ring(argv[1]);
 	test_queues(argv[1]);

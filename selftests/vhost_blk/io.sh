@@ -9,10 +9,12 @@ here=$(dirname "$(readlink -f "$0")")
 disk=$(make_nullb io_fast)
 slow=$(make_nullb io_slow irqmode=2 completion_nsec=10000000 hw_queue_depth=8 \
 	memory_backed=0)
+large=$(make_scsi sector_size=4096)
 
-"$here/io" "$disk" "$slow"
+"$here/io" "$disk" "$slow" "$large"
 status=$?
 
 remove_nullb io_fast
 remove_nullb io_slow
+remove_scsi
 exit $status
