@@ -493,6 +493,15 @@ static void test_stop(const char *slow)
 	tear_down(&f);
 }
 
+/* A running device with 64 reads available, of which it has begun some. */
+static void begin_reads(struct fixture *f, const char *slow)
+{
+	set_up(f, slow, O_RDWR, 1, ALL_FEATURES);
+	add_reads(f, 64, vhost_client_alloc(&f->c, 64, 1));
+	vhost_client_kick(&f->c, 0, true);
+	usleep(3000);
+}
+
 /* The ways to end with requests in flight; the next test would not get the disk
  * if one of them left something behind.
  */
@@ -502,10 +511,7 @@ static void test_abandon(const char *slow)
 	pid_t pid;
 	int fd;
 
-	set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
-	add_reads(&f, 64, vhost_client_alloc(&f.c, 64, 1));
-	vhost_client_kick(&f.c, 0, true);
-	usleep(3000);
+	begin_reads(&f, slow);
 	tear_down(&f);
 	set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
 	tap_ok(1, "closing the file with requests in flight releases the device");
@@ -513,10 +519,7 @@ static void test_abandon(const char *slow)
 
 	pid = fork();
 	if (!pid) {
-		set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
-		add_reads(&f, 64, vhost_client_alloc(&f.c, 64, 1));
-		vhost_client_kick(&f.c, 0, true);
-		usleep(3000);
+		begin_reads(&f, slow);
 		kill(getpid(), SIGKILL);
 	}
 	waitpid(pid, NULL, 0);
@@ -527,9 +530,7 @@ static void test_abandon(const char *slow)
 	tear_down(&f);
 	pid = fork();
 	if (!pid) {
-		set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
-		add_reads(&f, 64, vhost_client_alloc(&f.c, 64, 1));
-		vhost_client_kick(&f.c, 0, true);
+		begin_reads(&f, slow);
 		if (!fork()) {
 			sleep(1);
 			_exit(0);
