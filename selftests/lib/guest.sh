@@ -24,7 +24,7 @@ need_guest()
 guest_start()
 {
 	"$MACHINE" start guest --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" \
-		--qemu "$QEMU_VHOST_BLK" --boot-timeout 120 -- "$@" ||
+		--qemu "$QEMU_VHOST_BLK" --boot-timeout "${GUEST_BOOT_LIMIT:-60}" -- "$@" ||
 		bail "the guest doesn't boot"
 }
 
