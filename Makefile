@@ -23,10 +23,13 @@ all: modules
 modules:
 	@tools/build-modules
 
-# Signed and compressed as the kernel was configured; depmod included.
+# Compressed as the kernel was configured, and signed if its key is there. kbuild
+# leaves out depmod where it finds no System.map, as in Debian's headers.
 install: modules
 	@$(MAKE) -C $(KDIR) M=$(CURDIR)/build/$(RELEASE) \
-		INSTALL_MOD_DIR=updates modules_install
+		$(if $(wildcard $(KDIR)/certs/signing_key.pem),,CONFIG_MODULE_SIG_ALL=) \
+		INSTALL_MOD_DIR=updates DEPMOD=true modules_install
+	depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $(RELEASE)
 
 qemu:
 	@tools/qemu/build -o build/qemu -w build/qemu/work
