@@ -3,7 +3,7 @@
 # The build of the modules: clean under every checker, and clear about what is
 # wrong when it can't be done.
 #
-# TEST_KERNELS names a file with a line "NAME KDIR KSRC VHOST_KO VMLINUX" for
+# TEST_KERNELS names a file with a line "NAME KDIR KSRC VHOST_KO" for
 # each kernel to build for; without, it is the running kernel. A - stands for
 # what tools/build-modules finds by itself.
 here=$(dirname "$(readlink -f "$0")")
@@ -13,7 +13,7 @@ cd "$here/../.." || exit
 work=$(mktemp -d)
 list=${TEST_KERNELS:-$work/kernels}
 [ -n "${TEST_KERNELS:-}" ] ||
-	echo "$(uname -r) /lib/modules/$(uname -r)/build - - -" > "$list"
+	echo "$(uname -r) /lib/modules/$(uname -r)/build - -" > "$list"
 [ -e "$(awk '{ print $2 "/Makefile"; exit }' "$list")" ] ||
 	skip_all "no kernel headers"
 
@@ -21,10 +21,10 @@ list=${TEST_KERNELS:-$work/kernels}
 # assert what it can't compute; the compiler does both.
 sparse="sparse -D__typeof_unqual__=__typeof__ '-D_Static_assert(...)=struct not_for_sparse'"
 
-# set_kernel NAME KDIR KSRC VHOST_KO VMLINUX: in the environment of make.
+# set_kernel NAME KDIR KSRC VHOST_KO: in the environment of make.
 set_kernel()
 {
-	export KDIR=$2 KSRC=${3#-} VHOST_KO=${4#-} VMLINUX=${5#-}
+	export KDIR=$2 KSRC=${3#-} VHOST_KO=${4#-}
 }
 
 # Builds everything again; whatever is printed is a warning.
@@ -80,8 +80,8 @@ refuses_wrong_header()
 	test ! -e "build/$release/vhost_blk.ko"
 }
 
-while read -r name kdir ksrc vhost vmlinux; do
-	set_kernel "$name" "$kdir" "$ksrc" "$vhost" "$vmlinux"
+while read -r name kdir ksrc vhost; do
+	set_kernel "$name" "$kdir" "$ksrc" "$vhost"
 	ok "$name: builds without a warning at W=1" builds_silently W=1
 	ok "$name: make install puts both into updates" installs
 	ok "$name: sparse has nothing to say" builds_silently C=2 CHECK="$sparse"

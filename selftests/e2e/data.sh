@@ -3,8 +3,6 @@
 # What a guest writes through both modules is on the host's block device, byte
 # for byte: raw with fio, and as a file system.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
 . "$here/../lib/guest.sh"
 
 need_guest

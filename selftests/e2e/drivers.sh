@@ -3,8 +3,6 @@
 # Neither module depends on the other: the in-tree virtio_blk works on our
 # backend, and our virtio_blk on QEMU's own virtio-blk-pci.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
 . "$here/../lib/guest.sh"
 
 need_guest

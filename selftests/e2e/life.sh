@@ -3,8 +3,6 @@
 # What ends in the middle of I/O leaves the other side clean: the guest's
 # driver, the guest, QEMU.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
 . "$here/../lib/guest.sh"
 
 need_guest

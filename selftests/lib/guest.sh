@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# A guest for tests that need one. Sourced after tap.sh.
+# A guest for tests that need one, with tap.sh and disks.sh, which they need as
+# well. Sourced.
 #
 # What boots comes from the environment (tools/testbed makes both):
 #	GUEST_KERNEL	kernel image
@@ -9,6 +10,8 @@
 # and QEMU_VHOST_BLK, the QEMU wrapper that knows vhost-blk-pci.
 
 guest_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+. "$guest_lib_dir/tap.sh"
+. "$guest_lib_dir/disks.sh"
 : "${MACHINE:=$guest_lib_dir/../../tools/testbed/machine}"
 : "${QEMU_VHOST_BLK:=$guest_lib_dir/../../tools/qemu/qemu-vhost-blk}"
 own_driver=/opt/virtio_blk.ko

@@ -15,19 +15,17 @@ chmod 755 "$work"
 disk=$(make_nullb qemu_disk size=64)
 node=driver=host_device,node-name=disk,filename=$disk,cache.direct=on
 
-# qemu PREFIX... -- ARGUMENT...: a machine that would wait to be started.
-qemu()
-{
-	timeout 60 "$QEMU_VHOST_BLK" -machine pc,accel=kvm:tcg -nodefaults \
-		-no-user-config -display none -S -m 64 "$@" < /dev/null 2>&1
-}
+# A machine that would wait to be started.
+qemu=("$QEMU_VHOST_BLK" -machine pc -nodefaults -no-user-config -display none -S
+	-m 64)
+accel=(-accel kvm -accel tcg)
 
 # refused PATTERN ARGUMENT...: QEMU fails with a message that matches.
 refused()
 {
 	local pattern=$1 output status
 	shift
-	output=$(qemu "$@")
+	output=$(timeout 60 "${qemu[@]}" "${accel[@]}" "$@" < /dev/null 2>&1)
 	status=$?
 	echo "status $status: $output"
 	test "$status" = 1 && grep -qE "$pattern" <<< "$output"
@@ -70,8 +68,7 @@ ok "with a disk that is mounted" property_refused "mounted or in exclusive use" 
 umount "$work/mnt"
 
 # A first QEMU that holds the disk, until its standard input ends.
-coproc holder { "$QEMU_VHOST_BLK" -machine pc,accel=kvm:tcg -nodefaults \
-	-no-user-config -display none -S -m 64 -monitor stdio \
+coproc holder { "${qemu[@]}" "${accel[@]}" -monitor stdio \
 	-blockdev "$node" -device vhost-blk-pci,drive=disk 2>&1; }
 # shellcheck disable=SC2154 # set by coproc
 read -r -t 30 -u "${holder[0]}"
@@ -85,8 +82,7 @@ as_nobody()
 	local output
 	output=$(setpriv \
 		--reuid 65534 --regid 65534 --clear-groups \
-		"$QEMU_VHOST_BLK" -machine pc,accel=tcg -nodefaults -no-user-config \
-		-display none -S -m 64 -blockdev "$node" \
+		"${qemu[@]}" -accel tcg -blockdev "$node" \
 		-device vhost-blk-pci,drive=disk < /dev/null 2>&1)
 	echo "$output"
 	grep -q "no permission to open /dev/vhost-blk" <<< "$output"
@@ -97,8 +93,7 @@ ok "without permission on /dev/vhost-blk" as_nobody
 works()
 {
 	local output
-	output=$(echo quit | timeout 60 "$QEMU_VHOST_BLK" -machine pc,accel=kvm:tcg \
-		-nodefaults -no-user-config -display none -S -m 64 -monitor stdio \
+	output=$(echo quit | timeout 60 "${qemu[@]}" "${accel[@]}" -monitor stdio \
 		-blockdev "$node" -device vhost-blk-pci,drive=disk 2>&1) || {
 		echo "$output"
 		return 1

@@ -60,24 +60,6 @@ kernel_image() {
 	echo "$dir/vmlinuz"
 }
 
-kernel_modules() {
-	local dir
-	dir=$(kernel_dir "$1")
-	echo "$dir/lib/modules/$(<"$dir/release")"
-}
-
-kernel_headers() {
-	local dir
-	dir=$(kernel_dir "$1")
-	echo "$dir/headers"
-}
-
-kernel_source() {
-	local dir
-	dir=$(kernel_dir "$1")
-	echo "$dir/source"
-}
-
 # Runs in a new mount namespace, so that the mounts end with the command and an
 # interrupted run leaves nothing behind that rm -r could follow.
 enter_root() {
