@@ -3,16 +3,18 @@
  * The ABI of /dev/vhost-blk: a virtio-blk device (virtio 1.4, section 5.2)
  * whose rings the kernel serves from a block device.
  *
- * Beside the calls of <linux/vhost.h> there are three. A VMM uses them in this
+ * Beside the calls of <linux/vhost.h> there are five. A VMM uses them in this
  * order:
  *
  *	open("/dev/vhost-blk")
  *	VHOST_BLK_BIND			which block device, how many queues
  *	VHOST_GET_FEATURES		what that device makes possible
  *	VHOST_BLK_GET_CONFIG		the configuration space that follows from it
+ *	VHOST_BLK_SET_CONFIG_CALL	an eventfd for when it changes
  *	VHOST_SET_OWNER, VHOST_SET_FEATURES, VHOST_SET_MEM_TABLE,
  *	VHOST_SET_VRING_{NUM,BASE,ADDR,KICK,CALL,ERR}
  *	VHOST_BLK_SET_RUNNING 1
+ *	VHOST_BLK_SET_CONFIG		when the driver writes to it
  *	...
  *	VHOST_BLK_SET_RUNNING 0		returns when nothing is in flight
  *	close
@@ -55,9 +57,9 @@ struct vhost_blk_bind {
 
 /**
  * struct vhost_blk_config - a piece of the device's configuration space
- * @offset: first byte wanted, counted in struct virtio_blk_config
- * @size: bytes wanted; bytes that this kernel does not know read as zero
- * @data: filled by the kernel, little endian
+ * @offset: its first byte, counted in struct virtio_blk_config
+ * @size: its bytes; those that this kernel does not know read as zero
+ * @data: the bytes, little endian
  */
 struct vhost_blk_config {
 	__u32 offset;
@@ -69,5 +71,9 @@ struct vhost_blk_config {
 #define VHOST_BLK_GET_CONFIG	_IOWR(VHOST_VIRTIO, 0x91, struct vhost_blk_config)
 /* 1 starts the rings, 0 stops them and waits for the requests in flight. */
 #define VHOST_BLK_SET_RUNNING	_IOW(VHOST_VIRTIO, 0x92, __u32)
+/* Only the byte "wce" can be written: 1 write-back, 0 write-through. */
+#define VHOST_BLK_SET_CONFIG	_IOW(VHOST_VIRTIO, 0x93, struct vhost_blk_config)
+/* An eventfd that fires when the capacity has changed, or -1 for none. */
+#define VHOST_BLK_SET_CONFIG_CALL _IOW(VHOST_VIRTIO, 0x94, __s32)
 
 #endif /* _UAPI_LINUX_VHOST_BLK_H */
