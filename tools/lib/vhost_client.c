@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A virtio driver in user space for vhost devices: see vhost_client.h. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,6 +16,10 @@
 #include "vhost_client.h"
 
 #define RING_ALIGN	4096
+#define LONG_BITS	(8 * sizeof(long))
+
+/* Had by other means than the bits of vhost_client_setup(). */
+#define OTHER_FEATURES	(1ULL << VHOST_F_LOG_ALL | 1ULL << VIRTIO_F_ACCESS_PLATFORM)
 
 int vhost_client_ioctl(struct vhost_client *c, unsigned long cmd, void *arg)
 {
@@ -48,6 +54,8 @@ void vhost_client_close(struct vhost_client *c)
 	}
 	free(c->queues);
 	munmap(c->mem, c->mem_size);
+	if (c->log)
+		munmap(c->log, c->log_bytes);
 }
 
 int vhost_client_bind(struct vhost_client *c, int fd, uint32_t flags,
@@ -77,6 +85,25 @@ int vhost_client_get_config(struct vhost_client *c,
 	return ret;
 }
 
+int vhost_client_set_wce(struct vhost_client *c, uint8_t wce)
+{
+	struct {
+		struct vhost_blk_config head;
+		uint8_t wce;
+	} set = {
+		.head.offset = offsetof(struct virtio_blk_config, wce),
+		.head.size = 1,
+		.wce = wce,
+	};
+
+	return vhost_client_ioctl(c, VHOST_BLK_SET_CONFIG, &set);
+}
+
+int vhost_client_set_config_call(struct vhost_client *c, int fd)
+{
+	return vhost_client_ioctl(c, VHOST_BLK_SET_CONFIG_CALL, &fd);
+}
+
 int vhost_client_get_features(struct vhost_client *c, uint64_t *features)
 {
 	return vhost_client_ioctl(c, VHOST_GET_FEATURES, features);
@@ -97,21 +124,49 @@ uint64_t vhost_client_gpa(struct vhost_client *c, const void *addr)
 	return VHOST_CLIENT_BASE + ((const uint8_t *)addr - c->mem);
 }
 
-static int set_mem_table(struct vhost_client *c)
+uint64_t vhost_client_dma(struct vhost_client *c, const void *addr)
 {
-	struct {
-		struct vhost_memory table;
-		struct vhost_memory_region region;
-	} mem = {
-		.table.nregions = 1,
-		.region = {
-			.guest_phys_addr = VHOST_CLIENT_BASE,
-			.memory_size = c->mem_size,
-			.userspace_addr = (uintptr_t)c->mem,
-		},
+	uint64_t gpa = vhost_client_gpa(c, addr);
+
+	return c->iotlb ? gpa - VHOST_CLIENT_BASE + VHOST_CLIENT_IOVA_BASE : gpa;
+}
+
+int vhost_client_set_mem_table(struct vhost_client *c,
+			       const struct vhost_memory_region *regions,
+			       unsigned int num)
+{
+	size_t size = sizeof(struct vhost_memory) + num * sizeof(*regions);
+	struct vhost_memory *table = calloc(1, size);
+	unsigned int i;
+	int ret;
+
+	if (!table)
+		return -ENOMEM;
+	table->nregions = num;
+	memcpy(table->regions, regions, num * sizeof(*regions));
+	ret = vhost_client_ioctl(c, VHOST_SET_MEM_TABLE, table);
+	free(table);
+
+	c->gpa_end = 0;
+	for (i = 0; i < num; i++) {
+		uint64_t end = regions[i].guest_phys_addr +
+			       regions[i].memory_size;
+
+		if (end > c->gpa_end)
+			c->gpa_end = end;
+	}
+	return ret;
+}
+
+static int set_default_mem_table(struct vhost_client *c)
+{
+	struct vhost_memory_region region = {
+		.guest_phys_addr = VHOST_CLIENT_BASE,
+		.memory_size = c->mem_size,
+		.userspace_addr = (uintptr_t)c->mem,
 	};
 
-	return vhost_client_ioctl(c, VHOST_SET_MEM_TABLE, &mem);
+	return vhost_client_set_mem_table(c, &region, 1);
 }
 
 static int alloc_ring(struct vhost_client *c, struct vhost_client_queue *q,
@@ -134,16 +189,35 @@ static int alloc_ring(struct vhost_client *c, struct vhost_client_queue *q,
 	return q->kick_fd < 0 || q->call_fd < 0 || q->err_fd < 0 ? -EMFILE : 0;
 }
 
+/* Where a ring is: in this process, or what the device has to ask for. */
+static uint64_t ring_addr(struct vhost_client *c, const void *addr)
+{
+	return c->iotlb ? vhost_client_dma(c, addr) : (uintptr_t)addr;
+}
+
+static int set_ring_addr(struct vhost_client *c, unsigned int index, bool log)
+{
+	struct vring *vring = &c->queues[index].vring;
+	struct vhost_vring_addr addr = {
+		.index = index,
+		.flags = log ? 1U << VHOST_VRING_F_LOG : 0,
+		.desc_user_addr = ring_addr(c, vring->desc),
+		.avail_user_addr = ring_addr(c, vring->avail),
+		.used_user_addr = ring_addr(c, vring->used),
+		.log_guest_addr = vhost_client_dma(c, vring->used),
+	};
+
+	return vhost_client_ioctl(c, VHOST_SET_VRING_ADDR, &addr);
+}
+
 static int set_ring(struct vhost_client *c, unsigned int index)
 {
 	struct vhost_client_queue *q = &c->queues[index];
 	struct vhost_vring_state num = { .index = index, .num = q->num };
-	struct vhost_vring_state base = { .index = index };
-	struct vhost_vring_addr addr = {
+	/* What was fetched was used, when the device stopped. */
+	struct vhost_vring_state base = {
 		.index = index,
-		.desc_user_addr = (uintptr_t)q->vring.desc,
-		.avail_user_addr = (uintptr_t)q->vring.avail,
-		.used_user_addr = (uintptr_t)q->vring.used,
+		.num = q->vring.used->idx,
 	};
 	struct vhost_vring_file kick = { .index = index, .fd = q->kick_fd };
 	struct vhost_vring_file call = { .index = index, .fd = q->call_fd };
@@ -154,7 +228,7 @@ static int set_ring(struct vhost_client *c, unsigned int index)
 	if (!ret)
 		ret = vhost_client_ioctl(c, VHOST_SET_VRING_BASE, &base);
 	if (!ret)
-		ret = vhost_client_ioctl(c, VHOST_SET_VRING_ADDR, &addr);
+		ret = set_ring_addr(c, index, c->log);
 	if (!ret)
 		ret = vhost_client_ioctl(c, VHOST_SET_VRING_KICK, &kick);
 	if (!ret)
@@ -162,6 +236,60 @@ static int set_ring(struct vhost_client *c, unsigned int index)
 	if (!ret)
 		ret = vhost_client_ioctl(c, VHOST_SET_VRING_ERR, &err);
 	return ret;
+}
+
+static int set_features(struct vhost_client *c, bool log)
+{
+	uint64_t features = c->features;
+
+	if (log)
+		features |= 1ULL << VHOST_F_LOG_ALL;
+	return vhost_client_ioctl(c, VHOST_SET_FEATURES, &features);
+}
+
+static int set_log_base(struct vhost_client *c)
+{
+	uint64_t base = (uintptr_t)c->log;
+
+	return vhost_client_ioctl(c, VHOST_SET_LOG_BASE, &base);
+}
+
+static int set_backend_features(struct vhost_client *c)
+{
+	uint64_t features = 1ULL << VHOST_BACKEND_F_IOTLB_MSG_V2;
+
+	return vhost_client_ioctl(c, VHOST_SET_BACKEND_FEATURES, &features);
+}
+
+/* What is there before the rings. */
+static int configure_device(struct vhost_client *c)
+{
+	int ret = vhost_client_ioctl(c, VHOST_SET_OWNER, NULL);
+
+	if (!ret && c->iotlb)
+		ret = set_backend_features(c);
+	if (!ret && c->log)
+		ret = set_log_base(c);
+	if (!ret)
+		ret = set_features(c, c->log);
+	if (!ret)
+		ret = set_default_mem_table(c);
+	return ret;
+}
+
+int vhost_client_configure(struct vhost_client *c)
+{
+	int ret = configure_device(c);
+	unsigned int i;
+
+	for (i = 0; i < c->num_queues && !ret; i++)
+		ret = set_ring(c, i);
+	return ret;
+}
+
+int vhost_client_reset_owner(struct vhost_client *c)
+{
+	return vhost_client_ioctl(c, VHOST_RESET_OWNER, NULL);
 }
 
 int vhost_client_setup(struct vhost_client *c, uint64_t features,
@@ -172,14 +300,12 @@ int vhost_client_setup(struct vhost_client *c, uint64_t features,
 	int ret;
 
 	ret = vhost_client_get_features(c, &offered);
-	if (!ret)
-		ret = vhost_client_ioctl(c, VHOST_SET_OWNER, NULL);
 	if (ret)
 		return ret;
-	c->features = offered & features;
-	ret = vhost_client_ioctl(c, VHOST_SET_FEATURES, &c->features);
-	if (!ret)
-		ret = set_mem_table(c);
+	c->features = offered & features & ~OTHER_FEATURES;
+	if (c->iotlb)
+		c->features |= 1ULL << VIRTIO_F_ACCESS_PLATFORM;
+	ret = configure_device(c);
 	if (ret)
 		return ret;
 
@@ -195,17 +321,40 @@ int vhost_client_setup(struct vhost_client *c, uint64_t features,
 	return ret;
 }
 
+/* A start looks at the used rings, and a miss in it is an error. */
+static int map_used_rings(struct vhost_client *c)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < c->num_queues && !ret; i++) {
+		struct vring *vring = &c->queues[i].vring;
+
+		ret = vhost_client_iotlb_map(c, vring->used,
+					     sizeof(*vring->used) + 2 +
+					     vring->num *
+					     sizeof(*vring->used->ring),
+					     VHOST_ACCESS_RW);
+	}
+	return ret;
+}
+
 int vhost_client_run(struct vhost_client *c, bool run)
 {
 	uint32_t running = run;
+	int ret = 0;
 
-	return vhost_client_ioctl(c, VHOST_BLK_SET_RUNNING, &running);
+	if (c->iotlb && run)
+		ret = map_used_rings(c);
+	if (!ret)
+		ret = vhost_client_ioctl(c, VHOST_BLK_SET_RUNNING, &running);
+	return ret;
 }
 
 static void fill_desc(struct vhost_client *c, struct vring_desc *desc,
 		      const struct vhost_client_seg *seg, bool more)
 {
-	desc->addr = vhost_client_gpa(c, seg->addr);
+	desc->addr = vhost_client_dma(c, seg->addr);
 	desc->len = seg->len;
 	desc->flags = (seg->device_writes ? VRING_DESC_F_WRITE : 0) |
 		      (more ? VRING_DESC_F_NEXT : 0);
@@ -228,7 +377,7 @@ int vhost_client_add(struct vhost_client *c, unsigned int queue,
 		indirect[i].next = i + 1;
 	}
 	if (indirect) {
-		vring->desc[head].addr = vhost_client_gpa(c, indirect);
+		vring->desc[head].addr = vhost_client_dma(c, indirect);
 		vring->desc[head].len = num * sizeof(*indirect);
 		vring->desc[head].flags = VRING_DESC_F_INDIRECT;
 	}
@@ -239,23 +388,43 @@ int vhost_client_add(struct vhost_client *c, unsigned int queue,
 	}
 	q->free_head = vring->desc[last].next;
 	q->num_free -= need;
+	vhost_client_offer(c, queue, head);
+	return head;
+}
 
-	vring->avail->ring[vring->avail->idx % q->num] = head;
+void vhost_client_set_desc(struct vring_desc *table, unsigned int index,
+			   uint64_t addr, uint32_t len, uint16_t flags,
+			   uint16_t next)
+{
+	table[index] = (struct vring_desc){
+		.addr = addr,
+		.len = len,
+		.flags = flags,
+		.next = next,
+	};
+}
+
+void vhost_client_offer(struct vhost_client *c, unsigned int queue,
+			uint16_t head)
+{
+	struct vring *vring = &c->queues[queue].vring;
+
+	vring->avail->ring[vring->avail->idx % vring->num] = head;
 	__atomic_store_n(&vring->avail->idx, vring->avail->idx + 1,
 			 __ATOMIC_RELEASE);
-	return head;
 }
 
 static bool wants_kick(struct vhost_client *c, struct vhost_client_queue *q)
 {
+	uint16_t old = q->last_kick;
+
+	q->last_kick = q->vring.avail->idx;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (c->features & (1ULL << VIRTIO_RING_F_EVENT_IDX)) {
 		uint16_t event = *(volatile uint16_t *)
 			&vring_avail_event(&q->vring);
 
-		/* True of the last chain; a test that batches may force. */
-		return vring_need_event(event, q->vring.avail->idx,
-					q->vring.avail->idx - 1);
+		return vring_need_event(event, q->last_kick, old);
 	}
 	return !(*(volatile uint16_t *)&q->vring.used->flags &
 		 VRING_USED_F_NO_NOTIFY);
@@ -266,7 +435,7 @@ void vhost_client_kick(struct vhost_client *c, unsigned int queue, bool force)
 	struct vhost_client_queue *q = &c->queues[queue];
 	uint64_t one = 1;
 
-	if (!force && !wants_kick(c, q))
+	if (!wants_kick(c, q) && !force)
 		return;
 	q->kicks++;
 	if (write(q->kick_fd, &one, sizeof(one)) != sizeof(one))
@@ -294,35 +463,323 @@ static long now_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-int vhost_client_get_used(struct vhost_client *c, unsigned int queue,
-			  uint32_t *len, int timeout_ms)
+static bool used_ready(struct vhost_client_queue *q)
+{
+	return __atomic_load_n(&q->vring.used->idx, __ATOMIC_ACQUIRE) !=
+	       q->last_used;
+}
+
+unsigned long vhost_client_signals(struct vhost_client *c, unsigned int queue)
+{
+	struct vhost_client_queue *q = &c->queues[queue];
+	uint64_t signals;
+
+	if (read(q->call_fd, &signals, sizeof(signals)) == sizeof(signals))
+		q->signals += signals;
+	return q->signals;
+}
+
+/* Waits for a signal of the queue and for misses, which it answers. */
+static int wait_used(struct vhost_client *c, unsigned int queue, int timeout_ms)
 {
 	struct vhost_client_queue *q = &c->queues[queue];
 	long end = now_ms() + timeout_ms;
-	struct vring_used_elem *elem;
-	uint64_t drop;
 
-	while (__atomic_load_n(&q->vring.used->idx, __ATOMIC_ACQUIRE) ==
-	       q->last_used) {
-		struct pollfd call = { .fd = q->call_fd, .events = POLLIN };
+	while (!used_ready(q)) {
+		struct pollfd files[] = {
+			{ .fd = q->call_fd, .events = POLLIN },
+			{ .fd = c->fd, .events = POLLIN },
+		};
 		long left = end - now_ms();
 
 		/* Ask for a signal, then look again, then sleep. */
 		vring_used_event(&q->vring) = q->last_used;
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		if (*(volatile uint16_t *)&q->vring.used->idx != q->last_used)
+		if (used_ready(q))
 			break;
-		if (left <= 0 || !poll(&call, 1, left))
+		if (left <= 0 || !poll(files, 1 + c->iotlb, left))
 			return -EAGAIN;
-		if (read(q->call_fd, &drop, sizeof(drop)) < 0 && errno != EAGAIN)
-			return -errno;
+		if (files[0].revents)
+			vhost_client_signals(c, queue);
+		if (c->iotlb && files[1].revents)
+			vhost_client_iotlb_serve(c, 0);
 	}
+	return 0;
+}
 
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	elem = &q->vring.used->ring[q->last_used % q->num];
+int vhost_client_get_elem(struct vhost_client *c, unsigned int queue,
+			  struct vring_used_elem *elem, int timeout_ms)
+{
+	struct vhost_client_queue *q = &c->queues[queue];
+	int ret;
+
+	if (!used_ready(q)) {
+		ret = wait_used(c, queue, timeout_ms);
+		if (ret)
+			return ret;
+	}
+	*elem = q->vring.used->ring[q->last_used % q->num];
 	q->last_used++;
+	return 0;
+}
+
+int vhost_client_get_used(struct vhost_client *c, unsigned int queue,
+			  uint32_t *len, int timeout_ms)
+{
+	struct vhost_client_queue *q = &c->queues[queue];
+	struct vring_used_elem elem;
+	int ret = vhost_client_get_elem(c, queue, &elem, timeout_ms);
+
+	if (ret)
+		return ret;
+	if (elem.id >= q->num)
+		return -EPROTO;
 	if (len)
-		*len = elem->len;
-	free_chain(q, elem->id);
-	return elem->id;
+		*len = elem.len;
+	free_chain(q, elem.id);
+	return elem.id;
+}
+
+/* The dirty log: features and rings are told in the order in which QEMU does. */
+
+static int set_log(struct vhost_client *c, bool log)
+{
+	int ret = set_features(c, log);
+	unsigned int i;
+
+	for (i = 0; i < c->num_queues && !ret; i++)
+		ret = set_ring_addr(c, i, log);
+	return ret;
+}
+
+int vhost_client_log_start(struct vhost_client *c)
+{
+	uint64_t pages = c->gpa_end / VHOST_CLIENT_LOG_PAGE + 1;
+	int ret;
+
+	c->log_bytes = (pages + LONG_BITS - 1) / LONG_BITS * sizeof(long);
+	c->log = mmap(NULL, c->log_bytes, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (c->log == MAP_FAILED) {
+		c->log = NULL;
+		return -ENOMEM;
+	}
+	ret = set_log_base(c);
+	if (!ret)
+		ret = set_log(c, true);
+	if (ret)
+		vhost_client_log_stop(c);
+	return ret;
+}
+
+int vhost_client_log_stop(struct vhost_client *c)
+{
+	int ret = set_log(c, false);
+
+	munmap(c->log, c->log_bytes);
+	c->log = NULL;
+	return ret;
+}
+
+unsigned long vhost_client_log_take(struct vhost_client *c,
+				    unsigned long *bitmap)
+{
+	unsigned long taken = 0, bits;
+	size_t i;
+
+	for (i = 0; i < c->log_bytes / sizeof(long); i++) {
+		if (!__atomic_load_n(&c->log[i], __ATOMIC_RELAXED))
+			continue;
+		bits = __atomic_exchange_n(&c->log[i], 0, __ATOMIC_SEQ_CST);
+		bitmap[i] |= bits;
+		taken += __builtin_popcountl(bits);
+	}
+	return taken;
+}
+
+bool vhost_client_log_test(struct vhost_client *c, const unsigned long *bitmap,
+			   const void *addr)
+{
+	uint64_t page = vhost_client_gpa(c, addr) / VHOST_CLIENT_LOG_PAGE;
+
+	return bitmap[page / LONG_BITS] >> page % LONG_BITS & 1;
+}
+
+/* The virtual IOMMU. */
+
+int vhost_client_use_iotlb(struct vhost_client *c, size_t granule)
+{
+	uint64_t features;
+	int ret = vhost_client_get_features(c, &features);
+
+	if (ret)
+		return ret;
+	if (!(features & 1ULL << VIRTIO_F_ACCESS_PLATFORM))
+		return -EOPNOTSUPP;
+	c->iotlb = true;
+	c->iotlb_granule = granule;
+	/* Reading what is no message any more must not wait for the next. */
+	return fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+int vhost_client_iotlb_send(struct vhost_client *c, uint8_t type, uint64_t iova,
+			    uint64_t size, uint64_t uaddr, uint8_t perm)
+{
+	struct vhost_msg_v2 msg = {
+		.type = VHOST_IOTLB_MSG_V2,
+		.iotlb = {
+			.iova = iova,
+			.size = size,
+			.uaddr = uaddr,
+			.perm = perm,
+			.type = type,
+		},
+	};
+
+	return write(c->fd, &msg, sizeof(msg)) < 0 ? -errno : 0;
+}
+
+int vhost_client_iotlb_map(struct vhost_client *c, const void *addr, size_t size,
+			   uint8_t perm)
+{
+	return vhost_client_iotlb_send(c, VHOST_IOTLB_UPDATE,
+				       vhost_client_dma(c, addr), size,
+				       (uintptr_t)addr, perm);
+}
+
+int vhost_client_iotlb_unmap(struct vhost_client *c, const void *addr,
+			     size_t size)
+{
+	return vhost_client_iotlb_send(c, VHOST_IOTLB_INVALIDATE,
+				       vhost_client_dma(c, addr), size, 0, 0);
+}
+
+/* What is outside of guest memory is not answered, as by an IOMMU. */
+static int answer_miss(struct vhost_client *c, uint64_t iova)
+{
+	uint64_t offset = iova - VHOST_CLIENT_IOVA_BASE;
+	size_t granule = c->iotlb_granule;
+	size_t size = granule;
+
+	if (offset >= c->mem_size)
+		return -EFAULT;
+	if (granule)
+		offset = offset / granule * granule;
+	else
+		offset = 0;
+	if (!size || size > c->mem_size - offset)
+		size = c->mem_size - offset;
+	c->misses++;
+	return vhost_client_iotlb_map(c, c->mem + offset, size, VHOST_ACCESS_RW);
+}
+
+int vhost_client_iotlb_serve(struct vhost_client *c, int timeout_ms)
+{
+	struct pollfd file = { .fd = c->fd, .events = POLLIN };
+	struct vhost_msg_v2 msg;
+	int answered = 0;
+
+	if (timeout_ms)
+		poll(&file, 1, timeout_ms);
+	while (read(c->fd, &msg, sizeof(msg)) == sizeof(msg))
+		if (msg.iotlb.type == VHOST_IOTLB_MISS)
+			answered += !answer_miss(c, msg.iotlb.iova);
+	return answered;
+}
+
+/* Workers and polling. */
+
+int vhost_client_new_worker(struct vhost_client *c, unsigned int *id)
+{
+	struct vhost_worker_state worker = {};
+	int ret = vhost_client_ioctl(c, VHOST_NEW_WORKER, &worker);
+
+	*id = worker.worker_id;
+	return ret;
+}
+
+int vhost_client_free_worker(struct vhost_client *c, unsigned int id)
+{
+	struct vhost_worker_state worker = { .worker_id = id };
+
+	return vhost_client_ioctl(c, VHOST_FREE_WORKER, &worker);
+}
+
+int vhost_client_attach_worker(struct vhost_client *c, unsigned int queue,
+			       unsigned int id)
+{
+	struct vhost_vring_worker worker = { .index = queue, .worker_id = id };
+
+	return vhost_client_ioctl(c, VHOST_ATTACH_VRING_WORKER, &worker);
+}
+
+int vhost_client_get_worker(struct vhost_client *c, unsigned int queue,
+			    unsigned int *id)
+{
+	struct vhost_vring_worker worker = { .index = queue };
+	int ret = vhost_client_ioctl(c, VHOST_GET_VRING_WORKER, &worker);
+
+	*id = worker.worker_id;
+	return ret;
+}
+
+int vhost_client_set_busyloop(struct vhost_client *c, unsigned int queue,
+			      unsigned int us)
+{
+	struct vhost_vring_state state = { .index = queue, .num = us };
+
+	return vhost_client_ioctl(c, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, &state);
+}
+
+/* Counters. */
+
+int vhost_client_counters(struct vhost_client *c, char *text, size_t size)
+{
+	char path[64];
+	size_t got = 0;
+	ssize_t ret;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", c->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	do {
+		ret = read(fd, text + got, size - 1 - got);
+		if (ret > 0)
+			got += ret;
+	} while (ret > 0);
+	text[got] = 0;
+	close(fd);
+	return ret < 0 ? -EIO : 0;
+}
+
+/* The value that follows a word in a line. */
+static long long find_counter(const char *line, const char *name)
+{
+	const char *end = strchrnul(line, '\n');
+	size_t len = strlen(name);
+	const char *at = line;
+
+	while ((at = strpbrk(at, "\t ")) && at < end) {
+		at++;
+		if (!strncmp(at, name, len) && at[len] == ' ')
+			return atoll(at + len);
+	}
+	return -ENOENT;
+}
+
+long long vhost_client_counter(struct vhost_client *c, unsigned int queue,
+			       const char *name)
+{
+	/* A line of some hundred bytes for each of 256 queues. */
+	static char text[1 << 17];
+	char start[32], *line;
+	int ret = vhost_client_counters(c, text, sizeof(text));
+
+	if (ret)
+		return ret;
+	snprintf(start, sizeof(start), "\nqueue%u:", queue);
+	line = strstr(text, start);
+	return line ? find_counter(line + 1, name) : -ENOENT;
 }
