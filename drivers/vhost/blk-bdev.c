@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vhost_blk storage: a block device as the backing of a virtio-blk device.
- *
- * An operation is one bio in the ordinary case and a row of them when its data
- * needs more vectors than one holds. The guest's pages are pinned while a bio
- * is being filled and let go in vhost_blk_io_release(), which runs in process
- * context: dirtying a page may sleep, ending a bio may not.
- *
- * The first bio and its vectors are part of the operation, so that an ordinary
- * request allocates nothing. Further bios come from the backing's bio set.
+ * vhost_blk storage: a block device as the backing of a virtio-blk device, with
+ * the features and limits that follow from it. All are read when they are asked
+ * for: a device can grow, shrink and lose abilities at any time.
  *
  * A device that is bound for writing is claimed exclusively: a mounted file
  * system or a second VM would corrupt it. Read-only bindings can share.
@@ -20,21 +14,19 @@
 
 #include "blk.h"
 
-/* Pages pinned by one call; more need further calls, not more memory. */
-#define VHOST_BLK_PIN_BATCH	16
+/* The longest range of one bio, in sectors of 512 bytes: bytes count in 32 bits. */
+#define VHOST_BLK_MAX_BIO_SECTORS	(UINT_MAX >> SECTOR_SHIFT)
 
 /**
  * struct vhost_blk_backing - a bound block device
  * @file: the backend's own open file of it, with the claim if it is writable
  * @bdev: the same device
  * @read_only: writes are refused
- * @bios: &struct vhost_blk_bio beyond an operation's first
  */
 struct vhost_blk_backing {
 	struct file *file;
 	struct block_device *bdev;
 	bool read_only;
-	struct bio_set bios;
 };
 
 /*
@@ -101,16 +93,10 @@ struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
 	if (!backing)
 		return ERR_PTR(-ENOMEM);
 
-	ret = bioset_init(&backing->bios, BIO_POOL_SIZE,
-			  offsetof(struct vhost_blk_bio, bio),
-			  BIOSET_NEED_BVECS);
-	if (ret)
-		goto err_free;
-
 	backing->file = vhost_blk_reopen(user, writable, holder);
 	if (IS_ERR(backing->file)) {
 		ret = PTR_ERR(backing->file);
-		goto err_bios;
+		goto err_free;
 	}
 	backing->bdev = file_bdev(backing->file);
 	backing->read_only = !writable || bdev_read_only(backing->bdev);
@@ -122,8 +108,6 @@ struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
 
 err_file:
 	bdev_fput(backing->file);
-err_bios:
-	bioset_exit(&backing->bios);
 err_free:
 	kfree(backing);
 	return ERR_PTR(ret);
@@ -139,12 +123,71 @@ void vhost_blk_backing_close(struct vhost_blk_backing *backing)
 {
 	if (!backing)
 		return;
-	/* What somebody read through the page cache meanwhile may be stale. */
+	vhost_blk_backing_forget_cached(backing);
+	bdev_fput(backing->file);
+	kfree(backing);
+}
+
+/**
+ * vhost_blk_backing_forget_cached - drop what the host has cached of the device
+ * @backing: the device, with no operation under way
+ *
+ * May sleep. What somebody read through the page cache while a guest was writing
+ * may be stale; after this it is read anew.
+ */
+void vhost_blk_backing_forget_cached(struct vhost_blk_backing *backing)
+{
 	if (!backing->read_only)
 		invalidate_bdev(backing->bdev);
-	bdev_fput(backing->file);
-	bioset_exit(&backing->bios);
-	kfree(backing);
+}
+
+/**
+ * vhost_blk_backing_flush - make every finished write durable
+ * @backing: the device
+ *
+ * May sleep.
+ *
+ * Return: 0 or the device's error.
+ */
+int vhost_blk_backing_flush(struct vhost_blk_backing *backing)
+{
+	return blkdev_issue_flush(backing->bdev);
+}
+
+/**
+ * vhost_blk_backing_bdev - the block device itself, to make bios for
+ * @backing: the device
+ *
+ * Return: the device, for as long as @backing is open.
+ */
+struct block_device *vhost_blk_backing_bdev(const struct vhost_blk_backing *backing)
+{
+	return backing->bdev;
+}
+
+/**
+ * vhost_blk_backing_max_range - the longest range that an operation may have
+ * @backing: the device
+ * @op: REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES or REQ_OP_SECURE_ERASE
+ *
+ * Return: sectors of 512 bytes; 0 if the device can't do it.
+ */
+unsigned int vhost_blk_backing_max_range(const struct vhost_blk_backing *backing,
+					 enum req_op op)
+{
+	unsigned int block = bdev_logical_block_size(backing->bdev);
+	unsigned int sectors = 0;
+
+	if (backing->read_only)
+		return 0;
+	if (op == REQ_OP_DISCARD)
+		sectors = bdev_max_discard_sectors(backing->bdev);
+	else if (op == REQ_OP_WRITE_ZEROES)
+		sectors = bdev_write_zeroes_sectors(backing->bdev);
+	else if (op == REQ_OP_SECURE_ERASE)
+		sectors = bdev_max_secure_erase_sectors(backing->bdev);
+	return round_down(min(sectors, VHOST_BLK_MAX_BIO_SECTORS),
+			  block >> SECTOR_SHIFT);
 }
 
 /**
@@ -165,8 +208,49 @@ u64 vhost_blk_backing_features(const struct vhost_blk_backing *backing)
 	if (backing->read_only)
 		features |= BIT_ULL(VIRTIO_BLK_F_RO);
 	if (bdev_write_cache(backing->bdev))
-		features |= BIT_ULL(VIRTIO_BLK_F_FLUSH);
+		features |= BIT_ULL(VIRTIO_BLK_F_FLUSH) |
+			    BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE);
+	if (vhost_blk_backing_max_range(backing, REQ_OP_DISCARD))
+		features |= BIT_ULL(VIRTIO_BLK_F_DISCARD);
+	if (vhost_blk_backing_max_range(backing, REQ_OP_WRITE_ZEROES))
+		features |= BIT_ULL(VIRTIO_BLK_F_WRITE_ZEROES);
+	if (vhost_blk_backing_max_range(backing, REQ_OP_SECURE_ERASE))
+		features |= BIT_ULL(VIRTIO_BLK_F_SECURE_ERASE);
 	return features;
+}
+
+/* The fields of ranges; each has a meaning only where its feature is offered. */
+static void vhost_blk_config_ranges(const struct vhost_blk_backing *backing,
+				    struct virtio_blk_config *config)
+{
+	unsigned int block = bdev_logical_block_size(backing->bdev) >> SECTOR_SHIFT;
+	unsigned int discard = vhost_blk_backing_max_range(backing, REQ_OP_DISCARD);
+	unsigned int zeroes = vhost_blk_backing_max_range(backing,
+							  REQ_OP_WRITE_ZEROES);
+	unsigned int erase = vhost_blk_backing_max_range(backing,
+							 REQ_OP_SECURE_ERASE);
+	__virtio32 segs = __cpu_to_virtio32(true, VHOST_BLK_MAX_RANGES);
+
+	if (discard) {
+		unsigned int unit =
+			bdev_discard_granularity(backing->bdev) >> SECTOR_SHIFT;
+
+		config->max_discard_sectors = __cpu_to_virtio32(true, discard);
+		config->max_discard_seg = segs;
+		config->discard_sector_alignment =
+			__cpu_to_virtio32(true, max(unit, block));
+	}
+	if (zeroes) {
+		config->max_write_zeroes_sectors = __cpu_to_virtio32(true, zeroes);
+		config->max_write_zeroes_seg = segs;
+		config->write_zeroes_may_unmap = !!discard;
+	}
+	if (erase) {
+		config->max_secure_erase_sectors = __cpu_to_virtio32(true, erase);
+		config->max_secure_erase_seg = segs;
+		config->secure_erase_sector_alignment =
+			__cpu_to_virtio32(true, block);
+	}
 }
 
 /**
@@ -184,7 +268,8 @@ void vhost_blk_backing_config(const struct vhost_blk_backing *backing,
 	unsigned int block = bdev_logical_block_size(bdev);
 	int alignment = bdev_alignment_offset(bdev);
 
-	config->capacity = __cpu_to_virtio64(true, bdev_nr_sectors(bdev));
+	config->capacity =
+		__cpu_to_virtio64(true, vhost_blk_backing_capacity(backing));
 	config->size_max = __cpu_to_virtio32(true, VHOST_BLK_SIZE_MAX);
 	config->seg_max = __cpu_to_virtio32(true, VHOST_BLK_SEG_MAX);
 	config->blk_size = __cpu_to_virtio32(true, block);
@@ -197,6 +282,19 @@ void vhost_blk_backing_config(const struct vhost_blk_backing *backing,
 						      bdev_io_min(bdev) / block));
 	config->opt_io_size = __cpu_to_virtio32(true,
 						bdev_io_opt(bdev) / block);
+	vhost_blk_config_ranges(backing, config);
+}
+
+/**
+ * vhost_blk_backing_capacity - how large the device is now
+ * @backing: the device
+ *
+ * Return: whole logical blocks of it, in sectors of 512 bytes.
+ */
+u64 vhost_blk_backing_capacity(const struct vhost_blk_backing *backing)
+{
+	return round_down(bdev_nr_sectors(backing->bdev),
+			  bdev_logical_block_size(backing->bdev) >> SECTOR_SHIFT);
 }
 
 /**
@@ -230,252 +328,13 @@ bool vhost_blk_backing_write_cache(const struct vhost_blk_backing *backing)
  * Return: true if the range is made of whole logical blocks of the device.
  */
 bool vhost_blk_backing_contains(const struct vhost_blk_backing *backing,
-				u64 sector, size_t bytes)
+				u64 sector, u64 bytes)
 {
-	u64 capacity = bdev_nr_sectors(backing->bdev);
+	u64 capacity = vhost_blk_backing_capacity(backing);
 	unsigned int block = bdev_logical_block_size(backing->bdev);
 
 	return IS_ALIGNED(bytes, block) &&
 	       IS_ALIGNED(sector, block >> SECTOR_SHIFT) &&
 	       sector <= capacity &&
 	       bytes >> SECTOR_SHIFT <= capacity - sector;
-}
-
-static void vhost_blk_io_put(struct vhost_blk_io *io)
-{
-	if (atomic_dec_and_test(&io->pending))
-		io->done(io);
-}
-
-static void vhost_blk_bio_end(struct bio *bio)
-{
-	struct vhost_blk_io *io = bio->bi_private;
-
-	/* Any of several errors will do. */
-	if (unlikely(bio->bi_status))
-		WRITE_ONCE(io->status, bio->bi_status);
-	vhost_blk_io_put(io);
-}
-
-static void vhost_blk_io_start(struct vhost_blk_io *io)
-{
-	io->status = BLK_STS_OK;
-	io->bios = NULL;
-	atomic_set(&io->pending, 1);
-}
-
-/* Make a bio with room for @nr_vecs vectors; a bio set never fails GFP_NOIO. */
-static struct bio *vhost_blk_bio_make(struct vhost_blk_io *io,
-				      unsigned short nr_vecs, blk_opf_t opf)
-{
-	struct vhost_blk_backing *backing = io->backing;
-	struct vhost_blk_bio *vbio;
-	struct bio *bio;
-
-	if (!io->bios && nr_vecs <= VHOST_BLK_INLINE_VECS) {
-		vbio = &io->first;
-		bio_init(&vbio->bio, backing->bdev, io->vecs,
-			 VHOST_BLK_INLINE_VECS, opf);
-	} else {
-		bio = bio_alloc_bioset(backing->bdev, nr_vecs, opf, GFP_NOIO,
-				       &backing->bios);
-		vbio = container_of(bio, struct vhost_blk_bio, bio);
-	}
-	vbio->next = io->bios;
-	io->bios = vbio;
-	vbio->bio.bi_private = io;
-	vbio->bio.bi_end_io = vhost_blk_bio_end;
-	return &vbio->bio;
-}
-
-/*
- * Add pinned pages of @bytes bytes from @offset into the first one. A pin per
- * page and vector is what bio_release_pages() undoes, so that data which goes
- * on in the page where the vector so far ends must give its second pin back.
- */
-static int vhost_blk_bio_add_pages(struct bio *bio, struct page **pages,
-				   size_t offset, size_t bytes)
-{
-	unsigned int nr = DIV_ROUND_UP(offset + bytes, PAGE_SIZE);
-	unsigned int i;
-
-	for (i = 0; i < nr; i++) {
-		unsigned int len = min(bytes, PAGE_SIZE - offset);
-		unsigned short vcnt = bio->bi_vcnt;
-
-		if (bio_add_page(bio, pages[i], len, offset) != len) {
-			unpin_user_pages(pages + i, nr - i);
-			return -EIO;
-		}
-		if (offset && bio->bi_vcnt == vcnt)
-			unpin_user_page(pages[i]);
-		bytes -= len;
-		offset = 0;
-	}
-	return 0;
-}
-
-/* Take @bytes off the end of @bio, and off the pins what no vector needs now. */
-static void vhost_blk_bio_shorten(struct bio *bio, unsigned int bytes)
-{
-	while (bytes) {
-		struct bio_vec *bv = &bio->bi_io_vec[bio->bi_vcnt - 1];
-		unsigned int cut = min(bytes, bv->bv_len);
-		unsigned int keep = DIV_ROUND_UP(bv->bv_offset + bv->bv_len - cut,
-						 PAGE_SIZE);
-		unsigned int had = DIV_ROUND_UP(bv->bv_offset + bv->bv_len,
-						PAGE_SIZE);
-
-		if (cut == bv->bv_len)
-			keep = 0;
-		while (had-- > keep)
-			unpin_user_page(bv->bv_page + had);
-
-		bv->bv_len -= cut;
-		if (!bv->bv_len)
-			bio->bi_vcnt--;
-		bio->bi_iter.bi_size -= cut;
-		bytes -= cut;
-	}
-}
-
-/*
- * Fill @bio from @iter until either is at its end. A bio that is full ends at a
- * logical block, and what was too much goes back to @iter.
- */
-static int vhost_blk_bio_fill(struct bio *bio, struct iov_iter *iter)
-{
-	struct page *batch[VHOST_BLK_PIN_BATCH], **pages = batch;
-	unsigned int over;
-
-	bio_set_flag(bio, BIO_PAGE_PINNED);
-	while (iov_iter_count(iter) && bio->bi_vcnt < bio->bi_max_vecs) {
-		unsigned int room = min_t(unsigned int, VHOST_BLK_PIN_BATCH,
-					  bio->bi_max_vecs - bio->bi_vcnt);
-		size_t offset;
-		ssize_t bytes;
-		int ret;
-
-		bytes = iov_iter_extract_pages(iter, &pages, SIZE_MAX, room, 0,
-					       &offset);
-		if (bytes <= 0)
-			return bytes ?: -EFAULT;
-		ret = vhost_blk_bio_add_pages(bio, pages, offset, bytes);
-		if (ret)
-			return ret;
-	}
-
-	over = bio->bi_iter.bi_size & (bdev_logical_block_size(bio->bi_bdev) - 1);
-	if (over) {
-		vhost_blk_bio_shorten(bio, over);
-		iov_iter_revert(iter, over);
-	}
-	/* The device would have to gather one block from too many pieces. */
-	return bio->bi_iter.bi_size ? 0 : -EINVAL;
-}
-
-/*
- * Whether the device can take the pieces of @iter as they are: addresses as its
- * DMA wants them, and lengths of whole blocks, without which the block layer
- * can't split a bio between any two of them.
- */
-static bool vhost_blk_iter_fits(const struct iov_iter *iter,
-				struct block_device *bdev)
-{
-	unsigned int block_mask = bdev_logical_block_size(bdev) - 1;
-	unsigned int dma_mask = bdev_dma_alignment(bdev);
-	const struct iovec *iov = iter_iov(iter);
-	size_t skip = iter->iov_offset;
-	size_t left = iov_iter_count(iter);
-
-	for (; left; iov++) {
-		size_t bytes = min(left, iov->iov_len - skip);
-
-		if (((unsigned long)iov->iov_base + skip) & dma_mask ||
-		    bytes & block_mask)
-			return false;
-		left -= bytes;
-		skip = 0;
-	}
-	return true;
-}
-
-/**
- * vhost_blk_io_rw - read or write
- * @io: the operation, with @done and @backing set
- * @opf: REQ_OP_READ or REQ_OP_WRITE, with flags
- * @sector: where, in sectors of 512 bytes; the whole range was checked with
- *	vhost_blk_backing_contains()
- * @iter: user memory to write from or read into, at least one block of it, as
- *	iovecs
- *
- * Starts the operation. May sleep to get at user memory or at a bio. Must run
- * in the address space that @iter is of. Errors arrive by @io->status.
- */
-void vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
-		     struct iov_iter *iter)
-{
-	bool more;
-
-	vhost_blk_io_start(io);
-	if (!vhost_blk_iter_fits(iter, io->backing->bdev)) {
-		io->status = BLK_STS_INVAL;
-		vhost_blk_io_put(io);
-		return;
-	}
-
-	do {
-		struct bio *bio;
-		int ret;
-
-		bio = vhost_blk_bio_make(io, iov_iter_npages(iter, BIO_MAX_VECS),
-					 opf);
-		bio->bi_iter.bi_sector = sector;
-		ret = vhost_blk_bio_fill(bio, iter);
-		if (ret) {
-			io->status = errno_to_blk_status(ret);
-			vhost_blk_io_put(io);
-			return;
-		}
-		sector += bio_sectors(bio);
-		more = iov_iter_count(iter);
-		/* On behalf of the next bio, before this one can end. */
-		if (more)
-			atomic_inc(&io->pending);
-		submit_bio(bio);
-	} while (more);
-}
-
-/**
- * vhost_blk_io_flush - make finished writes durable
- * @io: the operation, with @done and @backing set
- *
- * Starts the operation. May sleep.
- */
-void vhost_blk_io_flush(struct vhost_blk_io *io)
-{
-	vhost_blk_io_start(io);
-	submit_bio(vhost_blk_bio_make(io, 0, REQ_OP_WRITE | REQ_PREFLUSH |
-				      REQ_SYNC));
-}
-
-/**
- * vhost_blk_io_release - let go what an operation held
- * @io: an operation whose @done was called, or one whose @bios is NULL
- *
- * May sleep. Touches no user memory through an address, so that it may run
- * anywhere.
- */
-void vhost_blk_io_release(struct vhost_blk_io *io)
-{
-	struct vhost_blk_bio *vbio;
-
-	while ((vbio = io->bios)) {
-		io->bios = vbio->next;
-		bio_release_pages(&vbio->bio, bio_op(&vbio->bio) == REQ_OP_READ);
-		if (vbio == &io->first)
-			bio_uninit(&vbio->bio);
-		else
-			bio_put(&vbio->bio);
-	}
 }

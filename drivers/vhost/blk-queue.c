@@ -2,29 +2,75 @@
 /*
  * vhost_blk ring: descriptor chains in, used elements and signals out.
  *
- * One work item a queue, run by a vhost worker, does both directions: it
- * answers what has completed, then fetches what the guest made available. A
- * kick queues it, and so does the completion that finds the list of completed
- * requests empty, so that a burst of completions costs one wake-up, one update
- * of the used index and at most one signal.
+ * A queue's worker does both directions: it answers what has completed, then
+ * fetches what the guest made available. A kick brings it, and so does the
+ * completion that finds the list of completed requests empty while the worker
+ * doesn't look at it, so that a burst of completions costs one wake-up, one
+ * update of the used index and at most one signal.
  *
  * A burst of requests is submitted under one plug. The guest's kicks are off
  * while the worker looks, and on again once the ring is empty; they stay off
- * when the worker ran out of requests, because the next completion brings it
+ * when the worker ran out of something, because the next completion brings it
  * back anyway. The requests of a queue are as many as its descriptors: a guest
  * that makes a descriptor available twice waits like one that has none left.
  * Nor can it have more data under way than VHOST_BLK_MAX_IN_FLIGHT and the last
  * request before that was reached.
+ *
+ * Busy polling (VHOST_SET_VRING_BUSYLOOP_TIMEOUT, microseconds): before it turns
+ * the kicks on and sleeps, the worker goes on looking for a while. It grows that
+ * time up to the limit while looking pays, and shrinks it to nothing while it
+ * doesn't. It looks in short slices and queues itself behind whatever else its
+ * worker has to do, so that neither other queues nor an ioctl wait for long.
  */
 #include <linux/blkdev.h>
+#include <linux/sched/clock.h>
+#include <linux/sched/signal.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 
 #include "blk.h"
+
+/* The requests of one queue that a worker starts before it looks at another. */
+#define VHOST_BLK_BURST		256
+
+/* How long one run of a worker looks for work, in nanoseconds. */
+#define VHOST_BLK_POLL_SLICE	(50 * NSEC_PER_USEC)
+
+/* Where a window of polling starts to grow, and below which it is not worth it. */
+#define VHOST_BLK_POLL_MIN	(5 * NSEC_PER_USEC)
+
+/* Why fetching has ended. */
+enum vhost_blk_fetched {
+	VHOST_BLK_RING_EMPTY,
+	VHOST_BLK_BURST_OVER,	/* there may be more */
+	VHOST_BLK_STALLED,	/* a completion, an IOTLB update or nobody goes on */
+};
 
 /* Nothing is fetched any more, by this error of the guest. */
 static void vhost_blk_queue_break(struct vhost_blk_queue *queue)
 {
 	queue->broken = true;
+}
+
+static unsigned int vhost_blk_queue_in_flight(const struct vhost_blk_queue *queue)
+{
+	return queue->num_requests - queue->num_free;
+}
+
+static struct vhost_blk_request *
+vhost_blk_queue_get_request(struct vhost_blk_queue *queue)
+{
+	return queue->free[--queue->num_free];
+}
+
+static void vhost_blk_queue_put_request(struct vhost_blk_queue *queue,
+					struct vhost_blk_request *req)
+{
+	vhost_blk_request_release(req);
+	queue->bytes_in_flight -= req->data_bytes;
+	if (req->alone)
+		queue->alone = false;
+	queue->free[queue->num_free++] = req;
 }
 
 /*
@@ -43,109 +89,261 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 	llist_for_each_entry_safe(req, next, list, node) {
 		u32 bytes;
 
-		vhost_blk_io_release(&req->io);
-		queue->bytes_in_flight -= req->data_bytes;
-		queue->free[queue->num_free++] = req;
-		if (!answer)
+		if (answer && vhost_blk_io_continue(&req->io))
 			continue;
-		if (vhost_blk_request_answer(req, &bytes)) {
-			vq_err(vq, "Status of request %u can't be written\n",
-			       req->head);
+		if (answer && vhost_blk_request_answer(req, &bytes)) {
+			vq_err(vq, "Request %u can't be answered\n", req->head);
 			vhost_blk_queue_break(queue);
-			continue;
+		} else if (answer) {
+			vq->heads[count].id = cpu_to_vhost32(vq, req->head);
+			vq->heads[count].len = cpu_to_vhost32(vq, bytes);
+			count++;
 		}
-		vq->heads[count].id = cpu_to_vhost32(vq, req->head);
-		vq->heads[count].len = cpu_to_vhost32(vq, bytes);
-		count++;
+		vhost_blk_queue_put_request(queue, req);
 	}
-	if (count && vhost_add_used_n(vq, vq->heads, NULL, count))
+	if (!count)
+		return false;
+	queue->counters.batches++;
+	if (vhost_add_used_n(vq, vq->heads, NULL, count))
 		vhost_blk_queue_break(queue);
-	return count;
+	return true;
 }
 
-/* Fetch one chain and start it: 1 if there was one, 0 if not, or an error. */
+static void vhost_blk_queue_signal(struct vhost_blk_queue *queue)
+{
+	queue->counters.signals++;
+	vhost_signal(queue->vq.dev, &queue->vq);
+}
+
+/* Answer what has completed, and tell the guest. Returns whether there was any. */
+static bool vhost_blk_queue_answer(struct vhost_blk_queue *queue)
+{
+	bool used = !llist_empty(&queue->completed) &&
+		    vhost_blk_queue_reap(queue, true);
+
+	if (used)
+		vhost_blk_queue_signal(queue);
+	return used;
+}
+
+/*
+ * Fetch one chain and start it: 1 if there was one, 0 if not, or an error, of
+ * which -EAGAIN passes by itself.
+ */
 static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
+	bool logged = vhost_has_feature(vq, VHOST_F_LOG_ALL);
+	bool empty = !vhost_blk_queue_in_flight(queue);
+	struct vhost_blk_chain chain = {};
 	struct vhost_blk_request *req;
-	unsigned int out, in, ndesc;
+	unsigned int ndesc;
 	int head, ret;
 
-	head = vhost_get_vq_desc_n(vq, vq->iov, ARRAY_SIZE(vq->iov), &out, &in,
-				   NULL, NULL, &ndesc);
+	head = vhost_get_vq_desc_n(vq, vq->iov, ARRAY_SIZE(vq->iov), &chain.out,
+				   &chain.in, logged ? vq->log : NULL,
+				   &chain.log_num, &ndesc);
 	if (head < 0)
 		return head;
 	if (head == vq->num)
 		return 0;
 
-	req = queue->free[queue->num_free - 1];
+	req = vhost_blk_queue_get_request(queue);
 	req->head = head;
-	ret = vhost_blk_request_start(req, out, in);
+	ret = vhost_blk_request_start(req, &chain);
+	if (ret == -EAGAIN && empty) {
+		/* No completion will free what it lacks. */
+		chain.alone = true;
+		ret = vhost_blk_request_start(req, &chain);
+	}
 	if (ret) {
+		queue->num_free++;
 		vhost_discard_vq_desc(vq, 1, ndesc);
 		return ret;
 	}
-	queue->num_free--;
+	queue->alone = req->alone;
 	queue->bytes_in_flight += req->data_bytes;
 	return 1;
 }
 
-/*
- * Fetch under one plug until the ring is empty. Returns true then, false if
- * going on is up to a later run of the worker or, on a broken ring, to nobody.
- */
-static bool vhost_blk_queue_burst(struct vhost_blk_queue *queue, int *count)
+/* Whether the queue can take one more request now. */
+static bool vhost_blk_queue_has_room(const struct vhost_blk_queue *queue)
 {
+	return queue->num_free && !queue->alone &&
+	       queue->bytes_in_flight < VHOST_BLK_MAX_IN_FLIGHT;
+}
+
+/* Fetch under one plug until the ring is empty, or @budget is used up. */
+static enum vhost_blk_fetched vhost_blk_queue_burst(struct vhost_blk_queue *queue,
+						    unsigned int *budget)
+{
+	enum vhost_blk_fetched result = VHOST_BLK_STALLED;
 	struct blk_plug plug;
-	bool empty = false;
 
 	blk_start_plug(&plug);
-	while (queue->num_free &&
-	       queue->bytes_in_flight < VHOST_BLK_MAX_IN_FLIGHT) {
-		int ret = vhost_blk_queue_fetch(queue);
+	while (vhost_blk_queue_has_room(queue)) {
+		int ret;
 
+		if (!*budget) {
+			result = VHOST_BLK_BURST_OVER;
+			break;
+		}
+		ret = vhost_blk_queue_fetch(queue);
 		if (ret <= 0) {
-			empty = !ret;
-			if (ret < 0)
+			if (!ret)
+				result = VHOST_BLK_RING_EMPTY;
+			else if (ret != -EAGAIN)
 				vhost_blk_queue_break(queue);
 			break;
 		}
-		if (vhost_exceeds_weight(&queue->vq, ++*count, 0))
-			break;
+		--*budget;
 	}
 	blk_finish_plug(&plug);
-	return empty;
+	return result;
 }
 
-static void vhost_blk_queue_work(struct vhost_work *work)
+static u64 vhost_blk_queue_poll_limit(const struct vhost_blk_queue *queue)
 {
-	struct vhost_virtqueue *vq =
-		container_of(work, struct vhost_virtqueue, poll.work);
-	struct vhost_blk_queue *queue =
-		container_of(vq, struct vhost_blk_queue, vq);
-	int count = 0;
-	bool used;
+	return (u64)queue->vq.busyloop_timeout * NSEC_PER_USEC;
+}
 
-	mutex_lock(&vq->mutex);
-	used = vhost_blk_queue_reap(queue, true);
-	if (!vhost_vq_get_backend(vq) || queue->broken || !vq_meta_prefetch(vq))
-		goto out;
+/*
+ * The worker was brought back from its sleep: would looking for longer have
+ * spared that? If not, it is looking for nothing.
+ */
+static void vhost_blk_queue_adapt_window(struct vhost_blk_queue *queue)
+{
+	u64 limit = vhost_blk_queue_poll_limit(queue);
 
+	if (!queue->idle_since || queue->poll_end)
+		return;
+	if (local_clock() - queue->idle_since <= limit)
+		queue->poll_ns = max(2 * queue->poll_ns,
+				     (u64)VHOST_BLK_POLL_MIN);
+	else if (queue->poll_ns > VHOST_BLK_POLL_MIN)
+		queue->poll_ns /= 2;
+	else
+		queue->poll_ns = 0;
+	queue->poll_ns = min(queue->poll_ns, limit);
+	queue->idle_since = 0;
+}
+
+static bool vhost_blk_queue_has_work(struct vhost_blk_queue *queue)
+{
+	vhost_blk_channel_poll(&queue->channel);
+	return !llist_empty(&queue->completed) ||
+	       !vhost_vq_avail_empty(queue->vq.dev, &queue->vq);
+}
+
+/*
+ * Look for work for a slice of time. Returns whether there is any. If not, and
+ * @poll_end is still set, then this is to go on in the next run.
+ */
+static bool vhost_blk_queue_look(struct vhost_blk_queue *queue)
+{
+	u64 now, slice_end;
+
+	if (!queue->vq.busyloop_timeout)
+		return false;
+	now = local_clock();
+	slice_end = now + VHOST_BLK_POLL_SLICE;
+	if (!queue->poll_end) {
+		queue->idle_since = now;
+		if (!queue->poll_ns)
+			return false;
+		queue->poll_end = now + queue->poll_ns;
+		queue->counters.polls++;
+	}
+	do {
+		if (vhost_blk_queue_has_work(queue)) {
+			queue->counters.poll_hits++;
+			queue->poll_end = 0;
+			queue->idle_since = 0;
+			return true;
+		}
+		cpu_relax();
+		now = local_clock();
+	} while (now < min(slice_end, queue->poll_end) && !need_resched() &&
+		 !signal_pending(current) && !vhost_vq_has_work(&queue->vq));
+	if (now >= queue->poll_end)
+		queue->poll_end = 0;
+	return false;
+}
+
+/*
+ * Serve the queue until there is nothing to do. Returns true if the worker shall
+ * come again by itself, after it has looked at its other queues.
+ */
+static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
+{
+	struct vhost_virtqueue *vq = &queue->vq;
+	unsigned int budget = VHOST_BLK_BURST;
+
+	vhost_blk_queue_answer(queue);
 	vhost_disable_notify(vq->dev, vq);
-	while (vhost_blk_queue_burst(queue, &count)) {
+	while (!queue->broken) {
+		switch (vhost_blk_queue_burst(queue, &budget)) {
+		case VHOST_BLK_BURST_OVER:
+			vhost_blk_queue_answer(queue);
+			return true;
+		case VHOST_BLK_STALLED:
+			vhost_blk_queue_answer(queue);
+			return false;
+		case VHOST_BLK_RING_EMPTY:
+			break;
+		}
 		/* What a fast device has completed meanwhile shares the signal. */
-		used |= vhost_blk_queue_reap(queue, true);
-		if (used)
-			vhost_signal(vq->dev, vq);
-		used = false;
+		vhost_blk_queue_answer(queue);
+		if (vhost_blk_queue_look(queue)) {
+			vhost_blk_queue_answer(queue);
+			continue;
+		}
+		if (queue->poll_end)
+			return true;
 		if (queue->broken || !vhost_enable_notify(vq->dev, vq))
 			break;
 		vhost_disable_notify(vq->dev, vq);
 	}
+	return false;
+}
+
+static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
+{
+	struct vhost_virtqueue *vq = &queue->vq;
+	bool again = false;
+
+	mutex_lock(&vq->mutex);
+	queue->counters.kicks += kicked;
+	if (!vhost_vq_get_backend(vq))
+		goto out;
+
+	WRITE_ONCE(queue->working, true);
+	/* Without its translation the ring can't even take answers. */
+	if (vq_meta_prefetch(vq)) {
+		vhost_blk_queue_adapt_window(queue);
+		queue->channel.poll = vq->busyloop_timeout && queue->poll_ns;
+		again = vhost_blk_queue_serve(queue);
+	}
+	WRITE_ONCE(queue->working, false);
+	/* Pairs with llist_add() in vhost_blk_queue_completed(). */
+	smp_mb();
+	if (again || vhost_blk_channel_poll(&queue->channel) ||
+	    (!llist_empty(&queue->completed) && vq_meta_prefetch(vq)))
+		vhost_vq_work_queue(vq, &queue->work);
 out:
-	if (used)
-		vhost_signal(vq->dev, vq);
 	mutex_unlock(&vq->mutex);
+}
+
+static void vhost_blk_queue_work(struct vhost_work *work)
+{
+	vhost_blk_queue_run(container_of(work, struct vhost_blk_queue, work),
+			    false);
+}
+
+static void vhost_blk_queue_kicked(struct vhost_work *work)
+{
+	vhost_blk_queue_run(container_of(work, struct vhost_blk_queue,
+					 vq.poll.work), true);
 }
 
 /**
@@ -165,7 +363,9 @@ void vhost_blk_queue_completed(struct vhost_blk_request *req)
 	 */
 	rcu_read_lock();
 	if (llist_add(&req->node, &queue->completed)) {
-		vhost_vq_work_queue(&queue->vq, &queue->vq.poll.work);
+		/* Else vhost_blk_queue_run() looks once more when it is done. */
+		if (!READ_ONCE(queue->working))
+			vhost_vq_work_queue(&queue->vq, &queue->work);
 		if (wq_has_sleeper(&queue->drained))
 			wake_up(&queue->drained);
 	}
@@ -176,11 +376,16 @@ void vhost_blk_queue_completed(struct vhost_blk_request *req)
  * vhost_blk_queue_init - prepare a queue before vhost_dev_init()
  * @queue: zeroed memory
  * @blk: the device it belongs to
+ * @index: which of its queues it is
  */
-void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk)
+void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
+			  unsigned int index)
 {
 	queue->blk = blk;
-	queue->vq.handle_kick = vhost_blk_queue_work;
+	queue->index = index;
+	queue->vq.handle_kick = vhost_blk_queue_kicked;
+	vhost_work_init(&queue->work, vhost_blk_queue_work);
+	vhost_blk_channel_init(&queue->channel);
 	init_llist_head(&queue->completed);
 	init_waitqueue_head(&queue->drained);
 }
@@ -245,17 +450,25 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	ret = vhost_blk_queue_alloc_requests(queue);
 	if (ret)
 		return ret;
+	ret = vhost_blk_channel_open(&queue->channel, queue->blk->backing);
+	if (ret)
+		return ret;
 
 	queue->broken = false;
+	queue->poll_end = 0;
+	queue->poll_ns = vhost_blk_queue_poll_limit(queue);
 	vhost_vq_set_backend(vq, queue->blk);
 	ret = vhost_vq_init_access(vq);
-	if (ret) {
-		vhost_vq_set_backend(vq, NULL);
-		return ret;
-	}
+	if (ret)
+		goto err_backend;
 	/* Kicks from before this moment found nobody listening. */
-	vhost_poll_queue(&vq->poll);
+	vhost_vq_work_queue(vq, &queue->work);
 	return 0;
+
+err_backend:
+	vhost_vq_set_backend(vq, NULL);
+	vhost_blk_channel_close(&queue->channel);
+	return ret;
 }
 
 /**
@@ -271,12 +484,16 @@ void vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer)
 {
 	bool used = vhost_blk_queue_reap(queue, answer);
 
-	while (queue->num_free < queue->num_requests) {
-		wait_event(queue->drained, !llist_empty(&queue->completed));
+	while (vhost_blk_queue_in_flight(queue)) {
+		if (vhost_blk_channel_poll(&queue->channel))
+			cond_resched();
+		else
+			wait_event(queue->drained,
+				   !llist_empty(&queue->completed));
 		used |= vhost_blk_queue_reap(queue, answer);
 	}
 	if (used)
-		vhost_signal(queue->vq.dev, &queue->vq);
+		vhost_blk_queue_signal(queue);
 }
 
 /**
@@ -292,6 +509,7 @@ void vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool answer)
 	mutex_lock(&queue->vq.mutex);
 	vhost_vq_set_backend(&queue->vq, NULL);
 	vhost_blk_queue_drain(queue, answer);
+	vhost_blk_channel_close(&queue->channel);
 	mutex_unlock(&queue->vq.mutex);
 }
 
@@ -303,4 +521,43 @@ void vhost_blk_queue_free(struct vhost_blk_queue *queue)
 {
 	vhost_blk_queue_free_requests(queue);
 	kvfree(queue);
+}
+
+static const char * const vhost_blk_kind_names[VHOST_BLK_NUM_KINDS] = {
+	[VHOST_BLK_READ]		= "read",
+	[VHOST_BLK_WRITE]		= "write",
+	[VHOST_BLK_FLUSH]		= "flush",
+	[VHOST_BLK_DISCARD]		= "discard",
+	[VHOST_BLK_WRITE_ZEROES]	= "write_zeroes",
+	[VHOST_BLK_SECURE_ERASE]	= "secure_erase",
+	[VHOST_BLK_OTHER]		= "other",
+};
+
+/**
+ * vhost_blk_queue_show - print the counters of a queue in one line
+ * @queue: the queue
+ * @seq: where to
+ *
+ * Takes no lock: the numbers may be of slightly different moments.
+ */
+void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
+			  struct seq_file *seq)
+{
+	const struct vhost_blk_counters *counters = &queue->counters;
+	unsigned int kind;
+
+	seq_printf(seq, "queue%u:\t", queue->index);
+	for (kind = 0; kind < VHOST_BLK_NUM_KINDS; kind++)
+		seq_printf(seq, "%s %llu %s_bytes %llu ",
+			   vhost_blk_kind_names[kind],
+			   READ_ONCE(counters->requests[kind]),
+			   vhost_blk_kind_names[kind],
+			   READ_ONCE(counters->bytes[kind]));
+	seq_printf(seq, "errors %llu bounced %llu kicks %llu signals %llu ",
+		   READ_ONCE(counters->errors), READ_ONCE(counters->bounced),
+		   READ_ONCE(counters->kicks), READ_ONCE(counters->signals));
+	seq_printf(seq, "batches %llu polls %llu poll_hits %llu in_flight %u\n",
+		   READ_ONCE(counters->batches), READ_ONCE(counters->polls),
+		   READ_ONCE(counters->poll_hits),
+		   READ_ONCE(queue->num_requests) - READ_ONCE(queue->num_free));
 }

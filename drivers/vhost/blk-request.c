@@ -7,39 +7,35 @@
  * status byte. How the chain is cut into descriptors means nothing
  * (VIRTIO_F_ANY_LAYOUT), so that both parts are read as byte streams.
  *
- * Everything in the chain is the guest's: the header is copied once and only
- * the copy is looked at; data is reached through pinned pages or checked user
- * addresses. A chain that can be answered is answered, with VIRTIO_BLK_S_IOERR
- * or VIRTIO_BLK_S_UNSUPP if it makes no sense. One without room for a status
- * can't be: it stops its queue.
+ * Everything in the chain is the guest's: the header and the list of ranges are
+ * copied once and only the copies are looked at; data is reached through pinned
+ * pages or checked user addresses. A chain that can be answered is answered,
+ * with VIRTIO_BLK_S_IOERR or VIRTIO_BLK_S_UNSUPP if it makes no sense. One
+ * without room for a status can't be: it stops its queue. The table of answers
+ * is in Documentation/vhost-blk-abi.rst.
  */
+#include <linux/ioprio.h>
+#include <linux/slab.h>
+#include <linux/timekeeping.h>
 #include <linux/uaccess.h>
+#include <trace/events/vhost_blk.h>
 
 #include "blk.h"
 
+static_assert(sizeof(struct vhost_log) == sizeof(struct iovec));
+
 static void vhost_blk_request_io_done(struct vhost_blk_io *io)
 {
-	struct vhost_blk_request *req =
-		container_of(io, struct vhost_blk_request, io);
-
-	switch (io->status) {
-	case BLK_STS_OK:
-		req->status = VIRTIO_BLK_S_OK;
-		break;
-	case BLK_STS_NOTSUPP:
-		req->status = VIRTIO_BLK_S_UNSUPP;
-		break;
-	default:
-		req->status = VIRTIO_BLK_S_IOERR;
-	}
-	vhost_blk_queue_completed(req);
+	vhost_blk_queue_completed(container_of(io, struct vhost_blk_request, io));
 }
 
 /* Settle a request that needs no I/O. */
-static void vhost_blk_request_settle(struct vhost_blk_request *req, u8 status)
+static int vhost_blk_request_settle(struct vhost_blk_request *req,
+				    blk_status_t status)
 {
-	req->status = status;
+	req->io.status = status;
 	vhost_blk_queue_completed(req);
+	return 0;
 }
 
 /**
@@ -50,67 +46,200 @@ static void vhost_blk_request_settle(struct vhost_blk_request *req, u8 status)
 void vhost_blk_request_init(struct vhost_blk_request *req,
 			    struct vhost_blk_queue *queue)
 {
+	vhost_blk_io_init(&req->io);
 	req->queue = queue;
+	req->io.channel = &queue->channel;
 	req->io.done = vhost_blk_request_io_done;
 }
 
-static void vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
-				 u64 sector, struct iov_iter *data)
+static bool vhost_blk_request_has_feature(const struct vhost_blk_request *req,
+					  int bit)
+{
+	return vhost_has_feature(&req->queue->vq, bit);
+}
+
+static struct vhost_blk_backing *
+vhost_blk_request_backing(const struct vhost_blk_request *req)
+{
+	return req->queue->blk->backing;
+}
+
+static void vhost_blk_request_trace_submitted(const struct vhost_blk_request *req)
+{
+	trace_vhost_blk_request_submitted(req->queue->blk->id,
+					  req->queue->index, req->head,
+					  req->type, req->sector, req->bytes);
+}
+
+/*
+ * Keep what the dirty log needs to know of the chain's writable part until the
+ * answer. The array that vhost core filled serves only until the next fetch.
+ */
+static int vhost_blk_request_keep_log(struct vhost_blk_request *req,
+				      const struct vhost_blk_chain *chain)
+{
+	struct vhost_virtqueue *vq = &req->queue->vq;
+	const void *log = vq->iotlb ? (void *)(vq->iov + chain->out) :
+				      (void *)vq->log;
+
+	if (!chain->log_num)
+		return 0;
+	req->num_log = vq->iotlb ? chain->in : chain->log_num;
+	req->log = chain->alone ? (void *)log :
+		   kmemdup_array(log, req->num_log, sizeof(struct iovec),
+				 VHOST_BLK_GFP_TRY);
+	return req->log ? 0 : -EAGAIN;
+}
+
+/* A driver that does not flush relies on every write being durable. */
+static bool vhost_blk_request_is_durable(const struct vhost_blk_request *req)
+{
+	if (!vhost_blk_backing_write_cache(vhost_blk_request_backing(req)))
+		return false;
+	if (!vhost_blk_request_has_feature(req, VIRTIO_BLK_F_FLUSH))
+		return true;
+	return vhost_blk_request_has_feature(req, VIRTIO_BLK_F_CONFIG_WCE) &&
+	       !READ_ONCE(req->queue->blk->write_back);
+}
+
+static int vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
+				struct iov_iter *data,
+				const struct vhost_blk_chain *chain)
 {
 	size_t bytes = iov_iter_count(data);
 
 	if (bytes > VHOST_BLK_MAX_DATA ||
-	    !vhost_blk_backing_contains(req->io.backing, sector, bytes)) {
-		vhost_blk_request_settle(req, VIRTIO_BLK_S_IOERR);
-		return;
-	}
-	if (!bytes) {
-		vhost_blk_request_settle(req, VIRTIO_BLK_S_OK);
-		return;
-	}
-	if (opf == REQ_OP_READ)
+	    !vhost_blk_backing_contains(vhost_blk_request_backing(req),
+					req->sector, bytes))
+		return vhost_blk_request_settle(req, BLK_STS_IOERR);
+	if (!bytes)
+		return vhost_blk_request_settle(req, BLK_STS_OK);
+
+	if (!op_is_write(opf))
 		req->used_bytes += bytes;
+	req->bytes = bytes;
 	req->data_bytes = bytes;
-	vhost_blk_io_rw(&req->io, opf, sector, data);
+	vhost_blk_request_trace_submitted(req);
+	return vhost_blk_io_rw(&req->io, opf, req->sector, data, chain->alone);
 }
 
-static void vhost_blk_request_write(struct vhost_blk_request *req, u64 sector,
-				    struct iov_iter *data)
+static int vhost_blk_request_read(struct vhost_blk_request *req,
+				  struct iov_iter *data,
+				  const struct vhost_blk_chain *chain)
+{
+	int ret = vhost_blk_request_keep_log(req, chain);
+
+	return ret ?: vhost_blk_request_rw(req, REQ_OP_READ, data, chain);
+}
+
+static int vhost_blk_request_write(struct vhost_blk_request *req,
+				   struct iov_iter *data,
+				   const struct vhost_blk_chain *chain)
 {
 	blk_opf_t opf = REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;
 
-	if (vhost_blk_backing_read_only(req->io.backing)) {
-		vhost_blk_request_settle(req, VIRTIO_BLK_S_IOERR);
-		return;
-	}
-	/* A driver that can't flush relies on every write being durable. */
-	if (!vhost_has_feature(&req->queue->vq, VIRTIO_BLK_F_FLUSH) &&
-	    vhost_blk_backing_write_cache(req->io.backing))
+	if (vhost_blk_backing_read_only(vhost_blk_request_backing(req)))
+		return vhost_blk_request_settle(req, BLK_STS_IOERR);
+	if (vhost_blk_request_is_durable(req))
 		opf |= REQ_FUA;
-	vhost_blk_request_rw(req, opf, sector, data);
+	return vhost_blk_request_rw(req, opf, data, chain);
 }
 
-static void vhost_blk_request_get_id(struct vhost_blk_request *req,
-				     struct iov_iter *data)
+static int vhost_blk_request_flush(struct vhost_blk_request *req)
+{
+	vhost_blk_request_trace_submitted(req);
+	vhost_blk_io_flush(&req->io);
+	return 0;
+}
+
+static int vhost_blk_request_get_id(struct vhost_blk_request *req,
+				    struct iov_iter *data,
+				    const struct vhost_blk_chain *chain)
 {
 	size_t bytes = min_t(size_t, iov_iter_count(data),
 			     VHOST_BLK_SERIAL_BYTES);
+	int ret = vhost_blk_request_keep_log(req, chain);
 
-	if (copy_to_iter(req->queue->blk->serial, bytes, data) != bytes) {
-		vhost_blk_request_settle(req, VIRTIO_BLK_S_IOERR);
-		return;
-	}
+	if (ret)
+		return ret;
+	req->bytes = bytes;
+	if (copy_to_iter(req->queue->blk->serial, bytes, data) != bytes)
+		return vhost_blk_request_settle(req, BLK_STS_IOERR);
 	req->used_bytes += bytes;
-	vhost_blk_request_settle(req, VIRTIO_BLK_S_OK);
+	return vhost_blk_request_settle(req, BLK_STS_OK);
+}
+
+/* Virtio 1.4, section 5.2.6.2: only write zeroes knows a flag, and one. */
+static blk_status_t
+vhost_blk_request_read_range(const struct vhost_blk_request *req, blk_opf_t opf,
+			     struct iov_iter *list, struct vhost_blk_range *range)
+{
+	struct vhost_blk_backing *backing = vhost_blk_request_backing(req);
+	struct vhost_virtqueue *vq = &req->queue->vq;
+	struct virtio_blk_discard_write_zeroes raw;
+	u32 flags;
+
+	if (!copy_from_iter_full(&raw, sizeof(raw), list))
+		return BLK_STS_IOERR;
+	range->sector = vhost64_to_cpu(vq, (__force __virtio64)raw.sector);
+	range->sectors = vhost32_to_cpu(vq, (__force __virtio32)raw.num_sectors);
+	range->opf = opf;
+	flags = vhost32_to_cpu(vq, (__force __virtio32)raw.flags);
+
+	if (opf == REQ_OP_WRITE_ZEROES) {
+		if (!(flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP))
+			range->opf |= REQ_NOUNMAP;
+		flags &= ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+	}
+	if (flags)
+		return BLK_STS_NOTSUPP;
+	if (range->sectors > vhost_blk_backing_max_range(backing, opf) ||
+	    !vhost_blk_backing_contains(backing, range->sector,
+					(u64)range->sectors << SECTOR_SHIFT))
+		return BLK_STS_IOERR;
+	return BLK_STS_OK;
+}
+
+/* Nothing is done unless every range is good. */
+static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
+				    enum req_op op, struct iov_iter *list)
+{
+	struct vhost_blk_range ranges[VHOST_BLK_MAX_RANGES];
+	size_t bytes = iov_iter_count(list);
+	unsigned int num = bytes / sizeof(struct virtio_blk_discard_write_zeroes);
+	unsigned int i;
+
+	if (!vhost_blk_request_has_feature(req, feature))
+		return vhost_blk_request_settle(req, BLK_STS_NOTSUPP);
+	if (!num || num > VHOST_BLK_MAX_RANGES ||
+	    bytes % sizeof(struct virtio_blk_discard_write_zeroes))
+		return vhost_blk_request_settle(req, BLK_STS_IOERR);
+
+	for (i = 0; i < num; i++) {
+		blk_status_t status =
+			vhost_blk_request_read_range(req, op, list, &ranges[i]);
+
+		if (status)
+			return vhost_blk_request_settle(req, status);
+		req->bytes += (u64)ranges[i].sectors << SECTOR_SHIFT;
+	}
+	req->sector = ranges[0].sector;
+	vhost_blk_request_trace_submitted(req);
+	vhost_blk_io_ranges(&req->io, ranges, num, op != REQ_OP_DISCARD &&
+			    vhost_blk_request_is_durable(req));
+	return 0;
 }
 
 /* Data in the part where its type has none: the two sides disagree. */
-static bool vhost_blk_request_is_contradictory(u32 type,
+static bool vhost_blk_request_is_contradictory(const struct vhost_blk_request *req,
 					       const struct iov_iter *readable,
 					       const struct iov_iter *writable)
 {
-	switch (type) {
+	switch (req->type) {
 	case VIRTIO_BLK_T_OUT:
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+	case VIRTIO_BLK_T_SECURE_ERASE:
 		return iov_iter_count(writable);
 	case VIRTIO_BLK_T_FLUSH:
 		return iov_iter_count(writable) || iov_iter_count(readable);
@@ -122,96 +251,228 @@ static bool vhost_blk_request_is_contradictory(u32 type,
 	}
 }
 
-static void vhost_blk_request_dispatch(struct vhost_blk_request *req,
-				       struct iov_iter *readable,
-				       struct iov_iter *writable)
+/*
+ * The priority that the guest gives a request, in Linux's encoding, which its
+ * driver uses; never a better one than the owner of the worker has. 0 leaves it
+ * at that.
+ */
+static u16 vhost_blk_request_priority(u32 guest)
+{
+	u16 own;
+
+	if (!guest || guest > U16_MAX ||
+	    IOPRIO_PRIO_CLASS(guest) == IOPRIO_CLASS_NONE ||
+	    IOPRIO_PRIO_CLASS(guest) > IOPRIO_CLASS_IDLE)
+		return 0;
+	guest = IOPRIO_PRIO_VALUE(IOPRIO_PRIO_CLASS(guest),
+				  IOPRIO_PRIO_LEVEL(guest));
+	own = get_current_ioprio();
+	/* The greater value is the lower priority. */
+	return max_t(u16, guest, own);
+}
+
+static int vhost_blk_request_read_header(struct vhost_blk_request *req,
+					 struct iov_iter *readable)
 {
 	struct vhost_virtqueue *vq = &req->queue->vq;
 	struct virtio_blk_outhdr hdr;
-	u64 sector;
-	u32 type;
 
-	if (!copy_from_iter_full(&hdr, sizeof(hdr), readable)) {
-		vhost_blk_request_settle(req, VIRTIO_BLK_S_IOERR);
-		return;
-	}
-	type = vhost32_to_cpu(vq, hdr.type);
-	sector = vhost64_to_cpu(vq, hdr.sector);
+	if (!copy_from_iter_full(&hdr, sizeof(hdr), readable))
+		return -EINVAL;
+	req->type = vhost32_to_cpu(vq, hdr.type);
+	req->sector = vhost64_to_cpu(vq, hdr.sector);
+	req->io.priority = vhost_blk_request_priority(vhost32_to_cpu(vq, hdr.ioprio));
+	return 0;
+}
 
-	if (vhost_blk_request_is_contradictory(type, readable, writable)) {
-		vhost_blk_request_settle(req, VIRTIO_BLK_S_IOERR);
-		return;
-	}
+static int vhost_blk_request_dispatch(struct vhost_blk_request *req,
+				      struct iov_iter *readable,
+				      struct iov_iter *writable,
+				      const struct vhost_blk_chain *chain)
+{
+	if (vhost_blk_request_read_header(req, readable))
+		return vhost_blk_request_settle(req, BLK_STS_IOERR);
+	trace_vhost_blk_request_received(req->queue->blk->id, req->queue->index,
+					 req->head, req->type, req->sector,
+					 iov_iter_count(readable) +
+					 iov_iter_count(writable));
+	if (vhost_blk_request_is_contradictory(req, readable, writable))
+		return vhost_blk_request_settle(req, BLK_STS_IOERR);
 
-	switch (type) {
+	switch (req->type) {
 	case VIRTIO_BLK_T_IN:
-		vhost_blk_request_rw(req, REQ_OP_READ, sector, writable);
-		break;
+		req->kind = VHOST_BLK_READ;
+		return vhost_blk_request_read(req, writable, chain);
 	case VIRTIO_BLK_T_OUT:
-		vhost_blk_request_write(req, sector, readable);
-		break;
+		req->kind = VHOST_BLK_WRITE;
+		return vhost_blk_request_write(req, readable, chain);
 	case VIRTIO_BLK_T_FLUSH:
-		vhost_blk_io_flush(&req->io);
-		break;
+		req->kind = VHOST_BLK_FLUSH;
+		return vhost_blk_request_flush(req);
 	case VIRTIO_BLK_T_GET_ID:
-		vhost_blk_request_get_id(req, writable);
-		break;
+		return vhost_blk_request_get_id(req, writable, chain);
+	case VIRTIO_BLK_T_DISCARD:
+		req->kind = VHOST_BLK_DISCARD;
+		return vhost_blk_request_ranges(req, VIRTIO_BLK_F_DISCARD,
+						REQ_OP_DISCARD, readable);
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		req->kind = VHOST_BLK_WRITE_ZEROES;
+		return vhost_blk_request_ranges(req, VIRTIO_BLK_F_WRITE_ZEROES,
+						REQ_OP_WRITE_ZEROES, readable);
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		req->kind = VHOST_BLK_SECURE_ERASE;
+		return vhost_blk_request_ranges(req, VIRTIO_BLK_F_SECURE_ERASE,
+						REQ_OP_SECURE_ERASE, readable);
 	default:
-		vhost_blk_request_settle(req, VIRTIO_BLK_S_UNSUPP);
+		return vhost_blk_request_settle(req, BLK_STS_NOTSUPP);
 	}
+}
+
+/* Forget what the request was before. */
+static void vhost_blk_request_reset(struct vhost_blk_request *req,
+				    const struct vhost_blk_chain *chain)
+{
+	struct vhost_virtqueue *vq = &req->queue->vq;
+	const struct iovec *last = &vq->iov[chain->out + chain->in - 1];
+
+	req->status_addr = last->iov_base + last->iov_len - 1;
+	req->used_bytes = sizeof(*req->status_addr);
+	req->data_bytes = 0;
+	req->bytes = 0;
+	req->type = 0;
+	req->sector = 0;
+	req->kind = VHOST_BLK_OTHER;
+	req->alone = chain->alone;
+	req->log = NULL;
+	req->logged = chain->log_num;
+	if (req->logged) {
+		const struct vhost_log *log = &vq->log[chain->log_num - 1];
+
+		req->status_log = log->addr + log->len - 1;
+	}
+	req->started = trace_vhost_blk_request_completed_enabled() ?
+		       ktime_get_ns() : 0;
 }
 
 /**
  * vhost_blk_request_start - carry out the chain that was just fetched
  * @req: an unused request, with @head set; its queue's @vq.iov holds the chain
- * @out: readable elements of @vq.iov, which come first
- * @in: writable elements of @vq.iov behind them
+ * @chain: how much of it
  *
  * Runs in the queue's worker with @vq.mutex held; may sleep. On success
  * vhost_blk_queue_completed() is or will be called for @req, once.
  *
- * Return: 0, or -EINVAL if there is nowhere to put a status; @req is unused
- * then.
+ * Return: 0; -EINVAL if there is nowhere to put a status; -EAGAIN, only if it is
+ * not alone, if there is no memory for it now. @req is unused after an error.
  */
-int vhost_blk_request_start(struct vhost_blk_request *req, unsigned int out,
-			    unsigned int in)
+int vhost_blk_request_start(struct vhost_blk_request *req,
+			    const struct vhost_blk_chain *chain)
 {
 	struct vhost_virtqueue *vq = &req->queue->vq;
 	struct iov_iter readable, writable;
-	const struct iovec *last;
+	int ret;
 
-	if (!in) {
+	if (!chain->in) {
 		vq_err(vq, "Request %u has no room for its status\n", req->head);
 		return -EINVAL;
 	}
-	last = &vq->iov[out + in - 1];
-	req->status_addr = last->iov_base + last->iov_len - 1;
-	req->used_bytes = sizeof(*req->status_addr);
-	req->data_bytes = 0;
-	req->io.backing = req->queue->blk->backing;
-	req->io.bios = NULL;
+	vhost_blk_request_reset(req, chain);
 
-	iov_iter_init(&readable, ITER_SOURCE, vq->iov, out,
-		      iov_length(vq->iov, out));
-	iov_iter_init(&writable, ITER_DEST, vq->iov + out, in,
-		      iov_length(vq->iov + out, in) - 1);
-	vhost_blk_request_dispatch(req, &readable, &writable);
-	return 0;
+	iov_iter_init(&readable, ITER_SOURCE, vq->iov, chain->out,
+		      iov_length(vq->iov, chain->out));
+	iov_iter_init(&writable, ITER_DEST, vq->iov + chain->out, chain->in,
+		      iov_length(vq->iov + chain->out, chain->in) - 1);
+	ret = vhost_blk_request_dispatch(req, &readable, &writable, chain);
+	if (ret)
+		vhost_blk_request_release(req);
+	return ret;
+}
+
+static u8 vhost_blk_request_status(const struct vhost_blk_request *req)
+{
+	switch (req->io.status) {
+	case BLK_STS_OK:
+		return VIRTIO_BLK_S_OK;
+	case BLK_STS_NOTSUPP:
+		return VIRTIO_BLK_S_UNSUPP;
+	default:
+		return VIRTIO_BLK_S_IOERR;
+	}
+}
+
+/*
+ * Mark what was written of the guest's memory. A read that failed may have got
+ * part of its data there.
+ */
+static int vhost_blk_request_write_log(struct vhost_blk_request *req,
+				       u32 used_bytes)
+{
+	struct vhost_virtqueue *vq = &req->queue->vq;
+	struct vhost_log status_log = { .addr = req->status_log, .len = 1 };
+	struct iovec status_iov = { .iov_base = req->status_addr, .iov_len = 1 };
+	u32 bytes = max(req->data_bytes, used_bytes - 1);
+	int ret = 0;
+
+	if (req->log && bytes)
+		ret = vhost_log_write(vq, req->log, req->num_log, bytes,
+				      req->log, req->num_log);
+	return ret ?: vhost_log_write(vq, &status_log, 1, 1, &status_iov, 1);
+}
+
+static void vhost_blk_request_count(struct vhost_blk_request *req, u8 status)
+{
+	struct vhost_blk_counters *counters = &req->queue->counters;
+
+	counters->requests[req->kind]++;
+	if (status == VIRTIO_BLK_S_OK)
+		counters->bytes[req->kind] += req->bytes;
+	else
+		counters->errors++;
+	counters->bounced += !!req->io.bounce;
+
+	trace_vhost_blk_request_completed(req->queue->blk->id,
+					  req->queue->index, req->head,
+					  req->type, req->sector, req->bytes,
+					  status, req->started ?
+					  ktime_get_ns() - req->started : 0);
 }
 
 /**
  * vhost_blk_request_answer - tell the guest how a request ended
- * @req: a request for which vhost_blk_queue_completed() was called
+ * @req: a request for which vhost_blk_queue_completed() was called and whose
+ *	vhost_blk_io_continue() had no more to do
  * @used_bytes: gets what belongs into the used element: the bytes written to
  *	guest memory, of a failed request only the status
  *
  * Must run in the owner's address space; may sleep.
  *
- * Return: 0, or -EFAULT if the guest's memory is not there any more.
+ * Return: 0, or -EFAULT if the guest's memory or its dirty log is not there any
+ * more.
  */
 int vhost_blk_request_answer(struct vhost_blk_request *req, u32 *used_bytes)
 {
-	*used_bytes = req->status == VIRTIO_BLK_S_OK ?
+	u8 status = vhost_blk_request_status(req);
+	int ret;
+
+	vhost_blk_request_count(req, status);
+	*used_bytes = status == VIRTIO_BLK_S_OK ?
 		      req->used_bytes : sizeof(*req->status_addr);
-	return put_user(req->status, req->status_addr);
+	ret = put_user(status, req->status_addr);
+	if (!ret && unlikely(req->logged))
+		ret = vhost_blk_request_write_log(req, *used_bytes);
+	return ret;
+}
+
+/**
+ * vhost_blk_request_release - let go what a request held
+ * @req: an answered request, or one that need not be
+ *
+ * May sleep.
+ */
+void vhost_blk_request_release(struct vhost_blk_request *req)
+{
+	vhost_blk_io_release(&req->io);
+	if (!req->alone)
+		kfree(req->log);
+	req->log = NULL;
 }

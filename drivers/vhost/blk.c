@@ -16,12 +16,17 @@
  * virtqueue's mutex protects a queue. Completions take none of them.
  */
 #include <linux/compat.h>
+#include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/vhost_blk.h>
 
 #include "blk.h"
 
@@ -32,8 +37,8 @@
  */
 #define VHOST_BLK_MINOR	250
 
-/* The requests of one queue that a worker starts before it looks at another. */
-#define VHOST_BLK_BURST	256
+/* How often a device is asked for its capacity when somebody wants to know. */
+#define VHOST_BLK_CAPACITY_INTERVAL	HZ
 
 /* More than any configuration space will ever have, in bytes. */
 #define VHOST_BLK_MAX_CONFIG	4096
@@ -43,7 +48,13 @@
 				 BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) | \
 				 BIT_ULL(VIRTIO_RING_F_EVENT_IDX) | \
 				 BIT_ULL(VIRTIO_F_ANY_LAYOUT) | \
-				 BIT_ULL(VIRTIO_F_VERSION_1))
+				 BIT_ULL(VIRTIO_F_VERSION_1) | \
+				 BIT_ULL(VIRTIO_F_ACCESS_PLATFORM) | \
+				 BIT_ULL(VHOST_F_LOG_ALL))
+
+#define VHOST_BLK_BACKEND_FEATURES	BIT_ULL(VHOST_BACKEND_F_IOTLB_MSG_V2)
+
+static atomic_t vhost_blk_next_id = ATOMIC_INIT(0);
 
 static u64 vhost_blk_features(const struct vhost_blk *blk)
 {
@@ -85,11 +96,12 @@ static int vhost_blk_alloc_queues(struct vhost_blk *blk, unsigned int num)
 					      GFP_KERNEL_ACCOUNT);
 		if (!blk->queues[i])
 			goto err;
-		vhost_blk_queue_init(blk->queues[i], blk);
+		vhost_blk_queue_init(blk->queues[i], blk, i);
 		blk->vqs[i] = &blk->queues[i]->vq;
 	}
-	vhost_dev_init(&blk->dev, blk->vqs, num, UIO_MAXIOV, VHOST_BLK_BURST, 0,
-		       true, NULL);
+	vhost_dev_init(&blk->dev, blk->vqs, num, UIO_MAXIOV, 0, 0, true, NULL);
+	/* For those who don't hold the lock: from here on all of it is there. */
+	smp_store_release(&blk->bound, true);
 	return 0;
 err:
 	vhost_blk_free_queues(blk);
@@ -103,7 +115,7 @@ static int vhost_blk_check_bind(const struct vhost_blk *blk,
 		return -EINVAL;
 	if (!bind->num_queues || bind->num_queues > VHOST_BLK_MAX_QUEUES)
 		return -EINVAL;
-	if (!blk->num_queues)
+	if (!blk->bound)
 		return 0;
 	if (blk->running)
 		return -EBUSY;
@@ -134,7 +146,7 @@ static long vhost_blk_bind(struct vhost_blk *blk, void __user *argp)
 	fput(user);
 	if (IS_ERR(backing))
 		return PTR_ERR(backing);
-	if (!blk->num_queues) {
+	if (!blk->bound) {
 		ret = vhost_blk_alloc_queues(blk, bind.num_queues);
 		if (ret) {
 			vhost_blk_backing_close(backing);
@@ -143,6 +155,7 @@ static long vhost_blk_bind(struct vhost_blk *blk, void __user *argp)
 	}
 	vhost_blk_backing_close(blk->backing);
 	blk->backing = backing;
+	blk->write_back = true;
 	memcpy(blk->serial, bind.serial, sizeof(blk->serial));
 	return 0;
 }
@@ -159,8 +172,8 @@ static long vhost_blk_get_config(struct vhost_blk *blk, void __user *argp)
 		return -E2BIG;
 
 	vhost_blk_backing_config(blk->backing, &config);
-	/* FLUSH without CONFIG_WCE means that the cache is on. */
-	config.wce = vhost_blk_backing_write_cache(blk->backing);
+	config.wce = blk->write_back &&
+		     vhost_blk_backing_write_cache(blk->backing);
 	config.num_queues = __cpu_to_virtio16(true, blk->num_queues);
 
 	argp += offsetof(struct vhost_blk_config, data);
@@ -172,6 +185,101 @@ static long vhost_blk_get_config(struct vhost_blk *blk, void __user *argp)
 	return 0;
 }
 
+/* Wait until nothing that was fetched before is in flight. */
+static void vhost_blk_drain(struct vhost_blk *blk)
+{
+	unsigned int i;
+
+	for (i = 0; i < blk->num_queues; i++) {
+		mutex_lock(&blk->vqs[i]->mutex);
+		vhost_blk_queue_drain(blk->queues[i], true);
+		mutex_unlock(&blk->vqs[i]->mutex);
+	}
+}
+
+/* Virtio 1.4, section 5.2.5.2: how writes are cached, at any time. */
+static long vhost_blk_set_write_back(struct vhost_blk *blk, bool write_back)
+{
+	bool through = blk->write_back && !write_back;
+	long ret;
+
+	mutex_lock(&blk->dev.mutex);
+	ret = vhost_dev_check_owner(&blk->dev);
+	if (!ret) {
+		WRITE_ONCE(blk->write_back, write_back);
+		/* What began as write-back ends so, and then is made durable. */
+		if (through)
+			vhost_blk_drain(blk);
+	}
+	mutex_unlock(&blk->dev.mutex);
+	if (!ret && through && !vhost_blk_backing_read_only(blk->backing))
+		ret = vhost_blk_backing_flush(blk->backing);
+	return ret;
+}
+
+static long vhost_blk_set_config(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_config config;
+	u8 write_back;
+
+	if (copy_from_user(&config, argp, sizeof(config)) ||
+	    copy_from_user(&write_back,
+			   argp + offsetof(struct vhost_blk_config, data), 1))
+		return -EFAULT;
+	if (config.offset != offsetof(struct virtio_blk_config, wce) ||
+	    config.size != 1 || write_back > 1)
+		return -EINVAL;
+	if (!(vhost_blk_features(blk) & BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE)))
+		return -EOPNOTSUPP;
+	return vhost_blk_set_write_back(blk, write_back);
+}
+
+/*
+ * The block layer tells user space of a new capacity (a uevent), but nobody in
+ * the kernel, so that it has to be asked.
+ */
+static void vhost_blk_config_work(struct work_struct *work)
+{
+	struct vhost_blk *blk = container_of(to_delayed_work(work),
+					     struct vhost_blk, config_work);
+	u64 capacity;
+
+	mutex_lock(&blk->lock);
+	if (blk->config_call) {
+		capacity = vhost_blk_backing_capacity(blk->backing);
+		if (capacity != blk->capacity)
+			eventfd_signal(blk->config_call);
+		blk->capacity = capacity;
+		queue_delayed_work(system_freezable_power_efficient_wq,
+				   &blk->config_work,
+				   VHOST_BLK_CAPACITY_INTERVAL);
+	}
+	mutex_unlock(&blk->lock);
+}
+
+static long vhost_blk_set_config_call(struct vhost_blk *blk, void __user *argp)
+{
+	struct eventfd_ctx *call = NULL;
+	s32 fd;
+
+	if (copy_from_user(&fd, argp, sizeof(fd)))
+		return -EFAULT;
+	if (fd != -1) {
+		call = eventfd_ctx_fdget(fd);
+		if (IS_ERR(call))
+			return PTR_ERR(call);
+	}
+	swap(blk->config_call, call);
+	if (call)
+		eventfd_ctx_put(call);
+	blk->capacity = vhost_blk_backing_capacity(blk->backing);
+	if (blk->config_call)
+		mod_delayed_work(system_freezable_power_efficient_wq,
+				 &blk->config_work,
+				 VHOST_BLK_CAPACITY_INTERVAL);
+	return 0;
+}
+
 static long vhost_blk_get_features(struct vhost_blk *blk, void __user *argp)
 {
 	u64 features = vhost_blk_features(blk);
@@ -179,25 +287,69 @@ static long vhost_blk_get_features(struct vhost_blk *blk, void __user *argp)
 	return copy_to_user(argp, &features, sizeof(features)) ? -EFAULT : 0;
 }
 
+/* Whether vhost core is ready for the features; with @dev's mutex. */
+static long vhost_blk_prepare_features(struct vhost_blk *blk, u64 features)
+{
+	u64 change = features ^ blk->vqs[0]->acked_features;
+
+	if (features & ~vhost_blk_features(blk))
+		return -EOPNOTSUPP;
+	/* Migration begins and ends while the guest runs. */
+	if (blk->running && change & ~BIT_ULL(VHOST_F_LOG_ALL))
+		return -EBUSY;
+	if (features & BIT_ULL(VHOST_F_LOG_ALL) &&
+	    !vhost_log_access_ok(&blk->dev))
+		return -EFAULT;
+	if (!(change & BIT_ULL(VIRTIO_F_ACCESS_PLATFORM)))
+		return 0;
+	if (features & BIT_ULL(VIRTIO_F_ACCESS_PLATFORM))
+		return vhost_init_device_iotlb(&blk->dev);
+	vhost_clear_device_iotlb(&blk->dev);
+	return 0;
+}
+
 static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 {
 	unsigned int i;
 	u64 features;
+	long ret;
 
 	if (copy_from_user(&features, argp, sizeof(features)))
 		return -EFAULT;
-	if (features & ~vhost_blk_features(blk))
-		return -EOPNOTSUPP;
-	if (blk->running)
-		return -EBUSY;
 
-	for (i = 0; i < blk->num_queues; i++) {
+	mutex_lock(&blk->dev.mutex);
+	ret = vhost_blk_prepare_features(blk, features);
+	for (i = 0; i < blk->num_queues && !ret; i++) {
 		struct vhost_virtqueue *vq = blk->vqs[i];
 
 		mutex_lock(&vq->mutex);
+		/* A request is logged from its fetch on, or not at all. */
+		if (blk->running)
+			vhost_blk_queue_drain(blk->queues[i], true);
 		vq->acked_features = features;
 		mutex_unlock(&vq->mutex);
 	}
+	mutex_unlock(&blk->dev.mutex);
+	return ret;
+}
+
+static long vhost_blk_get_backend_features(void __user *argp)
+{
+	u64 features = VHOST_BLK_BACKEND_FEATURES;
+
+	return copy_to_user(argp, &features, sizeof(features)) ? -EFAULT : 0;
+}
+
+static long vhost_blk_set_backend_features(struct vhost_blk *blk,
+					   void __user *argp)
+{
+	u64 features;
+
+	if (copy_from_user(&features, argp, sizeof(features)))
+		return -EFAULT;
+	if (features & ~VHOST_BLK_BACKEND_FEATURES)
+		return -EOPNOTSUPP;
+	vhost_set_backend_features(&blk->dev, features);
 	return 0;
 }
 
@@ -207,6 +359,8 @@ static void vhost_blk_stop(struct vhost_blk *blk, bool answer)
 
 	for (i = 0; i < blk->num_queues; i++)
 		vhost_blk_queue_stop(blk->queues[i], answer);
+	if (blk->running)
+		vhost_blk_backing_forget_cached(blk->backing);
 	blk->running = false;
 }
 
@@ -253,16 +407,38 @@ static long vhost_blk_set_running(struct vhost_blk *blk, void __user *argp)
 	return ret;
 }
 
-/* No answer may go to an address of the memory table that was replaced. */
-static void vhost_blk_drain(struct vhost_blk *blk)
+/*
+ * Everything of the owner's that vhost core has is gone afterwards, and another
+ * process can become the owner. The worker stops for good: after the grace
+ * period nothing queues work for it, and after the flush it has none.
+ */
+static void vhost_blk_quiesce(struct vhost_blk *blk, bool answer)
 {
-	unsigned int i;
+	vhost_blk_stop(blk, answer);
+	vhost_dev_stop(&blk->dev);
+	synchronize_rcu();
+	vhost_dev_flush(&blk->dev);
+}
 
-	for (i = 0; i < blk->num_queues; i++) {
-		mutex_lock(&blk->vqs[i]->mutex);
-		vhost_blk_queue_drain(blk->queues[i], true);
-		mutex_unlock(&blk->vqs[i]->mutex);
+static long vhost_blk_reset_owner(struct vhost_blk *blk)
+{
+	struct vhost_iotlb *umem;
+	long ret;
+
+	mutex_lock(&blk->dev.mutex);
+	ret = vhost_dev_check_owner(&blk->dev);
+	if (ret)
+		goto out;
+	umem = vhost_dev_reset_owner_prepare();
+	if (!umem) {
+		ret = -ENOMEM;
+		goto out;
 	}
+	vhost_blk_quiesce(blk, true);
+	vhost_dev_reset_owner(&blk->dev, umem);
+out:
+	mutex_unlock(&blk->dev.mutex);
+	return ret;
 }
 
 static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
@@ -274,8 +450,20 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	ret = vhost_dev_ioctl(&blk->dev, cmd, argp);
 	if (ret == -ENOIOCTLCMD)
 		ret = vhost_vring_ioctl(&blk->dev, cmd, argp);
-	else if (cmd == VHOST_SET_MEM_TABLE && !ret)
+	/* No answer may go to an address of the table that was replaced. */
+	if (cmd == VHOST_SET_MEM_TABLE && !ret)
 		vhost_blk_drain(blk);
+	mutex_unlock(&blk->dev.mutex);
+	return ret;
+}
+
+static long vhost_blk_worker_ioctl(struct vhost_blk *blk, unsigned int cmd,
+				   void __user *argp)
+{
+	long ret;
+
+	mutex_lock(&blk->dev.mutex);
+	ret = vhost_worker_ioctl(&blk->dev, cmd, argp);
 	mutex_unlock(&blk->dev.mutex);
 	return ret;
 }
@@ -288,10 +476,25 @@ static long vhost_blk_bound_ioctl(struct vhost_blk *blk, unsigned int cmd,
 		return vhost_blk_get_config(blk, argp);
 	case VHOST_BLK_SET_RUNNING:
 		return vhost_blk_set_running(blk, argp);
+	case VHOST_BLK_SET_CONFIG:
+		return vhost_blk_set_config(blk, argp);
+	case VHOST_BLK_SET_CONFIG_CALL:
+		return vhost_blk_set_config_call(blk, argp);
 	case VHOST_GET_FEATURES:
 		return vhost_blk_get_features(blk, argp);
 	case VHOST_SET_FEATURES:
 		return vhost_blk_set_features(blk, argp);
+	case VHOST_GET_BACKEND_FEATURES:
+		return vhost_blk_get_backend_features(argp);
+	case VHOST_SET_BACKEND_FEATURES:
+		return vhost_blk_set_backend_features(blk, argp);
+	case VHOST_RESET_OWNER:
+		return vhost_blk_reset_owner(blk);
+	case VHOST_NEW_WORKER:
+	case VHOST_FREE_WORKER:
+	case VHOST_ATTACH_VRING_WORKER:
+	case VHOST_GET_VRING_WORKER:
+		return vhost_blk_worker_ioctl(blk, cmd, argp);
 	default:
 		return vhost_blk_core_ioctl(blk, cmd, argp);
 	}
@@ -311,12 +514,73 @@ static long vhost_blk_ioctl(struct file *file, unsigned int cmd,
 	mutex_lock(&blk->lock);
 	if (cmd == VHOST_BLK_BIND)
 		ret = vhost_blk_bind(blk, argp);
-	else if (!blk->num_queues)
+	else if (!blk->bound)
 		ret = -ENODEV;
 	else
 		ret = vhost_blk_bound_ioctl(blk, cmd, argp);
 	mutex_unlock(&blk->lock);
 	return ret;
+}
+
+/* For readers who don't hold the lock. */
+static bool vhost_blk_is_bound(const struct vhost_blk *blk)
+{
+	return smp_load_acquire(&blk->bound);
+}
+
+/* Misses of the IOTLB are read from the device, updates written to it. */
+static ssize_t vhost_blk_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	struct file *file = iocb->ki_filp;
+	struct vhost_blk *blk = file->private_data;
+
+	if (!vhost_blk_is_bound(blk))
+		return -ENODEV;
+	return vhost_chr_read_iter(&blk->dev, to, file->f_flags & O_NONBLOCK ||
+				   iocb->ki_flags & IOCB_NOWAIT);
+}
+
+static ssize_t vhost_blk_write_iter(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct vhost_blk *blk = iocb->ki_filp->private_data;
+	long ret;
+
+	if (!vhost_blk_is_bound(blk))
+		return -ENODEV;
+	mutex_lock(&blk->dev.mutex);
+	ret = vhost_dev_check_owner(&blk->dev);
+	mutex_unlock(&blk->dev.mutex);
+	return ret ?: vhost_chr_write_iter(&blk->dev, from);
+}
+
+static __poll_t vhost_blk_poll(struct file *file, poll_table *wait)
+{
+	struct vhost_blk *blk = file->private_data;
+
+	if (!vhost_blk_is_bound(blk))
+		return EPOLLERR;
+	return vhost_chr_poll(file, &blk->dev, wait);
+}
+
+static void vhost_blk_show_fdinfo(struct seq_file *seq, struct file *file)
+{
+	struct vhost_blk *blk = file->private_data;
+	unsigned int i;
+
+	seq_printf(seq, "vhost-blk-id:\t%u\n", blk->id);
+	if (!vhost_blk_is_bound(blk))
+		return;
+	/* A long stop must not hold up who wants to know why it is long. */
+	if (mutex_trylock(&blk->lock)) {
+		struct block_device *bdev = vhost_blk_backing_bdev(blk->backing);
+
+		seq_printf(seq, "backing:\t%u:%u\n", MAJOR(bdev->bd_dev),
+			   MINOR(bdev->bd_dev));
+		seq_printf(seq, "running:\t%d\n", blk->running);
+		mutex_unlock(&blk->lock);
+	}
+	for (i = 0; i < blk->num_queues; i++)
+		vhost_blk_queue_show(blk->queues[i], seq);
 }
 
 static int vhost_blk_open(struct inode *inode, struct file *file)
@@ -327,6 +591,8 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 	if (!blk)
 		return -ENOMEM;
 	mutex_init(&blk->lock);
+	INIT_DELAYED_WORK(&blk->config_work, vhost_blk_config_work);
+	blk->id = atomic_inc_return(&vhost_blk_next_id);
 	file->private_data = blk;
 	return 0;
 }
@@ -335,19 +601,15 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 {
 	struct vhost_blk *blk = file->private_data;
 
-	if (blk->num_queues) {
+	cancel_delayed_work_sync(&blk->config_work);
+	if (blk->config_call)
+		eventfd_ctx_put(blk->config_call);
+	if (blk->bound) {
 		/*
 		 * The owner may be gone and any other process current: guest
 		 * memory is left alone.
 		 */
-		vhost_blk_stop(blk, false);
-		vhost_dev_stop(&blk->dev);
-		/*
-		 * A completion that this drained may still be about to queue
-		 * the worker. After it has, the worker runs dry.
-		 */
-		synchronize_rcu();
-		vhost_dev_flush(&blk->dev);
+		vhost_blk_quiesce(blk, false);
 		vhost_dev_cleanup(&blk->dev);
 	}
 	vhost_blk_free_queues(blk);
@@ -360,8 +622,12 @@ static const struct file_operations vhost_blk_fops = {
 	.owner		= THIS_MODULE,
 	.open		= vhost_blk_open,
 	.release	= vhost_blk_release,
+	.read_iter	= vhost_blk_read_iter,
+	.write_iter	= vhost_blk_write_iter,
+	.poll		= vhost_blk_poll,
 	.unlocked_ioctl	= vhost_blk_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,
+	.show_fdinfo	= vhost_blk_show_fdinfo,
 	.llseek		= noop_llseek,
 };
 

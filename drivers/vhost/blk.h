@@ -5,24 +5,31 @@
  *	blk.c		the character device: bind, start, stop, life of a queue
  *	blk-queue.c	ring: descriptor chains in, used elements and signals out
  *	blk-request.c	protocol: what a chain asks for and what it is answered
- *	blk-bdev.c	storage: reads, writes and flushes on a block device
+ *	blk-bdev.c	storage: a block device, its features and limits
+ *	blk-io.c	storage: operations on it as bios
  *
  * A request goes down from ring to protocol to storage in a vhost worker and
  * comes back up in two steps: storage calls vhost_blk_io.done in whatever
  * context the bio ended, which puts the request on its queue's list, and the
  * worker takes the whole list, answers it and signals the guest once.
+ *
+ * No request fails for want of kernel memory. An ordinary one needs none. For
+ * the others memory is tried for; where there is none, a request waits until it
+ * is alone in its queue and then makes do with what the queue has in reserve.
  */
 #ifndef _VHOST_BLK_H
 #define _VHOST_BLK_H
 
 #include <linux/bio.h>
 #include <linux/blk_types.h>
+#include <linux/list.h>
 #include <linux/llist.h>
 #include <linux/sizes.h>
 #include <linux/uio.h>
 #include <linux/vhost_blk.h>
 #include <linux/virtio_blk.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 
 #include "vhost.h"
 #include "compat.h"
@@ -45,64 +52,142 @@
  */
 #define VHOST_BLK_MAX_IN_FLIGHT	SZ_256M
 
+/* Ranges of one discard, write zeroes or secure erase request. */
+#define VHOST_BLK_MAX_RANGES	32
+
+/* For memory that there is a way to do without; charged to the guest's owner. */
+#define VHOST_BLK_GFP_TRY	(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN | \
+				 __GFP_ACCOUNT)
+
 /* Storage */
 
 struct vhost_blk_backing;
-
-/**
- * struct vhost_blk_bio - one bio of an I/O operation
- * @io: the operation it is a part of
- * @next: the operation's bio made before this one
- * @bio: must be last: the bio set allocates it with vectors behind it
- */
-struct vhost_blk_bio {
-	struct vhost_blk_io *io;
-	struct vhost_blk_bio *next;
-	struct bio bio;
-};
-
-/**
- * struct vhost_blk_io - one operation on the backing device
- * @done: called exactly once for every operation started, in any context, and
- *	maybe before the call that started it returns. Set by the owner.
- * @backing: where the operation goes. Set by the owner.
- * @status: how it ended; valid from @done on
- * @pending: bios that have not ended, plus one while they are still being made
- * @bios: all bios made, the newest first
- * @first: the first bio, the only one of an ordinary operation
- * @vecs: the vectors of @first
- *
- * Owned by the storage room from vhost_blk_io_rw() or vhost_blk_io_flush()
- * until @done, by the caller otherwise. After @done the caller owes a
- * vhost_blk_io_release() before it uses the operation again.
- */
-struct vhost_blk_io {
-	void (*done)(struct vhost_blk_io *io);
-	struct vhost_blk_backing *backing;
-	blk_status_t status;
-	atomic_t pending;
-	struct vhost_blk_bio *bios;
-	struct vhost_blk_bio first;
-	struct bio_vec vecs[VHOST_BLK_INLINE_VECS];
-};
+struct vhost_blk_bio;
+struct vhost_blk_bounce;
+struct seq_file;
 
 struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
 						 bool read_only, void *holder);
 void vhost_blk_backing_close(struct vhost_blk_backing *backing);
+void vhost_blk_backing_forget_cached(struct vhost_blk_backing *backing);
+int vhost_blk_backing_flush(struct vhost_blk_backing *backing);
+struct block_device *vhost_blk_backing_bdev(const struct vhost_blk_backing *backing);
 u64 vhost_blk_backing_features(const struct vhost_blk_backing *backing);
 void vhost_blk_backing_config(const struct vhost_blk_backing *backing,
 			      struct virtio_blk_config *config);
+u64 vhost_blk_backing_capacity(const struct vhost_blk_backing *backing);
 bool vhost_blk_backing_read_only(const struct vhost_blk_backing *backing);
 bool vhost_blk_backing_write_cache(const struct vhost_blk_backing *backing);
 bool vhost_blk_backing_contains(const struct vhost_blk_backing *backing,
-				u64 sector, size_t bytes);
+				u64 sector, u64 bytes);
+unsigned int vhost_blk_backing_max_range(const struct vhost_blk_backing *backing,
+					 enum req_op op);
 
-void vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
-		     struct iov_iter *iter);
+/**
+ * struct vhost_blk_channel - what the operations of one queue share
+ * @backing: where they go
+ * @poll: operations that start now end faster if they are polled for. Set by the
+ *	owner, who has to poll as long as vhost_blk_channel_poll() asks for it.
+ * @polled: &struct vhost_blk_io that end only when they are polled for
+ * @spare: the bio for when there is no memory for another, NULL while in use
+ * @ended: bios that have ended, not yet released; lock-free
+ * @ended_wait: who needs one of them
+ * @bounce_pages: pages of all bounce buffers in use
+ * @reserve: the bounce buffer for when there is no memory for another
+ *
+ * Everything but @ended is for one thread at a time, which the queue's mutex
+ * sees to.
+ */
+struct vhost_blk_channel {
+	struct vhost_blk_backing *backing;
+	bool poll;
+	struct list_head polled;
+	struct vhost_blk_bio *spare;
+	struct llist_head ended;
+	wait_queue_head_t ended_wait;
+	unsigned int bounce_pages;
+	struct vhost_blk_bounce *reserve;
+};
+
+void vhost_blk_channel_init(struct vhost_blk_channel *channel);
+int vhost_blk_channel_open(struct vhost_blk_channel *channel,
+			   struct vhost_blk_backing *backing);
+void vhost_blk_channel_close(struct vhost_blk_channel *channel);
+bool vhost_blk_channel_poll(struct vhost_blk_channel *channel);
+
+/**
+ * struct vhost_blk_io - one operation on the backing device
+ * @done: called once for every start and every vhost_blk_io_continue() that says
+ *	so, in any context, and maybe before that call returns. Set by the owner.
+ * @channel: where the operation goes. Set by the owner.
+ * @priority: an IOPRIO_PRIO_VALUE() or 0 for the worker's own. Set by the owner.
+ * @status: how it ended; valid from @done on
+ * @pending: bios that have not ended, plus one while they are still being made
+ * @sector: where a polled operation begins, in sectors of 512 bytes
+ * @bytes: data of the last bio
+ * @bounce: for data that the device can't reach where it is, else NULL
+ * @polled: in @channel's list, or empty
+ * @flush_after: what it does has to be made durable by a flush
+ * @has_first: @first is in use
+ * @first: the first bio, the only one of an ordinary operation
+ * @vecs: the vectors of @first
+ *
+ * Owned by the storage room from the call that starts it until @done, by the
+ * caller otherwise. After @done the caller owes a vhost_blk_io_release() before
+ * it uses the operation again.
+ */
+struct vhost_blk_io {
+	void (*done)(struct vhost_blk_io *io);
+	struct vhost_blk_channel *channel;
+	u16 priority;
+	blk_status_t status;
+	atomic_t pending;
+	sector_t sector;
+	unsigned int bytes;
+	struct vhost_blk_bounce *bounce;
+	struct list_head polled;
+	bool flush_after;
+	bool has_first;
+	struct bio first;
+	struct bio_vec vecs[VHOST_BLK_INLINE_VECS];
+};
+
+/**
+ * struct vhost_blk_range - a part of the backing device
+ * @sector: start, in sectors of 512 bytes
+ * @sectors: length, in sectors of 512 bytes
+ * @opf: what to do with it: REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES or
+ *	REQ_OP_SECURE_ERASE, with flags
+ */
+struct vhost_blk_range {
+	u64 sector;
+	u32 sectors;
+	blk_opf_t opf;
+};
+
+void vhost_blk_io_init(struct vhost_blk_io *io);
+int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
+		    struct iov_iter *iter, bool alone);
+void vhost_blk_io_ranges(struct vhost_blk_io *io,
+			 const struct vhost_blk_range *ranges, unsigned int num,
+			 bool durable);
 void vhost_blk_io_flush(struct vhost_blk_io *io);
+bool vhost_blk_io_continue(struct vhost_blk_io *io);
 void vhost_blk_io_release(struct vhost_blk_io *io);
 
 /* Protocol */
+
+/* What requests are counted by. */
+enum vhost_blk_kind {
+	VHOST_BLK_READ,
+	VHOST_BLK_WRITE,
+	VHOST_BLK_FLUSH,
+	VHOST_BLK_DISCARD,
+	VHOST_BLK_WRITE_ZEROES,
+	VHOST_BLK_SECURE_ERASE,
+	VHOST_BLK_OTHER,
+	VHOST_BLK_NUM_KINDS
+};
 
 /**
  * struct vhost_blk_request - a descriptor chain between fetch and answer
@@ -110,36 +195,99 @@ void vhost_blk_io_release(struct vhost_blk_io *io);
  * @queue: the queue it came from and returns to
  * @node: in &vhost_blk_queue.completed
  * @status_addr: where the guest wants the status byte, in the owner's memory
- * @head: index of the chain's first descriptor
+ * @sector: as the guest gave it
+ * @started: when it was fetched, in nanoseconds of the monotonic clock; 0 if
+ *	nobody wants to know
+ * @bytes: what it concerns of the backing device, or of the serial
+ * @log: what the device may write of the chain, for the dirty log: &struct
+ *	vhost_log with guest physical addresses or, with an IOTLB, &struct iovec.
+ *	NULL if nothing but the status is written.
+ * @num_log: elements of @log
+ * @status_log: guest physical address of the status byte, if @logged
+ * @type: VIRTIO_BLK_T_* as the guest gave it
  * @used_bytes: what the used element will say if the request succeeds: bytes
  *	written to guest memory, status included
- * @data_bytes: what the I/O reads or writes
- * @status: VIRTIO_BLK_S_* decided before any I/O, or the I/O's outcome
+ * @data_bytes: guest memory that the I/O reads or writes
+ * @head: index of the chain's first descriptor
+ * @kind: what it is counted as
+ * @logged: the dirty log is on
+ * @alone: uses what its queue has only once; nothing is fetched beside it
  */
 struct vhost_blk_request {
 	struct vhost_blk_io io;
 	struct vhost_blk_queue *queue;
 	struct llist_node node;
 	u8 __user *status_addr;
+	u64 sector;
+	u64 started;
+	u64 bytes;
+	void *log;
+	u64 status_log;
+	unsigned int num_log;
+	u32 type;
 	u32 used_bytes;
 	u32 data_bytes;
 	u16 head;
-	u8 status;
+	u8 kind;
+	bool logged;
+	bool alone;
+};
+
+/**
+ * struct vhost_blk_chain - a descriptor chain as vhost core has fetched it
+ * @out: readable elements of the queue's iov, which come first
+ * @in: writable elements behind them
+ * @log_num: elements of the queue's log that describe the writable part; 0 if
+ *	nothing is to be logged
+ * @alone: nothing else is in flight, so that the queue's own arrays can serve
+ */
+struct vhost_blk_chain {
+	unsigned int out;
+	unsigned int in;
+	unsigned int log_num;
+	bool alone;
 };
 
 void vhost_blk_request_init(struct vhost_blk_request *req,
 			    struct vhost_blk_queue *queue);
-int vhost_blk_request_start(struct vhost_blk_request *req, unsigned int out,
-			    unsigned int in);
+int vhost_blk_request_start(struct vhost_blk_request *req,
+			    const struct vhost_blk_chain *chain);
 int vhost_blk_request_answer(struct vhost_blk_request *req, u32 *used_bytes);
+void vhost_blk_request_release(struct vhost_blk_request *req);
 
 /* Ring */
+
+/**
+ * struct vhost_blk_counters - what a queue has done since its device was bound
+ * @requests: answered, by kind
+ * @bytes: of those that succeeded: data read or written, ranges discarded
+ * @errors: answered with anything but success
+ * @bounced: requests whose data went through a bounce buffer
+ * @kicks: times that a kick woke the worker
+ * @signals: times that vhost core was asked to signal the guest
+ * @batches: updates of the used ring
+ * @polls: windows of busy polling
+ * @poll_hits: such windows in which something came
+ */
+struct vhost_blk_counters {
+	u64 requests[VHOST_BLK_NUM_KINDS];
+	u64 bytes[VHOST_BLK_NUM_KINDS];
+	u64 errors;
+	u64 bounced;
+	u64 kicks;
+	u64 signals;
+	u64 batches;
+	u64 polls;
+	u64 poll_hits;
+};
 
 /**
  * struct vhost_blk_queue - a virtqueue and the requests that are under way in it
  * @vq: vhost core's part. Its mutex protects every field that is not described
  *	otherwise; its private_data is the &struct vhost_blk while running.
  * @blk: the device
+ * @index: which of its queues
+ * @work: runs the queue for any reason but a kick
  * @requests: the memory of all requests, made when the queue starts and kept
  *	until it starts with another ring size or the device goes
  * @free: a stack of the requests that are not in use
@@ -148,28 +296,47 @@ int vhost_blk_request_answer(struct vhost_blk_request *req, u32 *used_bytes);
  * @bytes_in_flight: data of the requests in flight
  * @broken: the guest made a ring that can't be followed; nothing more is
  *	fetched until the queue is started again
+ * @alone: a request is in flight that tolerates no other
+ * @channel: the storage room's part
+ * @poll_ns: how long to look for work before sleeping
+ * @poll_end: when the window of polling that is open ends; 0 if none is
+ * @idle_since: since when there was nothing to do; 0 while there is
+ * @counters: for who runs the machine; read without any lock
  * @completed: requests whose I/O ended, waiting to be answered; lock-free
+ * @working: whether the worker will look at @completed by itself
  * @drained: who waits for @completed to fill while the queue stops
  */
 struct vhost_blk_queue {
 	struct vhost_virtqueue vq;
 	struct vhost_blk *blk;
+	unsigned int index;
+	struct vhost_work work;
 	struct vhost_blk_request *requests;
 	struct vhost_blk_request **free;
 	unsigned int num_requests;
 	unsigned int num_free;
 	size_t bytes_in_flight;
 	bool broken;
+	bool alone;
+	struct vhost_blk_channel channel;
+	u64 poll_ns;
+	u64 poll_end;
+	u64 idle_since;
+	struct vhost_blk_counters counters;
 	struct llist_head completed ____cacheline_aligned_in_smp;
+	bool working;
 	wait_queue_head_t drained;
 };
 
-void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk);
+void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
+			  unsigned int index);
 int vhost_blk_queue_start(struct vhost_blk_queue *queue);
 void vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool answer);
 void vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer);
 void vhost_blk_queue_free(struct vhost_blk_queue *queue);
 void vhost_blk_queue_completed(struct vhost_blk_request *req);
+void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
+			  struct seq_file *seq);
 
 /* Device */
 
@@ -179,21 +346,36 @@ void vhost_blk_queue_completed(struct vhost_blk_request *req);
  *	starting and stopping
  * @lock: serializes the ioctls; outside of @dev's mutex, which does not exist
  *	before the first bind
+ * @id: tells devices apart in traces and counters
  * @backing: the bound device. Changed under @lock while no queue runs, so that
  *	a running queue reads it without.
  * @serial: answer to VIRTIO_BLK_T_GET_ID; as @backing
- * @num_queues: 0 before the first bind, the same ever after
+ * @num_queues: as bound
+ * @bound: since the first bind, for ever; all below and @dev exist. Set with
+ *	release semantics, for readers without @lock.
  * @running: between VHOST_BLK_SET_RUNNING 1 and 0; under @lock
+ * @write_back: what the driver has set VIRTIO_BLK_F_CONFIG_WCE's byte to; the
+ *	queues read it without a lock
+ * @config_call: signalled when the capacity changes, or NULL; under @lock and,
+ *	for @config_work, cancelled before it changes
+ * @config_work: looks whether the capacity has changed
+ * @capacity: the last that the VMM was told of, in sectors of 512 bytes
  * @queues: @num_queues of them
  * @vqs: what vhost core wants to see of them
  */
 struct vhost_blk {
 	struct vhost_dev dev;
 	struct mutex lock; /* serializes the ioctls */
+	unsigned int id;
 	struct vhost_blk_backing *backing;
 	u8 serial[VHOST_BLK_SERIAL_BYTES];
 	unsigned int num_queues;
+	bool bound;
 	bool running;
+	bool write_back;
+	struct eventfd_ctx *config_call;
+	struct delayed_work config_work;
+	u64 capacity;
 	struct vhost_blk_queue **queues;
 	struct vhost_virtqueue **vqs;
 };

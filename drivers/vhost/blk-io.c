@@ -1,0 +1,702 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vhost_blk storage: operations on the backing device as bios.
+ *
+ * An operation is one bio in the ordinary case and a row of them when its data
+ * needs more vectors than one holds. The first bio and its vectors are part of
+ * the operation, so that an ordinary request allocates nothing. The guest's
+ * pages are pinned while a bio is being filled and let go in process context:
+ * dirtying a page may sleep, ending a bio may not.
+ *
+ * Data that the device can't reach where it is, because of its alignment or of
+ * pieces that are no whole blocks, goes through a bounce buffer, a part of it at
+ * a time: vhost_blk_io_continue() copies what was read and starts the next part.
+ *
+ * Memory. A bio beyond the first is tried for, else the channel's spare one is
+ * taken, else one that has ended is waited for; all end by themselves, since
+ * none of them is polled for. A bounce buffer is tried for, else the caller is
+ * asked to come again when it has nothing else under way, and then there is the
+ * channel's reserve. So operations wait for memory, but always get on.
+ */
+#include <linux/blkdev.h>
+#include <linux/slab.h>
+
+#include "blk.h"
+
+/* Pages pinned by one call; more need further calls, not more memory. */
+#define VHOST_BLK_PIN_BATCH	16
+
+/* Vectors of a further bio: with them it fills a page. */
+#define VHOST_BLK_MAX_VECS	240
+
+/* Pages of all bounce buffers of a channel at which no more are made. */
+#define VHOST_BLK_MAX_BOUNCE_PAGES	1024
+
+/**
+ * struct vhost_blk_bio - a bio of an operation beyond its first
+ * @node: in &vhost_blk_channel.ended
+ * @bio: the bio
+ * @vecs: its vectors
+ */
+struct vhost_blk_bio {
+	struct llist_node node;
+	struct bio bio;
+	struct bio_vec vecs[];
+};
+
+/**
+ * struct vhost_blk_bounce - an operation's data on its way through a buffer
+ * @iter: what is still to come of the guest's memory
+ * @iov: own copy of what @iter goes through, or NULL
+ * @opf: operation and flags of every part
+ * @sector: where the part under way begins
+ * @num_pages: elements of @pages
+ * @pages: the buffer: whole logical blocks
+ */
+struct vhost_blk_bounce {
+	struct iov_iter iter;
+	const void *iov;
+	blk_opf_t opf;
+	sector_t sector;
+	unsigned int num_pages;
+	struct page *pages[VHOST_BLK_INLINE_VECS];
+};
+
+static struct block_device *vhost_blk_io_bdev(const struct vhost_blk_io *io)
+{
+	return vhost_blk_backing_bdev(io->channel->backing);
+}
+
+/* Bios */
+
+static void vhost_blk_io_put(struct vhost_blk_io *io)
+{
+	if (atomic_dec_and_test(&io->pending))
+		io->done(io);
+}
+
+static void vhost_blk_bio_end(struct bio *bio)
+{
+	struct vhost_blk_io *io = bio->bi_private;
+	struct vhost_blk_channel *channel = io->channel;
+
+	/* Any of several errors will do. */
+	if (unlikely(bio->bi_status))
+		WRITE_ONCE(io->status, bio->bi_status);
+	if (bio != &io->first) {
+		struct vhost_blk_bio *further =
+			container_of(bio, struct vhost_blk_bio, bio);
+
+		llist_add(&further->node, &channel->ended);
+		if (wq_has_sleeper(&channel->ended_wait))
+			wake_up(&channel->ended_wait);
+	}
+	/* The operation, and with it the channel, can go from here on. */
+	vhost_blk_io_put(io);
+}
+
+/* Let the guest's pages go. */
+static void vhost_blk_bio_release(struct bio *bio)
+{
+	bio_release_pages(bio, bio_op(bio) == REQ_OP_READ);
+	bio_uninit(bio);
+}
+
+static void vhost_blk_channel_release_ended(struct vhost_blk_channel *channel)
+{
+	struct vhost_blk_bio *further, *next;
+
+	if (llist_empty(&channel->ended))
+		return;
+	llist_for_each_entry_safe(further, next, llist_del_all(&channel->ended),
+				  node) {
+		vhost_blk_bio_release(&further->bio);
+		if (channel->spare)
+			kfree(further);
+		else
+			channel->spare = further;
+	}
+}
+
+/* All are of one size, so that any of them can be the spare. */
+static struct vhost_blk_bio *
+vhost_blk_channel_get_bio(struct vhost_blk_channel *channel)
+{
+	struct vhost_blk_bio *further;
+
+	for (;;) {
+		further = kmalloc(struct_size(further, vecs, VHOST_BLK_MAX_VECS),
+				  VHOST_BLK_GFP_TRY);
+		if (!further) {
+			further = channel->spare;
+			channel->spare = NULL;
+		}
+		if (further)
+			return further;
+		wait_event(channel->ended_wait, !llist_empty(&channel->ended));
+		vhost_blk_channel_release_ended(channel);
+	}
+}
+
+/* Make a bio with room for @nr_vecs vectors, or for as many as can be. */
+static struct bio *vhost_blk_bio_make(struct vhost_blk_io *io,
+				      unsigned int nr_vecs, blk_opf_t opf)
+{
+	struct block_device *bdev = vhost_blk_io_bdev(io);
+	struct bio *bio;
+
+	if (!io->has_first && nr_vecs <= VHOST_BLK_INLINE_VECS) {
+		io->has_first = true;
+		bio = &io->first;
+		bio_init(bio, bdev, io->vecs, VHOST_BLK_INLINE_VECS, opf);
+	} else {
+		struct vhost_blk_bio *further =
+			vhost_blk_channel_get_bio(io->channel);
+
+		bio = &further->bio;
+		bio_init(bio, bdev, further->vecs, VHOST_BLK_MAX_VECS, opf);
+	}
+	bio->bi_ioprio = io->priority;
+	bio->bi_private = io;
+	bio->bi_end_io = vhost_blk_bio_end;
+	return bio;
+}
+
+/*
+ * Add pinned pages of @bytes bytes from @offset into the first one. A pin per
+ * page and vector is what bio_release_pages() undoes, so that data which goes
+ * on in the page where the vector so far ends must give its second pin back.
+ */
+static int vhost_blk_bio_add_pages(struct bio *bio, struct page **pages,
+				   size_t offset, size_t bytes)
+{
+	unsigned int nr = DIV_ROUND_UP(offset + bytes, PAGE_SIZE);
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		unsigned int len = min(bytes, PAGE_SIZE - offset);
+		unsigned short vcnt = bio->bi_vcnt;
+
+		if (bio_add_page(bio, pages[i], len, offset) != len) {
+			unpin_user_pages(pages + i, nr - i);
+			return -EIO;
+		}
+		if (offset && bio->bi_vcnt == vcnt)
+			unpin_user_page(pages[i]);
+		bytes -= len;
+		offset = 0;
+	}
+	return 0;
+}
+
+/* Take @bytes off the end of @bio, and off the pins what no vector needs now. */
+static void vhost_blk_bio_shorten(struct bio *bio, unsigned int bytes)
+{
+	while (bytes) {
+		struct bio_vec *bv = &bio->bi_io_vec[bio->bi_vcnt - 1];
+		unsigned int cut = min(bytes, bv->bv_len);
+		unsigned int keep = DIV_ROUND_UP(bv->bv_offset + bv->bv_len - cut,
+						 PAGE_SIZE);
+		unsigned int had = DIV_ROUND_UP(bv->bv_offset + bv->bv_len,
+						PAGE_SIZE);
+
+		if (cut == bv->bv_len)
+			keep = 0;
+		while (had-- > keep)
+			unpin_user_page(bv->bv_page + had);
+
+		bv->bv_len -= cut;
+		if (!bv->bv_len)
+			bio->bi_vcnt--;
+		bio->bi_iter.bi_size -= cut;
+		bytes -= cut;
+	}
+}
+
+/*
+ * Fill @bio from @iter until either is at its end. A bio that is full ends at a
+ * logical block, and what was too much goes back to @iter.
+ */
+static int vhost_blk_bio_fill(struct bio *bio, struct iov_iter *iter)
+{
+	struct page *batch[VHOST_BLK_PIN_BATCH], **pages = batch;
+	unsigned int over;
+
+	bio_set_flag(bio, BIO_PAGE_PINNED);
+	while (iov_iter_count(iter) && bio->bi_vcnt < bio->bi_max_vecs) {
+		unsigned int room = min_t(unsigned int, VHOST_BLK_PIN_BATCH,
+					  bio->bi_max_vecs - bio->bi_vcnt);
+		size_t offset;
+		ssize_t bytes;
+		int ret;
+
+		bytes = iov_iter_extract_pages(iter, &pages, SIZE_MAX, room, 0,
+					       &offset);
+		if (bytes <= 0)
+			return bytes ?: -EFAULT;
+		ret = vhost_blk_bio_add_pages(bio, pages, offset, bytes);
+		if (ret)
+			return ret;
+	}
+
+	over = bio->bi_iter.bi_size & (bdev_logical_block_size(bio->bi_bdev) - 1);
+	if (over) {
+		vhost_blk_bio_shorten(bio, over);
+		iov_iter_revert(iter, over);
+	}
+	/* The device would have to gather one block from too many pieces. */
+	return bio->bi_iter.bi_size ? 0 : -EINVAL;
+}
+
+/*
+ * Operations that may be polled for must not sleep for a tag: the tags can be
+ * with those that nobody polls for meanwhile. BLK_STS_AGAIN says so, and then
+ * the bio goes the ordinary way.
+ */
+static bool vhost_blk_io_can_poll(const struct vhost_blk_io *io)
+{
+	const struct queue_limits *limits =
+		&bdev_get_queue(vhost_blk_io_bdev(io))->limits;
+
+	return io->channel->poll && (limits->features & BLK_FEAT_POLL) &&
+	       (limits->features & BLK_FEAT_NOWAIT);
+}
+
+static void vhost_blk_io_submit_polled(struct vhost_blk_io *io)
+{
+	io->first.bi_opf |= REQ_POLLED | REQ_NOWAIT;
+	list_add_tail(&io->polled, &io->channel->polled);
+	submit_bio(&io->first);
+}
+
+static void vhost_blk_io_resubmit_unpolled(struct vhost_blk_io *io)
+{
+	struct bio *bio = &io->first;
+	unsigned short vcnt = bio->bi_vcnt;
+	blk_opf_t opf = bio->bi_opf & ~(REQ_POLLED | REQ_NOWAIT);
+
+	list_del_init(&io->polled);
+	io->status = BLK_STS_OK;
+	atomic_set(&io->pending, 1);
+	bio_reset(bio, vhost_blk_io_bdev(io), opf);
+	bio_set_flag(bio, BIO_PAGE_PINNED);
+	bio->bi_iter.bi_sector = io->sector;
+	bio->bi_iter.bi_size = io->bytes;
+	bio->bi_vcnt = vcnt;
+	bio->bi_ioprio = io->priority;
+	bio->bi_private = io;
+	bio->bi_end_io = vhost_blk_bio_end;
+	submit_bio(bio);
+}
+
+static void vhost_blk_io_start(struct vhost_blk_io *io)
+{
+	io->status = BLK_STS_OK;
+	atomic_set(&io->pending, 1);
+}
+
+/* Data where it is */
+
+static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
+				   sector_t sector, struct iov_iter *iter)
+{
+	bool more;
+
+	do {
+		struct bio *bio;
+		int ret;
+
+		bio = vhost_blk_bio_make(io, iov_iter_npages(iter,
+							     VHOST_BLK_MAX_VECS),
+					 opf);
+		bio->bi_iter.bi_sector = sector;
+		ret = vhost_blk_bio_fill(bio, iter);
+		if (ret) {
+			bio_io_error(bio);
+			return;
+		}
+		io->bytes = bio->bi_iter.bi_size;
+		more = iov_iter_count(iter);
+		/* On behalf of the next bio, before this one can end. */
+		if (more)
+			atomic_inc(&io->pending);
+		if (!more && bio == &io->first && vhost_blk_io_can_poll(io)) {
+			io->sector = sector;
+			vhost_blk_io_submit_polled(io);
+			return;
+		}
+		sector += bio_sectors(bio);
+		submit_bio(bio);
+	} while (more);
+}
+
+/* Data through a buffer */
+
+static void vhost_blk_bounce_free_pages(struct vhost_blk_bounce *bounce)
+{
+	while (bounce->num_pages)
+		__free_page(bounce->pages[--bounce->num_pages]);
+}
+
+/* Whole blocks of pages for up to @bytes bytes. Returns 0, or -ENOMEM. */
+static int vhost_blk_bounce_alloc_pages(struct vhost_blk_bounce *bounce,
+					struct block_device *bdev, size_t bytes,
+					gfp_t gfp)
+{
+	unsigned int per_block = DIV_ROUND_UP(bdev_logical_block_size(bdev),
+					      PAGE_SIZE);
+	unsigned int want = min_t(size_t, DIV_ROUND_UP(bytes, PAGE_SIZE),
+				  VHOST_BLK_INLINE_VECS);
+
+	while (bounce->num_pages < want) {
+		struct page *page = alloc_page(gfp);
+
+		if (!page)
+			break;
+		bounce->pages[bounce->num_pages++] = page;
+	}
+	while (bounce->num_pages % per_block)
+		__free_page(bounce->pages[--bounce->num_pages]);
+	return bounce->num_pages ? 0 : -ENOMEM;
+}
+
+static struct vhost_blk_bounce *
+vhost_blk_bounce_make(struct vhost_blk_io *io, const struct iov_iter *iter)
+{
+	struct vhost_blk_channel *channel = io->channel;
+	struct vhost_blk_bounce *bounce;
+	struct iov_iter copy = *iter;
+
+	if (channel->bounce_pages >= VHOST_BLK_MAX_BOUNCE_PAGES)
+		return NULL;
+	bounce = kzalloc_obj(*bounce, VHOST_BLK_GFP_TRY);
+	if (!bounce)
+		return NULL;
+	bounce->iov = dup_iter(&bounce->iter, &copy, VHOST_BLK_GFP_TRY);
+	if (!bounce->iov)
+		goto err_free;
+	if (vhost_blk_bounce_alloc_pages(bounce, vhost_blk_io_bdev(io),
+					 iov_iter_count(iter),
+					 VHOST_BLK_GFP_TRY))
+		goto err_iov;
+	channel->bounce_pages += bounce->num_pages;
+	return bounce;
+
+err_iov:
+	kfree(bounce->iov);
+err_free:
+	kfree(bounce);
+	return NULL;
+}
+
+static void vhost_blk_bounce_put(struct vhost_blk_io *io)
+{
+	struct vhost_blk_bounce *bounce = io->bounce;
+
+	io->bounce = NULL;
+	if (!bounce || bounce == io->channel->reserve)
+		return;
+	io->channel->bounce_pages -= bounce->num_pages;
+	vhost_blk_bounce_free_pages(bounce);
+	kfree(bounce->iov);
+	kfree(bounce);
+}
+
+/* Start the next part of an operation: as much as the buffer takes. */
+static void vhost_blk_bounce_submit(struct vhost_blk_io *io)
+{
+	struct vhost_blk_bounce *bounce = io->bounce;
+	struct bio *bio = vhost_blk_bio_make(io, bounce->num_pages, bounce->opf);
+	size_t left = iov_iter_count(&bounce->iter);
+	unsigned int i;
+
+	bio->bi_iter.bi_sector = bounce->sector;
+	for (i = 0; left && i < bounce->num_pages; i++) {
+		size_t len = min(left, PAGE_SIZE);
+
+		if (op_is_write(bounce->opf) &&
+		    copy_page_from_iter(bounce->pages[i], 0, len,
+					&bounce->iter) != len) {
+			bio_io_error(bio);
+			return;
+		}
+		__bio_add_page(bio, bounce->pages[i], len, 0);
+		left -= len;
+	}
+	bounce->sector += bio_sectors(bio);
+	io->bytes = bio->bi_iter.bi_size;
+	submit_bio(bio);
+}
+
+/* Returns whether all that was read has got to the guest. */
+static bool vhost_blk_bounce_copy_read(struct vhost_blk_io *io)
+{
+	struct vhost_blk_bounce *bounce = io->bounce;
+	size_t left = io->bytes;
+	unsigned int i;
+
+	for (i = 0; left; i++) {
+		size_t len = min(left, PAGE_SIZE);
+
+		if (copy_page_to_iter(bounce->pages[i], 0, len,
+				      &bounce->iter) != len)
+			return false;
+		left -= len;
+	}
+	return true;
+}
+
+/*
+ * Whether the device can take the pieces of @iter as they are: addresses as its
+ * DMA wants them, and lengths of whole blocks, without which the block layer
+ * can't split a bio between any two of them.
+ */
+static bool vhost_blk_iter_fits(const struct iov_iter *iter,
+				struct block_device *bdev)
+{
+	unsigned int block_mask = bdev_logical_block_size(bdev) - 1;
+	unsigned int dma_mask = bdev_dma_alignment(bdev);
+	const struct iovec *iov = iter_iov(iter);
+	size_t skip = iter->iov_offset;
+	size_t left = iov_iter_count(iter);
+
+	for (; left; iov++) {
+		size_t bytes = min(left, iov->iov_len - skip);
+
+		if (((unsigned long)iov->iov_base + skip) & dma_mask ||
+		    bytes & block_mask)
+			return false;
+		left -= bytes;
+		skip = 0;
+	}
+	return true;
+}
+
+/**
+ * vhost_blk_io_init - prepare an operation for use and reuse
+ * @io: zeroed memory
+ */
+void vhost_blk_io_init(struct vhost_blk_io *io)
+{
+	INIT_LIST_HEAD(&io->polled);
+}
+
+/**
+ * vhost_blk_io_rw - read or write
+ * @io: the operation, with @done, @channel and @priority set
+ * @opf: REQ_OP_READ or REQ_OP_WRITE, with flags
+ * @sector: where, in sectors of 512 bytes; the whole range was checked with
+ *	vhost_blk_backing_contains()
+ * @iter: user memory to write from or read into, at least one block of it, as
+ *	iovecs
+ * @alone: no other operation of the channel is under way, and the iovecs stay as
+ *	they are until this one is done
+ *
+ * Starts the operation. May sleep to get at user memory or at a bio. Must run
+ * in the address space that @iter is of. Errors arrive by @io->status.
+ *
+ * Return: 0, or -EAGAIN without @alone: there is no memory for a bounce buffer;
+ * nothing was started then.
+ */
+int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
+		    struct iov_iter *iter, bool alone)
+{
+	struct vhost_blk_bounce *bounce;
+
+	if (likely(vhost_blk_iter_fits(iter, vhost_blk_io_bdev(io)))) {
+		vhost_blk_io_start(io);
+		vhost_blk_io_rw_direct(io, opf, sector, iter);
+		return 0;
+	}
+
+	bounce = vhost_blk_bounce_make(io, iter);
+	if (!bounce && !alone)
+		return -EAGAIN;
+	if (!bounce) {
+		bounce = io->channel->reserve;
+		bounce->iter = *iter;
+	}
+	bounce->opf = opf;
+	bounce->sector = sector;
+	io->bounce = bounce;
+	vhost_blk_io_start(io);
+	vhost_blk_bounce_submit(io);
+	return 0;
+}
+
+/**
+ * vhost_blk_io_ranges - discard, zero or erase parts of the device
+ * @io: the operation, with @done, @channel and @priority set
+ * @ranges: the parts, each checked with vhost_blk_backing_contains() and not
+ *	longer than vhost_blk_backing_max_range(); empty ones are left out
+ * @num: elements of @ranges
+ * @durable: not done before it is durable; FUA is for plain writes only
+ *
+ * Starts the operation. May sleep.
+ */
+void vhost_blk_io_ranges(struct vhost_blk_io *io,
+			 const struct vhost_blk_range *ranges, unsigned int num,
+			 bool durable)
+{
+	unsigned int i;
+
+	vhost_blk_io_start(io);
+	io->flush_after = durable;
+	for (i = 0; i < num; i++) {
+		struct bio *bio;
+
+		if (!ranges[i].sectors)
+			continue;
+		bio = vhost_blk_bio_make(io, 0, ranges[i].opf);
+		bio->bi_iter.bi_sector = ranges[i].sector;
+		bio->bi_iter.bi_size = ranges[i].sectors << SECTOR_SHIFT;
+		atomic_inc(&io->pending);
+		submit_bio(bio);
+	}
+	vhost_blk_io_put(io);
+}
+
+/**
+ * vhost_blk_io_flush - make finished writes durable
+ * @io: the operation, with @done, @channel and @priority set
+ *
+ * Starts the operation. May sleep.
+ */
+void vhost_blk_io_flush(struct vhost_blk_io *io)
+{
+	vhost_blk_io_start(io);
+	submit_bio(vhost_blk_bio_make(io, 0, REQ_OP_WRITE | REQ_PREFLUSH |
+				      REQ_SYNC));
+}
+
+/**
+ * vhost_blk_io_continue - go on with an operation whose @done was called
+ * @io: the operation
+ *
+ * May sleep. Must run in the address space of the operation's data.
+ *
+ * Return: true if it is under way again, so that @done will be called once more;
+ * false if it has ended, with @io->status.
+ */
+bool vhost_blk_io_continue(struct vhost_blk_io *io)
+{
+	struct vhost_blk_bounce *bounce = io->bounce;
+
+	if (unlikely(io->status == BLK_STS_AGAIN && !list_empty(&io->polled))) {
+		vhost_blk_io_resubmit_unpolled(io);
+		return true;
+	}
+	if (io->status)
+		return false;
+	if (unlikely(io->flush_after)) {
+		io->flush_after = false;
+		vhost_blk_io_release(io);
+		vhost_blk_io_flush(io);
+		return true;
+	}
+	if (likely(!bounce))
+		return false;
+	if (!op_is_write(bounce->opf) && !vhost_blk_bounce_copy_read(io)) {
+		io->status = BLK_STS_IOERR;
+		return false;
+	}
+	if (!iov_iter_count(&bounce->iter))
+		return false;
+
+	bio_uninit(&io->first);
+	io->has_first = false;
+	vhost_blk_io_start(io);
+	vhost_blk_bounce_submit(io);
+	return true;
+}
+
+/**
+ * vhost_blk_io_release - let go what an operation held
+ * @io: an operation whose @done was called, or that was never started
+ *
+ * May sleep. Touches no user memory through an address, so that it may run
+ * anywhere.
+ */
+void vhost_blk_io_release(struct vhost_blk_io *io)
+{
+	if (io->has_first) {
+		vhost_blk_bio_release(&io->first);
+		io->has_first = false;
+	}
+	vhost_blk_channel_release_ended(io->channel);
+	list_del_init(&io->polled);
+	io->flush_after = false;
+	vhost_blk_bounce_put(io);
+}
+
+/**
+ * vhost_blk_channel_init - prepare a channel
+ * @channel: zeroed memory
+ */
+void vhost_blk_channel_init(struct vhost_blk_channel *channel)
+{
+	INIT_LIST_HEAD(&channel->polled);
+	init_llist_head(&channel->ended);
+	init_waitqueue_head(&channel->ended_wait);
+}
+
+/**
+ * vhost_blk_channel_open - get a channel ready for operations
+ * @channel: the channel, closed
+ * @backing: where they shall go
+ *
+ * May sleep.
+ *
+ * Return: 0, or -ENOMEM for want of what is held in reserve.
+ */
+int vhost_blk_channel_open(struct vhost_blk_channel *channel,
+			   struct vhost_blk_backing *backing)
+{
+	struct block_device *bdev = vhost_blk_backing_bdev(backing);
+
+	channel->backing = backing;
+	channel->spare = kmalloc(struct_size(channel->spare, vecs,
+					     VHOST_BLK_MAX_VECS),
+				 GFP_KERNEL_ACCOUNT);
+	channel->reserve = kzalloc_obj(*channel->reserve, GFP_KERNEL_ACCOUNT);
+	if (!channel->spare || !channel->reserve ||
+	    vhost_blk_bounce_alloc_pages(channel->reserve, bdev,
+					 bdev_logical_block_size(bdev),
+					 GFP_KERNEL_ACCOUNT)) {
+		vhost_blk_channel_close(channel);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+/**
+ * vhost_blk_channel_close - undo vhost_blk_channel_open()
+ * @channel: with every operation released; a closed one is left as it is
+ */
+void vhost_blk_channel_close(struct vhost_blk_channel *channel)
+{
+	vhost_blk_channel_release_ended(channel);
+	kfree(channel->spare);
+	channel->spare = NULL;
+	if (channel->reserve)
+		vhost_blk_bounce_free_pages(channel->reserve);
+	kfree(channel->reserve);
+	channel->reserve = NULL;
+}
+
+/**
+ * vhost_blk_channel_poll - look for the end of polled operations, once
+ * @channel: the channel
+ *
+ * Return: true if there are some whose vhost_blk_io_release() is still to come;
+ * those that have not ended need more polling.
+ */
+bool vhost_blk_channel_poll(struct vhost_blk_channel *channel)
+{
+	struct vhost_blk_io *io;
+
+	list_for_each_entry(io, &channel->polled, polled)
+		if (bio_poll(&io->first, NULL, BLK_POLL_ONESHOT) > 0)
+			break;
+	return !list_empty(&channel->polled);
+}
