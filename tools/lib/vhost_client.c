@@ -289,7 +289,10 @@ int vhost_client_configure(struct vhost_client *c)
 
 int vhost_client_reset_owner(struct vhost_client *c)
 {
-	return vhost_client_ioctl(c, VHOST_RESET_OWNER, NULL);
+	/* Read only by a device that does not know the call. */
+	struct vhost_vring_state none = {};
+
+	return vhost_client_ioctl(c, VHOST_RESET_OWNER, &none);
 }
 
 int vhost_client_setup(struct vhost_client *c, uint64_t features,
