@@ -10,7 +10,8 @@
  * Some processes own a device over DISK each, the first of them a writable one.
  * In each a thread makes rings out of good and bad chains, starts, stops, binds
  * and moves memory; one scribbles into the rings; two call everything with any
- * argument. Now and then a process is killed and started anew. Meanwhile the
+ * argument. Since little gets done when all of that happens at once, each device
+ * has moods. Now and then a process is killed and started anew. Meanwhile the
  * innocent process writes and reads, and looks at the answers. Whether the kernel
  * has complained is for the caller to see in its log.
  *
@@ -89,6 +90,11 @@ struct shared {
 
 static struct shared *shared;
 
+/* What else goes on while the chains are made. */
+#define SCRIBBLES	1	/* into the rings */
+#define CALLS		2	/* of any kind */
+#define MOVES		4	/* of memory */
+
 struct rng {
 	uint64_t state;
 };
@@ -106,7 +112,7 @@ static struct {
 	unsigned int cursor[QUEUES];
 	uint16_t seen[QUEUES];
 	unsigned int workers;
-	unsigned int scribble;
+	unsigned int moods;
 	bool iotlb;
 } w;
 
@@ -687,11 +693,10 @@ static void offer(struct rng *r, unsigned int queue, uint16_t head, bool wild)
 	__atomic_store_n(&avail->idx, idx + 1, __ATOMIC_RELEASE);
 }
 
-static void make_chain(struct rng *r)
+static void make_chain(struct rng *r, bool wild)
 {
 	unsigned int queue = below(r, w.num_queues);
 	unsigned int head = w.cursor[queue] % w.ring_size;
-	bool wild = one_in(r, 3);
 	struct chain ch;
 
 	if (wild && one_in(r, 4)) {
@@ -710,12 +715,38 @@ static void make_chain(struct rng *r)
 	count(&shared->chains, 1);
 }
 
+/* As many as fit into the rings when they are empty, or some more. */
+static unsigned int any_batch(struct rng *r)
+{
+	unsigned int most = w.ring_size / 4 + 1;
+
+	if (one_in(r, 16))
+		most *= 8;
+	return 1 + below(r, most < 200 ? most : 200);
+}
+
+/* Most often a driver has no more under way than fits. */
+static void await_room(struct rng *r)
+{
+	unsigned int tries = one_in(r, 8) ? 0 : 20, i;
+
+	for (i = 0; i < w.num_queues; i++)
+		while (tries && (uint16_t)(ring_avail(i)->idx - ring_used(i)->idx) >
+		       w.ring_size / 4) {
+			usleep(200);
+			tries--;
+		}
+}
+
+/* The last one may be bad: what comes behind it is most often not looked at. */
 static void make_chains(struct rng *r)
 {
-	unsigned int num = 1 + below(r, one_in(r, 8) ? 200 : 12);
+	unsigned int num = any_batch(r);
 
-	while (num--)
-		make_chain(r);
+	await_room(r);
+	while (--num)
+		make_chain(r, false);
+	make_chain(r, one_in(r, 3));
 	kick();
 }
 
@@ -740,7 +771,7 @@ static void dirty_log(struct rng *r, bool on)
 		set_ring(i, on);
 }
 
-/* Answers since the last look, of used rings that nothing else writes to. */
+/* Answers since the last look, as far as only the device writes its index. */
 static void count_answers(void)
 {
 	unsigned int i;
@@ -748,8 +779,11 @@ static void count_answers(void)
 	for (i = 0; i < w.num_queues; i++) {
 		uint16_t now = ring_used(i)->idx;
 
-		if (!w.scribble)
-			count(&shared->answers, (uint16_t)(now - w.seen[i]));
+		uint16_t answers = now - w.seen[i];
+
+		/* More than a step can have is no number of answers. */
+		if (answers <= MAX_RING)
+			count(&shared->answers, answers);
 		w.seen[i] = now;
 	}
 }
@@ -862,50 +896,60 @@ static void restart(struct rng *r)
 	kick();
 }
 
-static bool has_event(int fd)
+/* Whether a ring has become broken; if so, sooner or later it gets a new start. */
+static void look_for_errors(struct rng *r)
 {
-	uint64_t events;
+	struct pollfd err = { .fd = w.err, .events = POLLIN };
+	uint64_t drop;
 
-	return read(fd, &events, sizeof(events)) == sizeof(events);
+	if (poll(&err, 1, one_in(r, 2) ? below(r, 5) : 0) <= 0 || one_in(r, 4))
+		return;
+	if (read(w.err, &drop, sizeof(drop)) == sizeof(drop))
+		restart(r);
 }
 
-static void one_step(struct rng *r)
+static void disturb(struct rng *r)
 {
-	switch (below(r, 32)) {
+	switch (below(r, 8)) {
 	case 0:
 		restart(r);
 		break;
 	case 1:
-	case 2:
-		move_memory(r);
-		break;
-	case 3:
 		use_workers(r);
 		break;
-	case 4:
+	case 2:
 		vhost_client_set_busyloop(&w.c, below(r, w.num_queues),
 					  below(r, 2) * below(r, MAX_BUSYLOOP));
 		break;
-	case 5:
+	case 3:
 		dirty_log(r, one_in(r, 2));
 		break;
-	case 6:
-		map_iotlb(r);
+	case 4:
+		if (w.iotlb)
+			map_iotlb(r);
 		break;
-	case 7:
+	case 5:
 		if (one_in(r, 8))
 			share_file(r);
 		break;
 	default:
-		make_chains(r);
+		if (w.moods & MOVES)
+			move_memory(r);
 	}
+}
+
+static void one_step(struct rng *r)
+{
+	if (one_in(r, 16))
+		disturb(r);
+	else
+		make_chains(r);
 	if (w.iotlb)
 		answer_misses(r);
-	/* Most broken rings get a new start, once the next few steps were lost. */
-	if (one_in(r, 4) && has_event(w.err))
-		restart(r);
-	if (one_in(r, 4))
+	if (one_in(r, 2))
 		usleep(below(r, 2000));
+	look_for_errors(r);
+	count_answers();
 }
 
 static uint64_t any_features(struct rng *r)
@@ -931,7 +975,7 @@ static bool begin_ring(struct rng *r)
 	w.num_queues = 1 + below(r, QUEUES);
 	w.ring_size = 1U << (one_in(r, 8) ? below(r, 11) : 5 + below(r, 6));
 	w.workers = 0;
-	w.scribble = one_in(r, 2) ? 0 : 1 + below(r, 200);
+	w.moods = one_in(r, 2) ? 0 : below(r, 8);
 	bind_disk(r);
 	if (vhost_client_ioctl(&w.c, VHOST_SET_OWNER, NULL))
 		return false;
@@ -975,7 +1019,7 @@ static void *scribbler(void *arg)
 
 	while (!stopping()) {
 		unsigned int queue = below(r, QUEUES);
-		unsigned int writes = w.scribble ? below(r, w.scribble) : 0;
+		unsigned int writes = w.moods & SCRIBBLES ? below(r, 50) : 0;
 		uint16_t *at;
 
 		while (writes--) {
@@ -1030,6 +1074,7 @@ static void make_busyloop(struct rng *r, void *arg)
 	state->num = below(r, MAX_BUSYLOOP);
 }
 
+/* Each is a file that it isn't meant for, but none that the others need. */
 static int any_fd(struct rng *r)
 {
 	int files[] = { w.kick, w.call, w.err, -1, w.disk, w.c.fd };
@@ -1193,7 +1238,7 @@ static void *caller(void *arg)
 	char text[4096];
 
 	while (!stopping()) {
-		unsigned int num = below(r, 30);
+		unsigned int num = w.moods & CALLS ? below(r, 30) : 0;
 
 		while (num--)
 			call_anything(r, buffer);
