@@ -400,6 +400,18 @@ static u8 vhost_blk_request_status(const struct vhost_blk_request *req)
 	}
 }
 
+/* With an IOTLB vhost core marks the whole of what it is given. */
+static unsigned int vhost_blk_iov_shorten(struct iovec *iov, size_t bytes)
+{
+	unsigned int num;
+
+	for (num = 0; bytes; num++) {
+		iov[num].iov_len = min(iov[num].iov_len, bytes);
+		bytes -= iov[num].iov_len;
+	}
+	return num;
+}
+
 /*
  * Mark what was written of the guest's memory. A read that failed may have got
  * part of its data there.
@@ -413,9 +425,12 @@ static int vhost_blk_request_write_log(struct vhost_blk_request *req,
 	u32 bytes = max(req->data_bytes, used_bytes - 1);
 	int ret = 0;
 
-	if (req->log && bytes)
-		ret = vhost_log_write(vq, req->log, req->num_log, bytes,
-				      req->log, req->num_log);
+	if (req->log && bytes) {
+		unsigned int num = vq->iotlb ?
+			vhost_blk_iov_shorten(req->log, bytes) : req->num_log;
+
+		ret = vhost_log_write(vq, req->log, num, bytes, req->log, num);
+	}
 	return ret ?: vhost_log_write(vq, &status_log, 1, 1, &status_iov, 1);
 }
 

@@ -552,15 +552,13 @@ static void vhost_blk_instance_init(Object *obj)
                                   "/disk@0,0", DEVICE(obj));
 }
 
-/* vhost core blocks migration while the kernel keeps no dirty log. */
+/*
+ * The kernel keeps a dirty log, but source and destination would have to hand
+ * the block device over: both bind it exclusively, from realize on.
+ */
 static const VMStateDescription vmstate_vhost_blk = {
     .name = "vhost-blk",
-    .version_id = 1,
-    .minimum_version_id = 1,
-    .fields = (const VMStateField[]) {
-        VMSTATE_VIRTIO_DEVICE,
-        VMSTATE_END_OF_LIST()
-    },
+    .unmigratable = 1,
 };
 
 /*

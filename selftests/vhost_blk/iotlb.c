@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Guest memory behind a virtual IOMMU (VIRTIO_F_ACCESS_PLATFORM): the device asks
+ * for every translation that it misses, waits for it and obeys it.
+ *
+ * usage: iotlb DISK
+ *	DISK	a block device that may be overwritten, 64 MiB or more
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fixture.h"
+
+#define PAGE	4096
+
+static void set_up_iotlb(struct fixture *f, const char *disk, size_t granule)
+{
+	set_up_bound(f, disk, O_RDWR, 1);
+	if (vhost_client_use_iotlb(&f->c, granule))
+		tap_bail("no IOTLB");
+	set_up_running(f, 1, ALL_FEATURES);
+}
+
+static void test_data(const char *disk, size_t granule, const char *what)
+{
+	struct fixture f;
+
+	set_up_iotlb(&f, disk, granule);
+	tap_ok(pieces_match(&f, 1, 512, 4096, false), "%s: a sector", what);
+	tap_ok(pieces_match(&f, 200, 1536, 2048, false),
+	       "%s: 200 pieces across pages", what);
+	tap_ok(pieces_match(&f, 100, 4096, 8192, true),
+	       "%s: an indirect table", what);
+	tap_ok(f.c.misses > 0, "%s: the device has asked", what);
+	tear_down(&f);
+}
+
+/* Sends a read and returns whether it is answered without any translation. */
+static bool read_is_answered(struct fixture *f, void *data, int timeout_ms)
+{
+	struct vhost_client_seg segs[] = {
+		{ f->hdr, sizeof(*f->hdr), false },
+		{ data, PAGE, true },
+		{ f->status, 1, true },
+	};
+	volatile uint16_t *used = &f->c.queues[0].vring.used->idx;
+	uint16_t before = *used;
+
+	f->hdr->type = VIRTIO_BLK_T_IN;
+	f->hdr->sector = 0;
+	vhost_client_add(&f->c, 0, segs, 3, NULL);
+	vhost_client_kick(&f->c, 0, true);
+	while (*used == before && timeout_ms-- > 0)
+		usleep(1000);
+	return *used != before;
+}
+
+static void test_miss(const char *disk)
+{
+	struct pollfd fd = { .events = POLLIN };
+	struct fixture f;
+	uint8_t *data;
+
+	set_up_iotlb(&f, disk, PAGE);
+	data = vhost_client_alloc(&f.c, PAGE, PAGE);
+	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, 512, NULL);
+	vhost_client_iotlb_unmap(&f.c, data, PAGE);
+	tap_ok(!read_is_answered(&f, data, 200),
+	       "a request whose data has no translation waits");
+	fd.fd = f.c.fd;
+	tap_ok(poll(&fd, 1, 0) == 1 && fd.revents & POLLIN,
+	       "poll says that a miss is to be read");
+	tap_ok(vhost_client_iotlb_serve(&f.c, TIMEOUT_MS) > 0, "it is read");
+	tap_ok(vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) >= 0,
+	       "and with the translation the request goes on");
+	vhost_client_iotlb_unmap(&f.c, data, PAGE);
+	read_is_answered(&f, data, 50);
+	tap_equal(vhost_client_run(&f.c, false), 0,
+		  "a device that waits for a translation can be stopped");
+	tear_down(&f);
+}
+
+static void test_ring_unmapped(const char *disk)
+{
+	struct fixture f;
+	uint8_t *data;
+	int i;
+
+	set_up_iotlb(&f, disk, PAGE);
+	data = vhost_client_alloc(&f.c, PAGE, PAGE);
+	for (i = 0; i < 20; i++) {
+		vhost_client_iotlb_unmap(&f.c, f.c.queues[0].vring.used, PAGE);
+		vhost_client_iotlb_unmap(&f.c, f.c.queues[0].vring.desc, PAGE);
+		if (simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL))
+			break;
+	}
+	tap_equal(i, 20, "a ring that is unmapped %d times is asked for again", 20);
+	tear_down(&f);
+}
+
+static void test_permission(const char *disk)
+{
+	struct fixture f;
+	uint64_t errors;
+	uint8_t *data;
+
+	set_up_iotlb(&f, disk, PAGE);
+	data = vhost_client_alloc(&f.c, PAGE, PAGE);
+	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, 512, NULL);
+	vhost_client_iotlb_unmap(&f.c, data, PAGE);
+	vhost_client_iotlb_map(&f.c, data, PAGE, VHOST_ACCESS_RO);
+	memset(data, 0x77, PAGE);
+	read_is_answered(&f, data, 200);
+	tap_ok(data[0] == 0x77 && data[PAGE - 1] == 0x77,
+	       "a read into memory that is mapped for reading doesn't write it");
+	tap_ok(read(f.c.queues[0].err_fd, &errors, sizeof(errors)) > 0,
+	       "and stops its queue");
+	tear_down(&f);
+}
+
+static void test_messages(const char *disk)
+{
+	struct vhost_client c;
+	uint64_t features;
+	char byte;
+	int fd;
+
+	fd = open(disk, O_RDWR | O_CLOEXEC);
+	if (fd < 0 || vhost_client_open(&c, DEVICE, MEMORY))
+		tap_bail("can't open %s", disk);
+	tap_ok(read(c.fd, &byte, 1) < 0 && errno == ENODEV,
+	       "misses can't be read before bind");
+	tap_ok(write(c.fd, &byte, 1) < 0 && errno == ENODEV,
+	       "translations can't be written before bind");
+	vhost_client_bind(&c, fd, 0, 1, "");
+	tap_equal(vhost_client_iotlb_send(&c, VHOST_IOTLB_UPDATE, 0, PAGE,
+					  (uintptr_t)c.mem, VHOST_ACCESS_RW),
+		  -EPERM, "nor by who is not the owner");
+	vhost_client_ioctl(&c, VHOST_GET_BACKEND_FEATURES, &features);
+	tap_ok(features & 1ULL << VHOST_BACKEND_F_IOTLB_MSG_V2,
+	       "messages of the second version are offered");
+	features = ~0ULL;
+	tap_equal(vhost_client_ioctl(&c, VHOST_SET_BACKEND_FEATURES, &features),
+		  -EOPNOTSUPP, "a backend feature that was not is refused");
+	vhost_client_close(&c);
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 2)
+		tap_bail("usage: %s DISK", argv[0]);
+	test_data(argv[1], PAGE, "pages");
+	test_data(argv[1], 0, "one translation");
+	test_miss(argv[1]);
+	test_ring_unmapped(argv[1]);
+	test_permission(argv[1]);
+	test_messages(argv[1]);
+	return tap_end();
+}

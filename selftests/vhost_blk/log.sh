@@ -1,0 +1,11 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# The dirty log (log.c).
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/disks.sh"
+
+disk=$(make_nullb log)
+"$here/log" "$disk"
+status=$?
+remove_nullb log
+exit $status
