@@ -1,0 +1,20 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Discard and its like, and the write cache (ranges.c), with devices that have
+# them and one that has not.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/disks.sh"
+
+discard=$(make_nullb ranges_discard discard=1)
+none=$(make_nullb ranges_none)
+cached=$(make_nullb ranges_cached cache_size=64 fua=0)
+zeroes=$(make_scsi sector_size=4096 lbpu=1 lbpws=1)
+
+"$here/ranges" "$discard" "$zeroes" "$none" "$cached"
+status=$?
+
+remove_nullb ranges_discard
+remove_nullb ranges_none
+remove_nullb ranges_cached
+remove_scsi
+exit $status
