@@ -1,23 +1,84 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # Block devices to test with. Sourced.
+#
+# Each make_X prints the path of a device, which remove_X takes away again. One
+# that can't work on this machine says why on stderr and fails: the caller skips.
 
-nullb_config=/sys/kernel/config/nullb
+disks_config=/sys/kernel/config
+nullb_config=$disks_config/nullb
+nvmet_config=$disks_config/nvmet
+
+# need_modules MODULE...: loads them, unless they are built in.
+need_modules()
+{
+	local module
+	for module; do
+		modprobe -q "$module" || {
+			echo "no module $module" >&2
+			return 1
+		}
+	done
+}
+
+need_configfs()
+{
+	mountpoint -q "$disks_config" ||
+		mount -t configfs configfs "$disks_config"
+}
+
+# wait_until COMMAND...: for at most ten seconds.
+wait_until()
+{
+	for _ in $(seq 100); do
+		! "$@" || return 0
+		sleep 0.1
+	done
+	echo "waited in vain: $*" >&2
+	return 1
+}
+
+# set_attribute FILE VALUE: of sysfs or configfs; says which one refuses.
+set_attribute()
+{
+	local error
+	error=$({ echo "$2" > "$1"; } 2>&1) || {
+		echo "$1 doesn't take '$2': ${error##*: }" >&2
+		return 1
+	}
+}
+
+# sysfs_of DEVICE: its directory in /sys/block.
+sysfs_of()
+{
+	local path
+	path=$(readlink -f "$1")
+	echo "/sys/block/${path##*/}"
+}
+
+# --- null_blk ---
 
 # make_nullb NAME [ATTRIBUTE=VALUE...]: a null_blk device that keeps its data.
-# Prints its path.
+# Among the attributes are
+#	discard=1		discard, but no write zeroes
+#	badblocks=+100-101	sectors that can't be read or written
+#	poll_queues=1		a queue that is polled
 make_nullb()
 {
 	local dir=$nullb_config/$1 setting
 	shift
-	modprobe null_blk nr_devices=0
-	mountpoint -q /sys/kernel/config ||
-		mount -t configfs configfs /sys/kernel/config
-	mkdir "$dir"
-	for setting in memory_backed=1 size=256 "$@"; do
-		echo "${setting#*=}" > "$dir/${setting%%=*}"
+	modprobe -q null_blk nr_devices=0 || {
+		echo "no module null_blk" >&2
+		return 1
+	}
+	need_configfs
+	mkdir "$dir" || return
+	for setting in memory_backed=1 size=256 "$@" power=1; do
+		set_attribute "$dir/${setting%%=*}" "${setting#*=}" || {
+			rmdir "$dir"
+			return 1
+		}
 	done
-	echo 1 > "$dir/power"
 	# The attribute index is the number in the device's name before 6.13.
 	if [ -b "/dev/${dir##*/}" ]; then
 		echo "/dev/${dir##*/}"
@@ -26,29 +87,282 @@ make_nullb()
 	fi
 }
 
+# nullb_badblocks NAME CHANGE: +FIRST-LAST makes sectors bad, -FIRST-LAST good.
+nullb_badblocks()
+{
+	set_attribute "$nullb_config/$1/badblocks" "$2"
+}
+
 remove_nullb()
 {
 	rmdir "$nullb_config/$1"
 }
 
+# --- scsi_debug ---
+
 # make_scsi [PARAMETER=VALUE...]: a disk of scsi_debug, one at a time. Unlike
 # null_blk it is particular about what the block layer gives it, and takes data
-# at any address that is a multiple of four. Prints its path.
+# at any address that is a multiple of four. Among the parameters are
+#	sector_size=4096
+#	lbpu=1			discard, by UNMAP; lbpws=1 by WRITE SAME; without both
+#				there are write zeroes, but no discard
+#	dif=1 dix=1		protection information, made by the block layer;
+#				dif=1 alone: known to the disk only
 make_scsi()
 {
 	local disk
-	modprobe sd_mod
-	modprobe scsi_debug dev_size_mb=64 delay=0 "$@" || return
-	for _ in $(seq 50); do
-		for disk in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do
-			[ ! -b "/dev/${disk##*/}" ] || break 2
-		done
-		sleep 0.1
-	done
+	need_modules sd_mod || return
+	modprobe -q scsi_debug dev_size_mb=64 delay=0 "$@" || {
+		echo "scsi_debug is missing, in use or doesn't take: $*" >&2
+		return 1
+	}
+	wait_until scsi_is_there || {
+		remove_scsi
+		return 1
+	}
 	echo "/dev/${disk##*/}"
+}
+
+# Sets the caller's variable "disk".
+scsi_is_there()
+{
+	for disk in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do
+		[ ! -b "/dev/${disk##*/}" ] || return 0
+	done
+	return 1
+}
+
+# resize_scsi DEVICE GIBIBYTES: what lies beyond the first 64 MiB are the same 64.
+resize_scsi()
+{
+	set_attribute /sys/bus/pseudo/drivers/scsi_debug/virtual_gb "$2" &&
+		set_attribute "$(sysfs_of "$1")/device/rescan" 1
+}
+
+# pull_scsi DEVICE: takes the disk away under whoever uses it.
+pull_scsi()
+{
+	set_attribute "$(sysfs_of "$1")/device/delete" 1
 }
 
 remove_scsi()
 {
 	modprobe -r scsi_debug
+}
+
+# --- loop ---
+
+# make_loop [DIRECTORY [SIZE]]: a loop device on a sparse file (64M) that is made
+# in the directory, with direct I/O where the file system is capable of it.
+make_loop()
+{
+	local file device
+	need_modules loop || return
+	file=$(mktemp -p "${1:-${TMPDIR:-/tmp}}" loop.XXXXXX) || return
+	truncate -s "${2:-64M}" "$file"
+	device=$(losetup --find --show --direct-io=on "$file" 2> /dev/null) ||
+		device=$(losetup --find --show "$file") || {
+		rm "$file"
+		return 1
+	}
+	echo "$device"
+}
+
+# resize_loop DEVICE SIZE
+resize_loop()
+{
+	truncate -s "$2" "$(loop_file "$1")" && losetup --set-capacity "$1"
+}
+
+loop_file()
+{
+	cat "$(sysfs_of "$1")/loop/backing_file"
+}
+
+remove_loop()
+{
+	local file
+	file=$(loop_file "$1")
+	losetup --detach "$1"
+	rm "$file"
+}
+
+# --- device mapper ---
+
+# make_dm NAME TABLE: a device mapper's device; TABLE as for dmsetup, for example
+# "0 1000 error" or "0 1000 delay /dev/sdx 0 100".
+make_dm()
+{
+	# Without a device mapper dmsetup asks for it at length.
+	need_modules dm_mod && dmsetup create "$1" --table "$2" || return
+	echo "/dev/$(dmsetup info -c --noheadings -o blkdevname "$1")"
+}
+
+# reload_dm NAME TABLE: changes the table, after what is in flight has ended.
+reload_dm()
+{
+	dmsetup reload "$1" --table "$2" && dmsetup resume "$1"
+}
+
+# Its users may be just about to close it.
+remove_dm()
+{
+	dmsetup remove --retry "$1"
+}
+
+# make_linear NAME DEVICE...: the devices, one after the other.
+make_linear()
+{
+	local name=$1 device start=0 size table=
+	shift
+	for device; do
+		size=$(blockdev --getsz "$device") || return
+		table+="$start $size linear $device 0"$'\n'
+		start=$((start + size))
+	done
+	make_dm "$name" "$table"
+}
+
+# resize_linear NAME SECTORS: of one over one device.
+resize_linear()
+{
+	local target
+	target=$(dmsetup table "$1" | cut -d ' ' -f 3-) &&
+		reload_dm "$1" "0 $2 $target"
+}
+
+remove_linear()
+{
+	remove_dm "$1"
+}
+
+# make_flakey NAME DEVICE: the device, until flakey_down lets it fail.
+make_flakey()
+{
+	need_modules dm_flakey &&
+		make_dm "$1" "0 $(blockdev --getsz "$2") flakey $2 0 1 0"
+}
+
+# flakey_down NAME: from here on all reads and writes fail.
+flakey_down()
+{
+	flakey_intervals "$1" 0 1
+}
+
+flakey_up()
+{
+	flakey_intervals "$1" 1 0
+}
+
+flakey_intervals()
+{
+	local start size target device offset
+	read -r start size target device offset _ <<< "$(dmsetup table "$1")" &&
+		reload_dm "$1" "$start $size $target $device $offset $2 $3"
+}
+
+remove_flakey()
+{
+	remove_dm "$1"
+}
+
+# --- NVMe over TCP ---
+
+nvme_nqn=nqn.2014-08.org.nvmexpress:vhost-blk-test
+nvme_port=4420
+nvmet_subsystem=$nvmet_config/subsystems/$nvme_nqn
+nvmet_link=$nvmet_config/ports/$nvme_port/subsystems/$nvme_nqn
+
+# make_nvme_tcp DEVICE [OPTION=VALUE...]: a disk over TCP, one at a time: this
+# machine serves the device at its own address and connects to it. The options are
+# those of connecting, such as nr_io_queues=1, and what becomes of requests while
+# the link is down:
+#	fast_io_fail_tmo=1	they fail after so many seconds, until it is up again
+#	ctrl_loss_tmo=5		after so many seconds the disk goes, for good (600)
+make_nvme_tcp()
+{
+	need_modules nvmet nvmet_tcp nvme_tcp && need_configfs || return
+	if ! { nvmet_export "$1" && nvme_connect "${@:2}" && wait_until nvme_namespace; }; then
+		remove_nvme_tcp
+		return 1
+	fi
+}
+
+nvmet_export()
+{
+	local port=$nvmet_config/ports/$nvme_port
+	mkdir "$nvmet_subsystem" "$nvmet_subsystem/namespaces/1" "$port" || return
+	set_attribute "$nvmet_subsystem/attr_allow_any_host" 1 &&
+		set_attribute "$nvmet_subsystem/namespaces/1/device_path" "$1" &&
+		set_attribute "$nvmet_subsystem/namespaces/1/enable" 1 &&
+		set_attribute "$port/addr_trtype" tcp &&
+		set_attribute "$port/addr_adrfam" ipv4 &&
+		set_attribute "$port/addr_traddr" 127.0.0.1 &&
+		set_attribute "$port/addr_trsvcid" "$nvme_port" &&
+		restore_nvme_tcp
+}
+
+nvme_connect()
+{
+	local options="transport=tcp,traddr=127.0.0.1,trsvcid=$nvme_port,nqn=$nvme_nqn"
+	wait_until [ -c /dev/nvme-fabrics ] || return
+	set_attribute /dev/nvme-fabrics \
+		"$(IFS=,; echo "$options,reconnect_delay=1,keep_alive_tmo=1${*:+,$*}")"
+}
+
+# The directory of the connection's controller.
+nvme_controller()
+{
+	local file
+	for file in /sys/class/nvme/nvme*/subsysnqn; do
+		if [ "$(cat "$file" 2> /dev/null)" = "$nvme_nqn" ]; then
+			echo "${file%/*}"
+			return
+		fi
+	done
+	return 1
+}
+
+# The disk belongs to the subsystem where the kernel may use several paths to it,
+# else to the controller.
+nvme_namespace()
+{
+	local controller path
+	controller=$(nvme_controller) || return
+	for path in "$controller"/nvme*n1 "$controller"/subsystem/nvme-subsys*/nvme*n1 \
+		/sys/class/nvme-subsystem/*/nvme*n1; do
+		if [[ ${path##*/} =~ ^nvme[0-9]+n1$ ]] && [ -b "/dev/${path##*/}" ]; then
+			echo "/dev/${path##*/}"
+			return
+		fi
+	done
+	return 1
+}
+
+# break_nvme_tcp: the link goes down. Requests wait, those in flight as well, until
+# it is up again or one of the times above is over.
+break_nvme_tcp()
+{
+	rm "$nvmet_link"
+}
+
+restore_nvme_tcp()
+{
+	ln -s "$nvmet_subsystem" "$nvmet_link"
+}
+
+# pull_nvme_tcp: takes the disk away under whoever uses it.
+pull_nvme_tcp()
+{
+	set_attribute "$(nvme_controller)/delete_controller" 1
+}
+
+remove_nvme_tcp()
+{
+	local port=$nvmet_config/ports/$nvme_port dir
+	! nvme_controller > /dev/null || pull_nvme_tcp
+	[ ! -L "$nvmet_link" ] || break_nvme_tcp
+	for dir in "$port" "$nvmet_subsystem/namespaces/1" "$nvmet_subsystem"; do
+		[ ! -d "$dir" ] || rmdir "$dir"
+	done
 }
