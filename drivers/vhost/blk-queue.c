@@ -553,9 +553,11 @@ void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
 			   READ_ONCE(counters->requests[kind]),
 			   vhost_blk_kind_names[kind],
 			   READ_ONCE(counters->bytes[kind]));
-	seq_printf(seq, "errors %llu bounced %llu kicks %llu signals %llu ",
+	seq_printf(seq, "errors %llu bounced %llu polled %llu ",
 		   READ_ONCE(counters->errors), READ_ONCE(counters->bounced),
-		   READ_ONCE(counters->kicks), READ_ONCE(counters->signals));
+		   READ_ONCE(counters->polled));
+	seq_printf(seq, "kicks %llu signals %llu ", READ_ONCE(counters->kicks),
+		   READ_ONCE(counters->signals));
 	seq_printf(seq, "batches %llu polls %llu poll_hits %llu in_flight %u\n",
 		   READ_ONCE(counters->batches), READ_ONCE(counters->polls),
 		   READ_ONCE(counters->poll_hits),

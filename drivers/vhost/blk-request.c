@@ -444,6 +444,7 @@ static void vhost_blk_request_count(struct vhost_blk_request *req, u8 status)
 	else
 		counters->errors++;
 	counters->bounced += !!req->io.bounce;
+	counters->polled += !list_empty(&req->io.polled);
 
 	trace_vhost_blk_request_completed(req->queue->blk->id,
 					  req->queue->index, req->head,

@@ -263,6 +263,7 @@ void vhost_blk_request_release(struct vhost_blk_request *req);
  * @bytes: of those that succeeded: data read or written, ranges discarded
  * @errors: answered with anything but success
  * @bounced: requests whose data went through a bounce buffer
+ * @polled: requests that the backing device was polled for
  * @kicks: times that a kick woke the worker
  * @signals: times that vhost core was asked to signal the guest
  * @batches: updates of the used ring
@@ -274,6 +275,7 @@ struct vhost_blk_counters {
 	u64 bytes[VHOST_BLK_NUM_KINDS];
 	u64 errors;
 	u64 bounced;
+	u64 polled;
 	u64 kicks;
 	u64 signals;
 	u64 batches;

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Busy polling of rings and of the backing device, and what a queue that polls or
+ * that has much to do leaves to the others.
+ *
+ * usage: poll DISK SLOW POLLED
+ *	DISK	a block device that may be overwritten, 64 MiB or more
+ *	SLOW	one that needs milliseconds for a request
+ *	POLLED	one with poll queues, of two tags each
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "fixture.h"
+
+#define SECOND_US	1000000
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+/* Reads one after the other, with a pause before each; kicks sent for them. */
+static unsigned long kicks_for(struct fixture *f, unsigned int queue, int num,
+			       unsigned int pause_us)
+{
+	uint8_t *data = vhost_client_alloc(&f->c, 4096, 4096);
+	unsigned long before = f->c.queues[queue].kicks;
+	int i;
+
+	for (i = 0; i < num; i++) {
+		if (pause_us)
+			usleep(pause_us);
+		if (simple(f, queue, VIRTIO_BLK_T_IN, 8 * i, data, 4096, NULL))
+			tap_bail("a read fails");
+	}
+	return f->c.queues[queue].kicks - before;
+}
+
+static void test_kicks(const char *disk)
+{
+	enum { NUM = 200 };
+	struct fixture f;
+	unsigned long kicks;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	kicks = kicks_for(&f, 0, NUM, 0);
+	if (!tap_ok(kicks > NUM / 2, "without polling a lone request needs a kick"))
+		printf("# %lu kicks for %d\n", kicks, NUM);
+	tap_equal(vhost_client_counter(&f.c, 0, "polls"), 0, "nothing is polled");
+	vhost_client_run(&f.c, false);
+
+	vhost_client_set_busyloop(&f.c, 0, SECOND_US);
+	vhost_client_run(&f.c, true);
+	kicks = kicks_for(&f, 0, NUM, 0);
+	if (!tap_ok(kicks <= NUM / 20, "in a window of polling it needs none"))
+		printf("# %lu kicks for %d\n", kicks, NUM);
+	tap_ok(vhost_client_counter(&f.c, 0, "poll_hits") > NUM / 2,
+	       "the windows have found the requests");
+	tear_down(&f);
+}
+
+static void test_adapts(const char *disk)
+{
+	struct fixture f;
+	long long polls;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	vhost_client_set_busyloop(&f.c, 0, 200);
+	kicks_for(&f, 0, 30, 20000);
+	polls = vhost_client_counter(&f.c, 0, "polls");
+	kicks_for(&f, 0, 10, 20000);
+	polls = vhost_client_counter(&f.c, 0, "polls") - polls;
+	if (!tap_ok(polls <= 10, "polling that finds nothing ends"))
+		printf("# %lld windows for the last ten requests\n", polls);
+	tear_down(&f);
+}
+
+static void test_control(const char *disk)
+{
+	struct fixture f;
+	double start;
+
+	set_up(&f, disk, O_RDWR, 2, ALL_FEATURES);
+	vhost_client_run(&f.c, false);
+	vhost_client_set_busyloop(&f.c, 0, 60 * SECOND_US);
+	vhost_client_run(&f.c, true);
+	kicks_for(&f, 0, 10, 0);
+
+	start = now();
+	kicks_for(&f, 1, 20, 0);
+	tap_ok(now() - start < 5, "a queue is served while another one polls");
+	start = now();
+	vhost_client_set_busyloop(&f.c, 0, 60 * SECOND_US);
+	tap_ok(now() - start < 5, "a call doesn't wait for the window's end");
+	start = now();
+	tap_equal(vhost_client_run(&f.c, false), 0, "a queue that polls stops");
+	tap_ok(now() - start < 5, "without waiting for the window's end");
+	tear_down(&f);
+}
+
+static int burst_of_reads(struct fixture *f, unsigned int num)
+{
+	uint8_t *statuses = vhost_client_alloc(&f->c, num, 1);
+	unsigned int i, done = 0;
+
+	memset(statuses, 0xee, num);
+	add_reads(f, num, statuses);
+	vhost_client_kick(&f->c, 0, true);
+	for (i = 0; i < num; i++)
+		if (vhost_client_get_used(&f->c, 0, NULL, TIMEOUT_MS) < 0)
+			break;
+	for (i = 0; i < num; i++)
+		done += statuses[i] == VIRTIO_BLK_S_OK;
+	return done;
+}
+
+static void test_polled_device(const char *polled)
+{
+	struct fixture f;
+
+	set_up(&f, polled, O_RDWR, 1, ALL_FEATURES);
+	tap_ok(pieces_match(&f, 16, 4096, 8192, false),
+	       "a device with poll queues serves without polling");
+	tap_equal(vhost_client_counter(&f.c, 0, "polled"), 0,
+		  "and not through them");
+	vhost_client_run(&f.c, false);
+	vhost_client_set_busyloop(&f.c, 0, SECOND_US);
+	vhost_client_run(&f.c, true);
+	tap_ok(pieces_match(&f, 16, 4096, 8192, false), "it serves with polling");
+	tap_ok(vhost_client_counter(&f.c, 0, "polled") > 0,
+	       "through its poll queues");
+	tap_ok(pieces_match(&f, 200, 4096, 8192, false),
+	       "more than one bio as well");
+	tap_ok(pieces_match(&f, 8, 512, 1026, false), "and a bounce buffer");
+	tap_equal(burst_of_reads(&f, 80), 80,
+		  "80 requests at a time are served with two tags");
+
+	add_reads(&f, 40, vhost_client_alloc(&f.c, 40, 1));
+	vhost_client_kick(&f.c, 0, true);
+	tap_equal(vhost_client_run(&f.c, false), 0,
+		  "a device stops with polled requests in flight");
+	tear_down(&f);
+}
+
+static void test_slow(const char *slow)
+{
+	struct fixture f;
+
+	set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
+	vhost_client_set_busyloop(&f.c, 0, 50);
+	tap_equal(burst_of_reads(&f, 64), 64,
+		  "requests that take longer than the window are served");
+	tear_down(&f);
+}
+
+static volatile bool enough;
+
+/* Keeps queue 0 busy until it is told to stop. */
+static void *flood(void *arg)
+{
+	struct fixture *f = arg;
+	uint8_t *statuses = vhost_client_alloc(&f->c, 80, 1);
+	struct vhost_client_queue *q = &f->c.queues[0];
+	uint16_t seen = 0;
+
+	add_reads(f, 80, statuses);
+	vhost_client_kick(&f->c, 0, true);
+	while (!enough) {
+		uint16_t used = __atomic_load_n(&q->vring.used->idx,
+						__ATOMIC_ACQUIRE);
+
+		/* What was used is available again at once. */
+		while (seen != used)
+			vhost_client_offer(&f->c, 0,
+					   q->vring.used->ring[seen++ % q->num].id);
+		vhost_client_kick(&f->c, 0, false);
+	}
+	return NULL;
+}
+
+static void test_fair(const char *disk)
+{
+	double start, worst = 0;
+	struct fixture f;
+	long long flooded;
+	pthread_t thread;
+	int i;
+
+	set_up(&f, disk, O_RDWR, 2, 1ULL << VIRTIO_F_VERSION_1);
+	if (pthread_create(&thread, NULL, flood, &f))
+		tap_bail("no thread");
+	usleep(100000);
+	flooded = vhost_client_counter(&f.c, 0, "read");
+	for (i = 0; i < 20; i++) {
+		start = now();
+		kicks_for(&f, 1, 1, 0);
+		if (now() - start > worst)
+			worst = now() - start;
+	}
+	flooded = vhost_client_counter(&f.c, 0, "read") - flooded;
+	enough = true;
+	pthread_join(thread, NULL);
+	if (!tap_ok(worst < 2, "a flooded queue leaves time to its neighbour"))
+		printf("# the slowest of 20 requests took %.3f s\n", worst);
+	tap_ok(flooded > 20, "and was flooded (%lld requests)", flooded);
+	tear_down(&f);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 4)
+		tap_bail("usage: %s DISK SLOW POLLED", argv[0]);
+	test_kicks(argv[1]);
+	test_adapts(argv[1]);
+	test_control(argv[1]);
+	test_polled_device(argv[3]);
+	test_slow(argv[2]);
+	test_fair(argv[1]);
+	return tap_end();
+}
