@@ -257,6 +257,21 @@ static void test_not_negotiated(const char *disk)
 	tear_down(&f);
 }
 
+static void test_rebind(const char *discard, const char *none)
+{
+	struct fixture f;
+	int fd;
+
+	set_up(&f, discard, O_RDWR, 1, ALL_FEATURES);
+	vhost_client_run(&f.c, false);
+	fd = open(none, O_RDWR | O_CLOEXEC);
+	vhost_client_bind(&f.c, fd, 0, 1, "");
+	tap_equal(vhost_client_run(&f.c, true), -EOPNOTSUPP,
+		  "what was negotiated must be there after another bind");
+	close(fd);
+	tear_down(&f);
+}
+
 /* Flushes that the block device has got so far. */
 static long flushes(const char *disk)
 {
@@ -329,6 +344,26 @@ static void test_cache(const char *cached, const char *none)
 	tear_down(&f);
 }
 
+/* Zeroes are writes: a driver that can't flush relies on them. */
+static void test_durable_zeroes(const char *zeroes)
+{
+	struct fixture f;
+	uint64_t features;
+	long before;
+	int i;
+
+	set_up(&f, zeroes, O_RDWR, 1, ~BIT(VIRTIO_BLK_F_FLUSH));
+	vhost_client_get_features(&f.c, &features);
+	if (!(features & BIT(VIRTIO_BLK_F_FLUSH)))
+		tap_bail("%s has no write cache", zeroes);
+	before = flushes(zeroes);
+	for (i = 0; i < 10; i++)
+		send_one(&f, VIRTIO_BLK_T_WRITE_ZEROES, 0, BLOCK_SECTORS, 0);
+	tap_ok(flushes(zeroes) - before >= 10,
+	       "zeroes are durable without a flush, too");
+	tear_down(&f);
+}
+
 /* What was written as write-back is durable once write-through has begun. */
 static void test_switch_flushes(const char *cached)
 {
@@ -367,7 +402,9 @@ int main(int argc, char **argv)
 	test_not_offered(none, VIRTIO_BLK_T_WRITE_ZEROES, "write zeroes");
 	test_not_offered(none, VIRTIO_BLK_T_SECURE_ERASE, "secure erase");
 	test_not_negotiated(discard);
+	test_rebind(discard, none);
 	test_cache(cached, none);
 	test_switch_flushes(cached);
+	test_durable_zeroes(zeroes);
 	return tap_end();
 }

@@ -1,0 +1,11 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Chains, legal and not (chains.c).
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/disks.sh"
+
+disk=$(make_nullb chains)
+"$here/chains" "$disk"
+status=$?
+remove_nullb chains
+exit $status
