@@ -800,6 +800,12 @@ static void reset_rings(void)
 	}
 }
 
+static void map_all(void)
+{
+	vhost_client_iotlb_send(&w.c, VHOST_IOTLB_UPDATE, VHOST_CLIENT_BASE,
+				MEMORY, VIEW, VHOST_ACCESS_RW);
+}
+
 static void map_iotlb(struct rng *r)
 {
 	if (one_in(r, 4))
@@ -810,9 +816,7 @@ static void map_iotlb(struct rng *r)
 					VHOST_IOTLB_INVALIDATE, any_gpa(r),
 					any_table_size(r), 0, 0);
 	else
-		vhost_client_iotlb_send(&w.c, VHOST_IOTLB_UPDATE,
-					VHOST_CLIENT_BASE, MEMORY, VIEW,
-					VHOST_ACCESS_RW);
+		map_all();
 }
 
 /* Most misses are answered, with a page of memory or of nothing. */
@@ -891,7 +895,7 @@ static void restart(struct rng *r)
 	}
 	reset_rings();
 	if (w.iotlb)
-		map_iotlb(r);
+		map_all();
 	vhost_client_run(&w.c, true);
 	kick();
 }
@@ -988,7 +992,7 @@ static bool begin_ring(struct rng *r)
 	set_good_table();
 	reset_rings();
 	if (w.iotlb)
-		map_iotlb(r);
+		map_all();
 	return !vhost_client_run(&w.c, true);
 }
 
@@ -1187,6 +1191,10 @@ static const struct call calls[] = {
 	{ VHOST_GET_VRING_BUSYLOOP_TIMEOUT, make_state },
 	{ VHOST_SET_BACKEND_FEATURES, make_u64 },
 	{ VHOST_GET_BACKEND_FEATURES, make_u64 },
+#ifdef VHOST_SET_FORK_FROM_OWNER
+	{ VHOST_SET_FORK_FROM_OWNER, make_running },
+	{ VHOST_GET_FORK_FROM_OWNER, make_running },
+#endif
 	{ VHOST_NET_SET_BACKEND, make_file },
 	{ VHOST_BLK_BIND, make_bind },
 	{ VHOST_BLK_GET_CONFIG, make_config },
@@ -1300,7 +1308,7 @@ struct process {
 	pid_t pid;
 	unsigned int life;
 	bool killed;
-	unsigned long beats;
+	unsigned long beats, first_beat;
 	long beat_ms;
 };
 
@@ -1325,6 +1333,7 @@ static void start_fuzzer(const char *disk, uint64_t seed, unsigned int number)
 
 	p->life++;
 	p->killed = false;
+	p->first_beat = shared->beats[number];
 	p->beat_ms = now_ms();
 	p->pid = fork_child();
 	if (!p->pid)
@@ -1367,6 +1376,18 @@ static void watch(unsigned int number)
 	p->beat_ms = now_ms();
 }
 
+/* On a slow machine it lives longer. */
+static void kill_fuzzer(unsigned int number)
+{
+	struct process *p = &fuzzers[number];
+
+	if (p->killed || p->beats - p->first_beat < 50)
+		return;
+	p->killed = true;
+	kill(p->pid, SIGKILL);
+	kills++;
+}
+
 static void report_progress(long seconds)
 {
 	printf("# %ld s: %lu rings, %lu chains, %lu answers, %lu ioctls, %u kills;",
@@ -1392,11 +1413,8 @@ static void supervise(const char *disk, uint64_t seed, long seconds)
 			watch(i);
 		}
 		if (now_ms() - start > next_kill) {
-			i = below(&r, WORKERS);
+			kill_fuzzer(below(&r, WORKERS));
 			next_kill += 500 + below(&r, 3000);
-			fuzzers[i].killed = true;
-			kill(fuzzers[i].pid, SIGKILL);
-			kills++;
 		}
 		if (now_ms() - start > report * 1000) {
 			report_progress(report);
@@ -1423,16 +1441,28 @@ static bool end_all(void)
 	return !left;
 }
 
+/* If it hasn't said anything itself. */
+static void innocent_failed(const char *why)
+{
+	if (!*shared->innocent_failure)
+		strcpy(shared->innocent_failure, why);
+}
+
 static bool innocent_ended(void)
 {
 	long start = now_ms();
 	int status;
 
 	while (now_ms() - start < 2 * INNOCENT_MS) {
-		if (waitpid(innocent, &status, WNOHANG) == innocent)
-			return WIFEXITED(status) && !WEXITSTATUS(status);
+		if (waitpid(innocent, &status, WNOHANG) == innocent) {
+			if (WIFEXITED(status) && !WEXITSTATUS(status))
+				return true;
+			innocent_failed("it ended before the others");
+			return false;
+		}
 		usleep(20000);
 	}
+	innocent_failed("it doesn't end");
 	kill(innocent, SIGKILL);
 	return false;
 }

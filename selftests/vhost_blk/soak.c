@@ -304,28 +304,31 @@ static void copy_pieces(struct slot *s, bool gather)
 	}
 }
 
-static unsigned int any_pieces(void)
+static unsigned int min_uint(unsigned int a, unsigned int b)
+{
+	return a < b ? a : b;
+}
+
+static unsigned int any_pieces(unsigned int most)
 {
 	if (one_in(8))
-		return 1 + below(MAX_PIECES);
-	return one_in(2) ? 1 : 1 + below(8);
+		return 1 + below(most);
+	return one_in(2) ? 1 : 1 + below(min_uint(8, most));
 }
 
 /*
  * Divides the data into pieces of any length and alignment, or else into whole
  * blocks at addresses that every device takes.
  */
-static void lay_out(struct slot *s, bool odd)
+static void lay_out(struct slot *s, bool odd, unsigned int most)
 {
 	uint32_t grain = odd ? 1 : o.unit;
 	uint32_t left = s->bytes / grain;
-	unsigned int pieces = any_pieces();
+	unsigned int pieces = min_uint(any_pieces(most), left);
 	size_t at = 0;
 
 	s->segs[0] = (struct vhost_client_seg){ s->hdr, sizeof(*s->hdr), false };
 	s->num_segs = 1;
-	if (pieces > left)
-		pieces = left;
 	for (; pieces; pieces--) {
 		uint32_t spare = left - pieces, len = 1;
 
@@ -341,11 +344,6 @@ static void lay_out(struct slot *s, bool odd)
 		left -= len;
 	}
 	s->segs[s->num_segs++] = (struct vhost_client_seg){ s->status, 1, true };
-}
-
-static unsigned int min_uint(unsigned int a, unsigned int b)
-{
-	return a < b ? a : b;
 }
 
 /* The blocks of a list of ranges, as far as the limits of the device allow. */
@@ -455,16 +453,20 @@ static void watch_log(struct slot *s)
 	s->log_life = o.log_life;
 }
 
-static bool submit(unsigned int queue, struct slot *s, bool odd)
+/* With room for three descriptors in the ring. */
+static void submit(unsigned int queue, struct slot *s, bool odd)
 {
 	bool is_list = s->type == VIRTIO_BLK_T_DISCARD ||
 		       s->type == VIRTIO_BLK_T_WRITE_ZEROES;
-	struct vring_desc *table = NULL;
+	bool indirect = o.c.features & 1ULL << VIRTIO_RING_F_INDIRECT_DESC &&
+			one_in(2);
+	unsigned int room = o.c.queues[queue].num_free - 2;
 	int head;
 
 	make_payload(s);
 	/* A list is no whole block, but it never goes to the device as data. */
-	lay_out(s, odd || is_list);
+	lay_out(s, odd || is_list,
+		indirect ? MAX_PIECES : min_uint(room, MAX_PIECES));
 	if (s->type == VIRTIO_BLK_T_IN)
 		memset(s->buffer, 0xa5, SLOT_BUFFER);
 	else
@@ -476,18 +478,16 @@ static bool submit(unsigned int queue, struct slot *s, bool odd)
 	s->log_life = 0;
 	if (o.c.log && s->type == VIRTIO_BLK_T_IN && one_in(8))
 		watch_log(s);
-	if (o.c.features & 1ULL << VIRTIO_RING_F_INDIRECT_DESC && one_in(2))
-		table = s->table;
-	head = vhost_client_add(&o.c, queue, s->segs, s->num_segs, table);
-	if (head < 0)
-		return false;
-	memset(&o.busy[s->first], true, s->num);
 	s->busy = true;
 	s->start_ms = now_ms();
+	head = vhost_client_add(&o.c, queue, s->segs, s->num_segs,
+				indirect ? s->table : NULL);
+	if (head < 0)
+		abort();
+	memset(&o.busy[s->first], true, s->num);
 	o.by_head[queue][head] = s;
 	o.in_flight++;
 	o.d->requests++;
-	return true;
 }
 
 /* Answers */
@@ -578,13 +578,10 @@ static void fill(unsigned int queue)
 	for (i = 0; i < SLOTS && i < o.depth && o.mode != DRAIN; i++) {
 		struct slot *s = &o.slots[queue][i];
 
-		if (s->busy)
-			continue;
-		if (!choose_blocks(s))
-			continue;
-		if (!submit(queue, s, !lacks(NO_ODD) && one_in(2)) &&
-		    o.mode == VERIFY)
-			o.next_verify -= s->num;
+		if (o.c.queues[queue].num_free < 3)
+			break;
+		if (!s->busy && choose_blocks(s))
+			submit(queue, s, !lacks(NO_ODD) && one_in(2));
 	}
 	vhost_client_kick(&o.c, queue, false);
 }
