@@ -5,18 +5,26 @@
 #	make qemu		-device vhost-blk-pci for the installed QEMU
 #	make demo		a host and a guest, real I/O, a table of figures
 #	make check		all tests
+#	make check-debug	the backend's tests with KASAN, lockdep, kmemleak and
+#				injected faults
+#	make fuzz SECONDS=600	a hostile guest for so long
+#	make soak SECONDS=600	verified I/O on four disks for so long
 #
 # KDIR= and KSRC= choose another kernel (tools/build-modules), SUITES= and
-# KERNELS= narrow the tests (tools/testbed/check).
+# KERNELS= narrow the tests, SEED= repeats what fuzz and soak did (tools/testbed/check).
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 export KDIR KSRC VHOST_KO VMLINUX
 
 PREFIX ?= /usr/local
 
+# bash takes it from the environment for its own clock.
+SECONDS = 600
+unexport SECONDS
+
 RELEASE = $(shell cat $(KDIR)/include/config/kernel.release)
 
-.PHONY: all modules install qemu install-qemu demo check clean help
+.PHONY: all modules install qemu install-qemu demo check check-debug fuzz soak clean help
 
 all: modules
 
@@ -43,6 +51,18 @@ demo:
 
 check:
 	@SUITES="$(SUITES)" KERNELS="$(KERNELS)" tools/testbed/check
+
+check-debug:
+	@SUITES="$(or $(SUITES),vhost_blk)" KERNELS=debug KMEMLEAK=1 TEST_LIMIT=1500 \
+		tools/testbed/check
+
+fuzz:
+	@SUITES=vhost_blk/fuzz KERNELS="$(or $(KERNELS),6.12)" FUZZ_SECONDS=$(SECONDS) \
+		tools/testbed/check
+
+soak:
+	@SUITES=vhost_blk/soak KERNELS="$(or $(KERNELS),6.12)" SOAK_SECONDS=$(SECONDS) \
+		tools/testbed/check
 
 clean:
 	rm -rf build

@@ -42,4 +42,14 @@ ACPI BIOS Error (bug): Could not resolve symbol [_SB.PR00._CPC]
 EXT4-fs (vda): mounted filesystem 063281be-51ca-4189-9c69-493bbd567654 r/w
 virtio_blk virtio1: [vda] 131072 sectors of 512 bytes (64.0 MiB)"
 ok "nothing is found in the log of a sound boot" "$reports" <<< "$sound"
+
+injected="selftests: faults on
+io: vmalloc error: size 19200, vm_struct allocation failed, mode:0x400dc0
+CPU: 0 UID: 0 PID: 592 Comm: io
+Call Trace:
+selftests: faults off"
+ok "an allocation that failed on purpose is none" "$reports" <<< "$injected"
+ok "it is one if nobody said so" found "${injected#*$'\n'}"
+ok "others are found meanwhile" found "${injected/CPU: 0/WARNING: CPU: 0 PID: 1 at mm/slub.c:1}"
+ok "and afterwards" found "$injected"$'\n'"Call Trace:"
 tap_end

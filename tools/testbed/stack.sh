@@ -68,7 +68,8 @@ build_selftests() {
 	log "building the selftests"
 	rm -rf "$stage/selftests"
 	cp -r "$checkout/selftests" "$stage/"
-	in_root make -s -C selftests OUT="/checkout/${stage#"$checkout/"}/selftests" all
+	# -B: what make -C selftests left there is not for the machines.
+	in_root make -s -B -C selftests OUT="/checkout/${stage#"$checkout/"}/selftests" all
 	mkdir -p "$stage/tools/testbed"
 	cp "$testbed_dir"/{machine,common.sh,kernel-reports} "$stage/tools/testbed/"
 }
@@ -88,13 +89,15 @@ prepare() {
 	build_selftests
 }
 
-# Boots a host machine with our backend installed as a user would install it.
+# host_start KERNEL [OPTION...]: boots a host machine with our backend installed as
+# a user would install it. The options are those of "machine start".
 host_start() {
 	local name=$1
+	shift
 	log "booting a host machine with kernel $name"
 	"$machine" start "$host" --memory 4G --kernel "$cache/images/$name/vmlinuz" \
 		--initrd "$cache/images/$name/host.cpio" --boot-timeout 120 \
-		--share "$stage" --share-ro "images=$cache/images"
+		--share "$stage" --share-ro "images=$cache/images" "$@"
 	host_run -t 60 "mkdir -p /lib/modules/\$(uname -r)/updates &&
 		cp /testbed/$name/vhost_blk.ko /lib/modules/\$(uname -r)/updates/ &&
 		depmod -a && modprobe vhost_blk"
