@@ -1,0 +1,39 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# All kinds of requests at once on four disks, each of another kind, with all data
+# verified (soak.c).
+#
+# SOAK_SECONDS (20) is the time that it takes; SEED repeats a run.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/tap.sh"
+. "$here/../lib/disks.sh"
+
+disks=() removals=()
+
+# use REMOVAL DEVICE: one that could not be made is left out.
+use()
+{
+	[ -n "$2" ] || return
+	disks+=("$2")
+	removals=("$1" "${removals[@]}")
+}
+
+use "remove_nullb soak_disk" "$(make_nullb soak_disk discard=1)"
+use "remove_scsi" "$(make_scsi sector_size=4096 lbpu=1)"
+loop=$(make_loop "${TMPDIR:-/tmp}")
+use "remove_loop $loop" "$loop"
+use "remove_nullb soak_below" "$(make_nullb soak_below)"
+# Takes the place of what it is made of.
+if ((${#disks[@]})) && linear=$(make_linear soak_linear "${disks[-1]}"); then
+	unset 'disks[-1]'
+	use "remove_linear soak_linear" "$linear"
+fi
+((${#disks[@]})) || skip_all "no disk can be made"
+
+"$here/soak" --seconds "${SOAK_SECONDS:-20}" ${SEED:+--seed "$SEED"} "${disks[@]}"
+status=$?
+
+for removal in "${removals[@]}"; do
+	$removal
+done
+exit $status
