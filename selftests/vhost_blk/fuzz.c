@@ -7,7 +7,7 @@
  *	DISK		a block device that may be overwritten
  *	INNOCENT_DISK	another one, 16 MiB or more, whose user behaves
  *
- * Some processes own a device over DISK each, the first of them a writable one.
+ * Some processes own a device over DISK each, one of them at a time a writable one.
  * In each a thread makes rings out of good and bad chains, starts, stops, binds
  * and moves memory; one scribbles into the rings; two call everything with any
  * argument. Since little gets done when all of that happens at once, each device
@@ -57,17 +57,22 @@
 #define STUCK_S		60
 
 /*
- * Guest memory: rings, indirect tables, headers and status bytes, data; then the
- * dirty log, which is guest memory as well.
+ * Guest memory: rings, indirect tables, lists of ranges, headers and status bytes,
+ * data; then the dirty log, which is guest memory as well.
  */
 #define RING_BYTES	(64ULL << 10)
 #define AVAIL_OFFSET	(16ULL << 10)
 #define USED_OFFSET	(32ULL << 10)
 #define TABLES		(QUEUES * RING_BYTES)
-#define TABLES_BYTES	(512ULL << 10)
-#define ENDS		(TABLES + TABLES_BYTES)
-#define ENDS_BYTES	(256ULL << 10)
-#define DATA		(ENDS + ENDS_BYTES)
+#define TABLE_BYTES	(8ULL << 10)
+#define NUM_TABLES	128
+#define LISTS		(TABLES + NUM_TABLES * TABLE_BYTES)
+#define LIST_BYTES	(8ULL << 10)
+#define NUM_LISTS	64
+#define ENDS		(LISTS + NUM_LISTS * LIST_BYTES)
+#define END_BYTES	128ULL
+#define NUM_ENDS	1024
+#define DATA		(ENDS + NUM_ENDS * END_BYTES)
 #define MEMORY		(16ULL << 20)
 #define LOG_BYTES	(2ULL << 20)
 
@@ -110,6 +115,7 @@ static struct {
 	unsigned int num_queues, ring_size;
 	int kick, call, err;
 	unsigned int cursor[QUEUES];
+	unsigned int turn;
 	uint16_t seen[QUEUES];
 	unsigned int workers;
 	unsigned int moods;
@@ -565,12 +571,36 @@ static unsigned int any_pieces(struct rng *r)
 	return one_in(r, 4) ? below(r, 20) : 1;
 }
 
+/* Memory for a chain that those before it don't use any more, most probably. */
+static void *next_of(uint64_t area, unsigned int num, size_t bytes)
+{
+	return w.mem + area + w.turn++ % num * bytes;
+}
+
+/* Whole sectors in pieces of whole sectors, or of any length. */
+static void add_data(struct rng *r, struct chain *ch, bool writes)
+{
+	unsigned int pieces = any_pieces(r), i;
+	uint64_t grain = one_in(r, 4) ? 1 : SECTOR;
+	uint32_t total = 0, len;
+
+	for (i = 0; i < pieces; i++) {
+		len = grain * (1 + below(r, 8 * PAGE / grain));
+		if (i + 1 == pieces)
+			len += -(total + len) % SECTOR;
+		total += len;
+		add_piece(ch, VHOST_CLIENT_BASE + DATA + grain *
+			  below(r, (MEMORY - DATA) / grain - 9 * PAGE / grain),
+			  len, writes);
+	}
+}
+
 /* One that a driver might make. */
 static void make_good_chain(struct rng *r, struct chain *ch)
 {
-	uint8_t *ends = w.mem + ENDS + PAGE * 2 * below(r, ENDS_BYTES / PAGE / 2);
+	uint8_t *ends = next_of(ENDS, NUM_ENDS, END_BYTES);
 	uint32_t type = any_type(r);
-	unsigned int i, pieces = any_pieces(r);
+	unsigned int i;
 
 	ch->num = 0;
 	ch->hdr = (struct virtio_blk_outhdr *)ends;
@@ -579,16 +609,12 @@ static void make_good_chain(struct rng *r, struct chain *ch)
 	ch->hdr->sector = any_sector(r);
 	add_piece(ch, gpa(ends), sizeof(*ch->hdr), false);
 	if (type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_OUT) {
-		for (i = 0; i < pieces; i++)
-			add_piece(ch, VHOST_CLIENT_BASE + DATA + SECTOR *
-				  below(r, (MEMORY - DATA) / SECTOR - 32),
-				  SECTOR * (1 + below(r, 32)),
-				  type == VIRTIO_BLK_T_IN);
+		add_data(r, ch, type == VIRTIO_BLK_T_IN);
 	} else if (type == VIRTIO_BLK_T_GET_ID) {
 		add_piece(ch, gpa(ends + 64), one_in(r, 4) ? below(r, 64) : 20,
 			  true);
 	} else if (type != VIRTIO_BLK_T_FLUSH) {
-		void *list = ends + 64;
+		void *list = next_of(LISTS, NUM_LISTS, LIST_BYTES);
 
 		add_piece(ch, gpa(list), make_ranges(r, list), false);
 	}
@@ -664,8 +690,7 @@ static void link_chain(struct rng *r, const struct chain *ch,
 /* Puts the chain into an indirect table and makes it a chain that says so. */
 static void make_indirect(struct rng *r, struct chain *ch, bool wild)
 {
-	struct vring_desc *table = (struct vring_desc *)
-		(w.mem + TABLES + PAGE * 2 * below(r, TABLES_BYTES / PAGE / 2 - 1));
+	struct vring_desc *table = next_of(TABLES, NUM_TABLES, TABLE_BYTES);
 	uint32_t len = ch->num * sizeof(*table);
 
 	link_chain(r, ch, table, 512, 0, wild);
@@ -715,36 +740,43 @@ static void make_chain(struct rng *r, bool wild)
 	count(&shared->chains, 1);
 }
 
-/* As many as fit into the rings when they are empty, or some more. */
-static unsigned int any_batch(struct rng *r)
-{
-	unsigned int most = w.ring_size / 4 + 1;
-
-	if (one_in(r, 16))
-		most *= 8;
-	return 1 + below(r, most < 200 ? most : 200);
-}
-
 /* Most often a driver has no more under way than fits. */
 static void await_room(struct rng *r)
 {
-	unsigned int tries = one_in(r, 8) ? 0 : 20, i;
+	unsigned int tries = one_in(r, 16) ? 0 : 20, i;
 
 	for (i = 0; i < w.num_queues; i++)
 		while (tries && (uint16_t)(ring_avail(i)->idx - ring_used(i)->idx) >
-		       w.ring_size / 4) {
+		       w.ring_size / 16) {
 			usleep(200);
 			tries--;
 		}
 }
 
-/* The last one may be bad: what comes behind it is most often not looked at. */
+/* The descriptors that have been used up in all queues. */
+static unsigned int descs_used(void)
+{
+	unsigned int i, sum = 0;
+
+	for (i = 0; i < QUEUES; i++)
+		sum += w.cursor[i];
+	return sum;
+}
+
+/*
+ * Half of a ring at most, unless chains are to be written over while they are
+ * under way. The last chain may be bad: what comes behind is most often not looked
+ * at.
+ */
 static void make_chains(struct rng *r)
 {
-	unsigned int num = any_batch(r);
+	unsigned int num = 1 + below(r, one_in(r, 4) ? 100 : 10);
+	unsigned int end = descs_used() + w.ring_size / 2;
 
+	if (one_in(r, 32))
+		end += 4 * w.ring_size;
 	await_room(r);
-	while (--num)
+	while (--num && descs_used() < end)
 		make_chain(r, false);
 	make_chain(r, one_in(r, 3));
 	kick();
@@ -857,12 +889,13 @@ static void use_workers(struct rng *r)
 	}
 }
 
+/* Only one device at a time gets it for writing. */
 static void bind_disk(struct rng *r)
 {
-	bool writable = !w.number && !one_in(r, 8);
-
-	vhost_client_bind(&w.c, writable ? w.disk : w.disk_ro,
-			  writable ? 0 : below(r, 2), w.num_queues, "fuzz");
+	if (one_in(r, 4) ||
+	    vhost_client_bind(&w.c, w.disk, 0, w.num_queues, "fuzz"))
+		vhost_client_bind(&w.c, w.disk_ro, below(r, 2), w.num_queues,
+				  "fuzz");
 }
 
 /* A process that has the file too but does not own the device. */
