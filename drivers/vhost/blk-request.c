@@ -171,29 +171,32 @@ static int vhost_blk_request_get_id(struct vhost_blk_request *req,
 
 /* Virtio 1.4, section 5.2.6.2: only write zeroes knows a flag, and one. */
 static blk_status_t
-vhost_blk_request_read_range(const struct vhost_blk_request *req, blk_opf_t opf,
-			     struct iov_iter *list, struct vhost_blk_range *range)
+vhost_blk_request_read_range(const struct vhost_blk_request *req,
+			     enum req_op op, struct iov_iter *list,
+			     struct vhost_blk_range *range)
 {
 	struct vhost_blk_backing *backing = vhost_blk_request_backing(req);
 	struct vhost_virtqueue *vq = &req->queue->vq;
 	struct virtio_blk_discard_write_zeroes raw;
-	u32 flags;
+	u32 flags, max;
 
 	if (!copy_from_iter_full(&raw, sizeof(raw), list))
 		return BLK_STS_IOERR;
 	range->sector = vhost64_to_cpu(vq, (__force __virtio64)raw.sector);
 	range->sectors = vhost32_to_cpu(vq, (__force __virtio32)raw.num_sectors);
-	range->opf = opf;
+	range->opf = op;
 	flags = vhost32_to_cpu(vq, (__force __virtio32)raw.flags);
 
-	if (opf == REQ_OP_WRITE_ZEROES) {
+	if (op == REQ_OP_WRITE_ZEROES) {
 		if (!(flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP))
 			range->opf |= REQ_NOUNMAP;
 		flags &= ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 	}
-	if (flags)
+	max = vhost_blk_backing_max_range(backing, op);
+	/* The device may have lost the ability that it had when it was bound. */
+	if (flags || !max)
 		return BLK_STS_NOTSUPP;
-	if (range->sectors > vhost_blk_backing_max_range(backing, opf) ||
+	if (range->sectors > max ||
 	    !vhost_blk_backing_contains(backing, range->sector,
 					(u64)range->sectors << SECTOR_SHIFT))
 		return BLK_STS_IOERR;

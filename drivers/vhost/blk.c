@@ -56,12 +56,18 @@
 
 static atomic_t vhost_blk_next_id = ATOMIC_INIT(0);
 
-static u64 vhost_blk_features(const struct vhost_blk *blk)
+/*
+ * What is offered until the next bind. The device may lose abilities meanwhile (a
+ * disk whose first write zeroes fails does), but a driver that has negotiated
+ * them has to get through a stop and a start; its requests are unsupported then.
+ */
+static u64 vhost_blk_features(const struct vhost_blk_backing *backing,
+			      unsigned int num_queues)
 {
 	u64 features = VHOST_BLK_RING_FEATURES |
-		       vhost_blk_backing_features(blk->backing);
+		       vhost_blk_backing_features(backing);
 
-	if (blk->num_queues > 1)
+	if (num_queues > 1)
 		features |= BIT_ULL(VIRTIO_BLK_F_MQ);
 	return features;
 }
@@ -155,6 +161,7 @@ static long vhost_blk_bind(struct vhost_blk *blk, void __user *argp)
 	}
 	vhost_blk_backing_close(blk->backing);
 	blk->backing = backing;
+	blk->features = vhost_blk_features(backing, blk->num_queues);
 	blk->write_back = true;
 	memcpy(blk->serial, bind.serial, sizeof(blk->serial));
 	return 0;
@@ -229,7 +236,7 @@ static long vhost_blk_set_config(struct vhost_blk *blk, void __user *argp)
 	if (config.offset != offsetof(struct virtio_blk_config, wce) ||
 	    config.size != 1 || write_back > 1)
 		return -EINVAL;
-	if (!(vhost_blk_features(blk) & BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE)))
+	if (!(blk->features & BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE)))
 		return -EOPNOTSUPP;
 	return vhost_blk_set_write_back(blk, write_back);
 }
@@ -282,9 +289,8 @@ static long vhost_blk_set_config_call(struct vhost_blk *blk, void __user *argp)
 
 static long vhost_blk_get_features(struct vhost_blk *blk, void __user *argp)
 {
-	u64 features = vhost_blk_features(blk);
-
-	return copy_to_user(argp, &features, sizeof(features)) ? -EFAULT : 0;
+	return copy_to_user(argp, &blk->features, sizeof(blk->features)) ?
+	       -EFAULT : 0;
 }
 
 /* Whether vhost core is ready for the features; with @dev's mutex. */
@@ -292,7 +298,7 @@ static long vhost_blk_prepare_features(struct vhost_blk *blk, u64 features)
 {
 	u64 change = features ^ blk->vqs[0]->acked_features;
 
-	if (features & ~vhost_blk_features(blk))
+	if (features & ~blk->features)
 		return -EOPNOTSUPP;
 	/* Migration begins and ends while the guest runs. */
 	if (blk->running && change & ~BIT_ULL(VHOST_F_LOG_ALL))
@@ -372,7 +378,7 @@ static long vhost_blk_start(struct vhost_blk *blk)
 	if (blk->running)
 		return 0;
 	/* Bound again since the features were set, to a device with less. */
-	if (blk->vqs[0]->acked_features & ~vhost_blk_features(blk))
+	if (blk->vqs[0]->acked_features & ~blk->features)
 		return -EOPNOTSUPP;
 
 	for (i = 0; i < blk->num_queues && !ret; i++) {
@@ -522,9 +528,9 @@ static long vhost_blk_ioctl(struct file *file, unsigned int cmd,
 	return ret;
 }
 
-/* For readers who don't hold the lock. */
 static bool vhost_blk_is_bound(const struct vhost_blk *blk)
 {
+	/* Pairs with vhost_blk_alloc_queues(), for who doesn't hold the lock. */
 	return smp_load_acquire(&blk->bound);
 }
 

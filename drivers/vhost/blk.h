@@ -351,6 +351,7 @@ void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
  * @id: tells devices apart in traces and counters
  * @backing: the bound device. Changed under @lock while no queue runs, so that
  *	a running queue reads it without.
+ * @features: offered since the last bind
  * @serial: answer to VIRTIO_BLK_T_GET_ID; as @backing
  * @num_queues: as bound
  * @bound: since the first bind, for ever; all below and @dev exist. Set with
@@ -370,6 +371,7 @@ struct vhost_blk {
 	struct mutex lock; /* serializes the ioctls */
 	unsigned int id;
 	struct vhost_blk_backing *backing;
+	u64 features;
 	u8 serial[VHOST_BLK_SERIAL_BYTES];
 	unsigned int num_queues;
 	bool bound;

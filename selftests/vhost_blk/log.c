@@ -147,18 +147,23 @@ static void take(struct watch *w, unsigned int num)
 			tap_bail("an answer is missing");
 }
 
+struct chain {
+	struct vhost_client_seg segs[MAX_SEGS + 2];
+	unsigned int num;
+};
+
 /*
  * A request of random type, size and shape, with its data at a random place of
  * its part of the arena. Nothing in there is like what is on the disk, so that
  * every page that is written changes.
  */
-static void add_random(struct watch *w, uint8_t *arena, size_t bytes)
+static void make_random(struct chain *chain, uint8_t *arena, size_t bytes)
 {
 	static const uint32_t types[] = {
 		VIRTIO_BLK_T_IN, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
 		VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, 4711
 	};
-	struct vhost_client_seg segs[MAX_SEGS + 2];
+	struct vhost_client_seg *segs = chain->segs;
 	struct virtio_blk_outhdr *hdr = (void *)arena;
 	uint32_t type = types[random_below(6)];
 	size_t pos = 2 * PAGE + random_below(2 * PAGE);
@@ -189,13 +194,31 @@ static void add_random(struct watch *w, uint8_t *arena, size_t bytes)
 	pos += random_below(2 * PAGE);
 	arena[pos] = 0xee;
 	segs[num++] = (struct vhost_client_seg){ arena + pos, 1, true };
-	vhost_client_add(&w->f.c, 0, segs, num, NULL);
+	chain->num = num;
+}
+
+/*
+ * Changes count from before the device can see a chain: it may look at the ring
+ * without having been kicked.
+ */
+static void begin_with(struct watch *w, const struct chain *chains,
+		       unsigned int num)
+{
+	unsigned int i;
+
+	begin(w);
+	for (i = 0; i < num; i++)
+		vhost_client_add(&w->f.c, 0, chains[i].segs, chains[i].num, NULL);
+	vhost_client_kick(&w->f.c, 0, true);
+	if (!wait_for(w, num))
+		tap_bail("no answer");
 }
 
 static void test_random(const char *disk, bool iotlb, unsigned int rounds)
 {
 	const char *mode = iotlb ? "with an IOTLB" : "by guest address";
 	unsigned int round, i, more = 0, missing = 0, part;
+	struct chain chains[BATCH];
 	struct watch w;
 
 	open_watch(&w, disk, iotlb);
@@ -204,11 +227,8 @@ static void test_random(const char *disk, bool iotlb, unsigned int rounds)
 		unsigned int num = 1 + random_below(BATCH);
 
 		for (i = 0; i < num; i++)
-			add_random(&w, w.arena + i * part, part);
-		begin(&w);
-		vhost_client_kick(&w.f.c, 0, true);
-		if (!wait_for(&w, num))
-			tap_bail("no answer");
+			make_random(&chains[i], w.arena + i * part, part);
+		begin_with(&w, chains, num);
 		more = compare(&w, &missing);
 		take(&w, num);
 	}
@@ -224,21 +244,20 @@ static void test_random(const char *disk, bool iotlb, unsigned int rounds)
 static bool one_read(struct watch *w)
 {
 	unsigned int missing, more;
-	struct vhost_client_seg segs[] = {
-		{ w->f.hdr, sizeof(*w->f.hdr), false },
-		{ w->arena, 3 * PAGE, true },
-		{ w->f.status, 1, true },
+	struct chain chain = {
+		.segs = {
+			{ w->f.hdr, sizeof(*w->f.hdr), false },
+			{ w->arena, 3 * PAGE, true },
+			{ w->f.status, 1, true },
+		},
+		.num = 3,
 	};
 
 	memset(w->arena, random_below(255) | 1, 3 * PAGE);
 	w->f.hdr->type = VIRTIO_BLK_T_IN;
 	w->f.hdr->sector = 0;
 	*w->f.status = 0xee;
-	vhost_client_add(&w->f.c, 0, segs, 3, NULL);
-	begin(w);
-	vhost_client_kick(&w->f.c, 0, true);
-	if (!wait_for(w, 1))
-		tap_bail("no answer");
+	begin_with(w, &chain, 1);
 	more = compare(w, &missing);
 	take(w, 1);
 	if (missing || more || *w->f.status)

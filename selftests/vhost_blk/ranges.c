@@ -3,12 +3,13 @@
  * Discard, write zeroes and secure erase, their limits and mistakes, and the
  * write cache that the driver can switch.
  *
- * usage: ranges DISCARD ZEROES NONE CACHED
+ * usage: ranges DISCARD ZEROES NONE CACHED LOSES
  *	DISCARD	a block device that can discard and reads zeroes then
  *	ZEROES	one that can write zeroes, with blocks of 4096 bytes
  *	NONE	one that can do neither and has no write cache
  *	CACHED	one with a write cache that knows no FUA: durable is what was
  *		flushed
+ *	LOSES	one that says that it can write zeroes until it is asked to
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -272,6 +273,24 @@ static void test_rebind(const char *discard, const char *none)
 	tear_down(&f);
 }
 
+static void test_lost_ability(const char *loses)
+{
+	struct fixture f;
+	int status;
+
+	set_up(&f, loses, O_RDWR, 1, ALL_FEATURES);
+	fill_disk(&f, 2);
+	send_one(&f, VIRTIO_BLK_T_WRITE_ZEROES, 0, BLOCK_SECTORS, 0);
+	status = send_one(&f, VIRTIO_BLK_T_WRITE_ZEROES, 0, BLOCK_SECTORS, 0);
+	tap_ok(status == VIRTIO_BLK_S_UNSUPP || status == VIRTIO_BLK_S_OK,
+	       "what a device can't do any more is unsupported");
+	map_is(&f, status ? "dd" : "zd", "and not done");
+	vhost_client_run(&f.c, false);
+	tap_equal(vhost_client_run(&f.c, true), 0,
+		  "it can still be stopped and started");
+	tear_down(&f);
+}
+
 /* Flushes that the block device has got so far. */
 static long flushes(const char *disk)
 {
@@ -382,8 +401,8 @@ int main(int argc, char **argv)
 {
 	const char *discard, *zeroes, *none, *cached;
 
-	if (argc != 5)
-		tap_bail("usage: %s DISCARD ZEROES NONE CACHED", argv[0]);
+	if (argc != 6)
+		tap_bail("usage: %s DISCARD ZEROES NONE CACHED LOSES", argv[0]);
 	discard = argv[1];
 	zeroes = argv[2];
 	none = argv[3];
@@ -403,6 +422,7 @@ int main(int argc, char **argv)
 	test_not_offered(none, VIRTIO_BLK_T_SECURE_ERASE, "secure erase");
 	test_not_negotiated(discard);
 	test_rebind(discard, none);
+	test_lost_ability(argv[5]);
 	test_cache(cached, none);
 	test_switch_flushes(cached);
 	test_durable_zeroes(zeroes);
