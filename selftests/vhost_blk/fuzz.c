@@ -1031,7 +1031,7 @@ static bool begin_ring(struct rng *r)
 
 static void one_ring(struct rng *r)
 {
-	unsigned int steps = 1 + below(r, 200);
+	unsigned int steps = 1 + below(r, one_in(r, 4) ? 200 : 40);
 
 	if (begin_ring(r))
 		count(&shared->rings, 1);

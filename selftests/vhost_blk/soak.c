@@ -53,6 +53,7 @@
 #define SLOT_BUFFER	(MAX_DATA + (MAX_PIECES + 1) * SECTOR)
 
 #define TIMEOUT_MS	10000	/* for an answer */
+#define MISSES_MS	60000	/* for one that has to wait for translations */
 #define SIGNAL_MS	2000	/* from an answer to its signal */
 #define CALL_MS		30000	/* for calls that are to be tried again */
 #define END_S		120	/* for a process to drain, verify and end */
@@ -590,8 +591,19 @@ static void fill(unsigned int queue)
 	vhost_client_kick(&o.c, queue, false);
 }
 
+/* What the device knows of its requests, for who looks into it. */
+static void print_counters(void)
+{
+	static char text[8192];
+
+	if (!vhost_client_counters(&o.c, text, sizeof(text)))
+		printf("# %s\n%s", o.d->path, text);
+	fflush(stdout);
+}
+
 static void check_deadlines(void)
 {
+	int limit = o.c.iotlb ? MISSES_MS : TIMEOUT_MS;
 	unsigned int queue, i;
 	long now = now_ms();
 
@@ -599,11 +611,13 @@ static void check_deadlines(void)
 		for (i = 0; i < SLOTS; i++) {
 			struct slot *s = &o.slots[queue][i];
 
-			if (!s->busy || now - s->start_ms < TIMEOUT_MS)
+			if (!s->busy || now - s->start_ms < limit)
 				continue;
 			o.d->unanswered++;
-			note_failure("queue %u: no answer to a request of type %u, block %u, within %d ms",
-				     queue, s->type, s->first, TIMEOUT_MS);
+			note_failure("queue %u: no answer to type %u, block %u, within %d ms (%u waiting, %lu misses)",
+				     queue, s->type, s->first, limit,
+				     o.in_flight, o.c.misses);
+			print_counters();
 			_exit(2);
 		}
 }
