@@ -241,9 +241,16 @@ static long vhost_blk_set_config(struct vhost_blk *blk, void __user *argp)
 	return vhost_blk_set_write_back(blk, write_back);
 }
 
+static void vhost_blk_look_at_capacity_later(struct vhost_blk *blk)
+{
+	queue_delayed_work(system_freezable_power_efficient_wq,
+			   &blk->config_work, VHOST_BLK_CAPACITY_INTERVAL);
+}
+
 /*
  * The block layer tells user space of a new capacity (a uevent), but nobody in
- * the kernel, so that it has to be asked.
+ * the kernel, so that it has to be asked. An ioctl may wait for a device that
+ * hangs: then there is nothing new either.
  */
 static void vhost_blk_config_work(struct work_struct *work)
 {
@@ -251,15 +258,16 @@ static void vhost_blk_config_work(struct work_struct *work)
 					     struct vhost_blk, config_work);
 	u64 capacity;
 
-	mutex_lock(&blk->lock);
+	if (!mutex_trylock(&blk->lock)) {
+		vhost_blk_look_at_capacity_later(blk);
+		return;
+	}
 	if (blk->config_call) {
 		capacity = vhost_blk_backing_capacity(blk->backing);
 		if (capacity != blk->capacity)
 			eventfd_signal(blk->config_call);
 		blk->capacity = capacity;
-		queue_delayed_work(system_freezable_power_efficient_wq,
-				   &blk->config_work,
-				   VHOST_BLK_CAPACITY_INTERVAL);
+		vhost_blk_look_at_capacity_later(blk);
 	}
 	mutex_unlock(&blk->lock);
 }
@@ -281,9 +289,7 @@ static long vhost_blk_set_config_call(struct vhost_blk *blk, void __user *argp)
 		eventfd_ctx_put(call);
 	blk->capacity = vhost_blk_backing_capacity(blk->backing);
 	if (blk->config_call)
-		mod_delayed_work(system_freezable_power_efficient_wq,
-				 &blk->config_work,
-				 VHOST_BLK_CAPACITY_INTERVAL);
+		vhost_blk_look_at_capacity_later(blk);
 	return 0;
 }
 

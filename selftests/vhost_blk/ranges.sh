@@ -10,7 +10,7 @@ none=$(make_nullb ranges_none)
 cached=$(make_nullb ranges_cached cache_size=64 fua=0)
 zeroes=$(make_scsi sector_size=4096 lbpu=1 lbpws=1)
 # On tmpfs, which can't zero a part of a file in place.
-loses=$(make_loop)
+loses=$(make_loop /dev/shm)
 
 "$here/ranges" "$discard" "$zeroes" "$none" "$cached" "$loses"
 status=$?
