@@ -29,6 +29,64 @@ skip()
 	echo "ok $tap_tests - $1 # SKIP $2"
 }
 
+# adopt: the tests of a program, whose TAP is the input, become this script's.
+adopt()
+{
+	local line
+	while IFS= read -r line; do
+		case $line in
+		1..*)
+			continue
+			;;
+		"ok "* | "not ok "*)
+			tap_tests=$((tap_tests + 1))
+			[ "${line%% *}" = ok ] || tap_failures=$((tap_failures + 1))
+			line="${line%%ok *}ok $tap_tests - ${line#*ok * - }"
+			;;
+		esac
+		echo "$line"
+	done
+}
+
+# run_tests SECONDS PROGRAM...: runs a program that prints TAP and adopts its tests.
+# One that is not at its end after so many seconds hangs, maybe where no signal
+# gets through: nobody waits for it, and the script ends.
+run_tests()
+{
+	local end=$((SECONDS + $1)) failures=$tap_failures output pid status
+	shift
+	output=$(mktemp)
+	"$@" > "$output" 2>&1 < /dev/null &
+	pid=$!
+	while kill -0 "$pid" 2> /dev/null && ((SECONDS < end)); do
+		sleep 0.1
+	done
+	if kill -0 "$pid" 2> /dev/null; then
+		adopt < "$output"
+		ok "$* ends" hangs "$pid"
+		kill -9 "$pid"
+		bail "$* hangs"
+	fi
+	wait "$pid"
+	status=$?
+	adopt < "$output"
+	rm "$output"
+	if ((status != 0 && tap_failures == failures)); then
+		ok "$* ends well" [ "$status" = 0 ]
+	fi
+}
+
+# Shows where a process is.
+hangs()
+{
+	local task
+	for task in /proc/"$1"/task/*; do
+		echo "${task##*/} $(cat "$task/comm"):"
+		cat "$task/stack"
+	done
+	return 1
+}
+
 # bail REASON: the tests that follow make no sense.
 bail()
 {
