@@ -1,0 +1,12 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Trace events and counters (trace.c).
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/disks.sh"
+
+# What takes a while, so that several requests end together.
+disk=$(make_nullb trace discard=1 cache_size=1)
+"$here/trace" "$disk"
+status=$?
+remove_nullb trace
+exit $status
