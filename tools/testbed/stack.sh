@@ -72,6 +72,7 @@ build_selftests() {
 	in_root make -s -B -C selftests OUT="/checkout/${stage#"$checkout/"}/selftests" all
 	mkdir -p "$stage/tools/testbed"
 	cp "$testbed_dir"/{machine,common.sh,kernel-reports} "$stage/tools/testbed/"
+	cp "$checkout/tools/vhost-blk-stat" "$stage/tools/"
 }
 
 # prepare KERNEL...: everything up to the point where machines can boot.
