@@ -9,7 +9,8 @@ need_guest
 disk=$(make_nullb e2e_life size=64)
 
 mapfile -t disks < <(host_disk disk "$disk")
-guest_start "${disks[@]}" -device vhost-blk-pci,drive=disk,num-queues=2
+guest_start "${disks[@]}" \
+	-device vhost-blk-pci,drive=disk,num-queues=2,poll-us=50,worker-per-virtqueue=on
 
 writer="fio --name=writer --filename=/dev/vda --rw=randwrite --bs=4k --iodepth=32 \
 --direct=1 --ioengine=libaio --time_based --runtime=60 --size=64M --minimal"

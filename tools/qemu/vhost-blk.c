@@ -436,6 +436,35 @@ static int vhost_blk_open(Error **errp)
     return -1;
 }
 
+static void vhost_blk_disconnect(VHostBlk *s)
+{
+    vhost_dev_cleanup(&s->dev);
+    g_free(s->vqs);
+}
+
+/* The first queue keeps the worker that vhost core made for all of them. */
+static bool vhost_blk_make_workers(VHostBlk *s, Error **errp)
+{
+    const VhostOps *ops = s->dev.vhost_ops;
+
+    for (unsigned int i = 1; i < s->num_queues; i++) {
+        struct vhost_worker_state worker = { 0 };
+        struct vhost_vring_worker ring = { .index = i };
+        int ret = ops->vhost_new_worker(&s->dev, &worker);
+
+        ring.worker_id = worker.worker_id;
+        if (!ret) {
+            ret = ops->vhost_attach_vring_worker(&s->dev, &ring);
+        }
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "property 'worker-per-virtqueue': the "
+                             "kernel makes no worker for queue %u", i);
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool vhost_blk_connect(VHostBlk *s, Error **errp)
 {
     int vhostfd = vhost_blk_open(errp);
@@ -454,17 +483,15 @@ static bool vhost_blk_connect(VHostBlk *s, Error **errp)
     s->dev.nvqs = s->num_queues;
     /* From here on the fd belongs to vhost core, if this fails as well. */
     if (vhost_dev_init(&s->dev, (void *)(uintptr_t)vhostfd,
-                       VHOST_BACKEND_TYPE_KERNEL, 0, errp) < 0) {
+                       VHOST_BACKEND_TYPE_KERNEL, s->poll_us, errp) < 0) {
         g_free(s->vqs);
         return false;
     }
+    if (s->worker_per_virtqueue && !vhost_blk_make_workers(s, errp)) {
+        vhost_blk_disconnect(s);
+        return false;
+    }
     return true;
-}
-
-static void vhost_blk_disconnect(VHostBlk *s)
-{
-    vhost_dev_cleanup(&s->dev);
-    g_free(s->vqs);
 }
 
 /* The QEMU device */
@@ -573,6 +600,9 @@ static const Property vhost_blk_properties[] = {
     DEFINE_PROP_UINT16("num-queues", VHostBlk, num_queues,
                        VHOST_BLK_AUTO_NUM_QUEUES),
     DEFINE_PROP_UINT16("queue-size", VHostBlk, queue_size, 256),
+    DEFINE_PROP_UINT32("poll-us", VHostBlk, poll_us, 0),
+    DEFINE_PROP_BOOL("worker-per-virtqueue", VHostBlk, worker_per_virtqueue,
+                     false),
 };
 
 static void vhost_blk_class_init(ObjectClass *klass, void *data)

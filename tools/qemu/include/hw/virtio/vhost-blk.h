@@ -30,6 +30,8 @@ struct VHostBlk {
     int32_t bootindex;
     uint16_t num_queues;
     uint16_t queue_size;
+    uint32_t poll_us;                   /* busy polling of each ring */
+    bool worker_per_virtqueue;
 
     /* Made by realize */
     Error *drive_in_use;                /* why block jobs are refused */
