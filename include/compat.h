@@ -46,6 +46,27 @@ static inline int compat_alloc_tag_set(struct blk_mq_tag_set *set)
 	blk_rq_map_kern((rq)->q, rq, buf, len, gfp)
 #endif
 
+/*
+ * The block layer makes and checks protection information vector by vector, and
+ * gets it wrong where an interval goes on in the next one. Newer kernels ask for
+ * the alignment that prevents it where it is needed.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+#include <linux/blk-integrity.h>
+
+static inline unsigned int compat_bdev_dma_alignment(struct block_device *bdev)
+{
+	struct blk_integrity *bi = bdev_get_integrity(bdev);
+	unsigned int mask = bdev_dma_alignment(bdev);
+
+	if (bi && bi->csum_type)
+		mask |= (1U << bi->interval_exp) - 1;
+	return mask;
+}
+
+#define bdev_dma_alignment compat_bdev_dma_alignment
+#endif
+
 /* Include vhost.h first: a macro can't stand before the prototype it covers. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
 #define vhost_add_used_n(vq, heads, nheads, count) \

@@ -127,6 +127,9 @@ scsi "scsi with blocks of 4096" sector_size=4096
 scsi "scsi with blocks of 512 in 4096" physblk_exp=3 lowest_aligned=7
 scsi "scsi with discard by UNMAP" lbpu=1
 scsi "scsi with discard by WRITE SAME" lbpws=1
+scsi "scsi with DIF and DIX" dif=1 dix=1
+scsi "scsi with DIF and DIX of type 3" dif=3 dix=1 sector_size=4096
 scsi "scsi with DIF only" dif=1 dix=0
+scsi "scsi with DIX only" dif=0 dix=1
 rm "$reason"
 tap_end
