@@ -166,6 +166,19 @@ struct block_device *vhost_blk_backing_bdev(const struct vhost_blk_backing *back
 }
 
 /**
+ * vhost_blk_backing_is_same - whether two are bindings of one device, alike
+ * @a: one of them
+ * @b: the other
+ *
+ * Return: true if they are.
+ */
+bool vhost_blk_backing_is_same(const struct vhost_blk_backing *a,
+			       const struct vhost_blk_backing *b)
+{
+	return a->bdev == b->bdev && a->read_only == b->read_only;
+}
+
+/**
  * vhost_blk_backing_max_range - the longest range that an operation may have
  * @backing: the device
  * @op: REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES or REQ_OP_SECURE_ERASE

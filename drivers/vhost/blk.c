@@ -57,18 +57,21 @@
 static atomic_t vhost_blk_next_id = ATOMIC_INIT(0);
 
 /*
- * What is offered until the next bind. The device may lose abilities meanwhile (a
- * disk whose first write zeroes fails does), but a driver that has negotiated
- * them has to get through a stop and a start; its requests are unsupported then.
+ * What is offered as long as the device is bound. It may lose abilities (a disk
+ * whose first write zeroes fails does), but a driver that has negotiated them has
+ * to get through a stop and a start, also where the VMM binds the same device
+ * again in between; its requests are unsupported then.
  */
-static u64 vhost_blk_features(const struct vhost_blk_backing *backing,
-			      unsigned int num_queues)
+static u64 vhost_blk_bind_features(const struct vhost_blk *blk,
+				   const struct vhost_blk_backing *backing)
 {
 	u64 features = VHOST_BLK_RING_FEATURES |
 		       vhost_blk_backing_features(backing);
 
-	if (num_queues > 1)
+	if (blk->num_queues > 1)
 		features |= BIT_ULL(VIRTIO_BLK_F_MQ);
+	if (blk->backing && vhost_blk_backing_is_same(blk->backing, backing))
+		features |= blk->features;
 	return features;
 }
 
@@ -159,9 +162,9 @@ static long vhost_blk_bind(struct vhost_blk *blk, void __user *argp)
 			return ret;
 		}
 	}
+	blk->features = vhost_blk_bind_features(blk, backing);
 	vhost_blk_backing_close(blk->backing);
 	blk->backing = backing;
-	blk->features = vhost_blk_features(backing, blk->num_queues);
 	blk->write_back = true;
 	memcpy(blk->serial, bind.serial, sizeof(blk->serial));
 	return 0;

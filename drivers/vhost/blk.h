@@ -72,6 +72,8 @@ void vhost_blk_backing_close(struct vhost_blk_backing *backing);
 void vhost_blk_backing_forget_cached(struct vhost_blk_backing *backing);
 int vhost_blk_backing_flush(struct vhost_blk_backing *backing);
 struct block_device *vhost_blk_backing_bdev(const struct vhost_blk_backing *backing);
+bool vhost_blk_backing_is_same(const struct vhost_blk_backing *a,
+			       const struct vhost_blk_backing *b);
 u64 vhost_blk_backing_features(const struct vhost_blk_backing *backing);
 void vhost_blk_backing_config(const struct vhost_blk_backing *backing,
 			      struct virtio_blk_config *config);

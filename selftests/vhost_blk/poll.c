@@ -196,9 +196,14 @@ static void test_fair(const char *disk)
 	set_up(&f, disk, O_RDWR, 2, 1ULL << VIRTIO_F_VERSION_1);
 	if (pthread_create(&thread, NULL, flood, &f))
 		tap_bail("no thread");
-	usleep(100000);
-	flooded = vhost_client_counter(&f.c, 0, "read");
-	for (i = 0; i < 20; i++) {
+	/* The thread shares the fixture, and is past its preparations then. */
+	for (i = 0; i < TIMEOUT_MS; i++) {
+		flooded = vhost_client_counter(&f.c, 0, "read");
+		if (flooded > 200)
+			break;
+		usleep(1000);
+	}
+	for (i = 0; i < 100; i++) {
 		start = now();
 		kicks_for(&f, 1, 1, 0);
 		if (now() - start > worst)
@@ -208,8 +213,8 @@ static void test_fair(const char *disk)
 	enough = true;
 	pthread_join(thread, NULL);
 	if (!tap_ok(worst < 2, "a flooded queue leaves time to its neighbour"))
-		printf("# the slowest of 20 requests took %.3f s\n", worst);
-	tap_ok(flooded > 20, "and was flooded (%lld requests)", flooded);
+		printf("# the slowest of %d requests took %.3f s\n", i, worst);
+	tap_ok(flooded > 100, "and was flooded (%lld requests)", flooded);
 	tear_down(&f);
 }
 

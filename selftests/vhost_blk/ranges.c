@@ -288,6 +288,10 @@ static void test_lost_ability(const char *loses)
 	vhost_client_run(&f.c, false);
 	tap_equal(vhost_client_run(&f.c, true), 0,
 		  "it can still be stopped and started");
+	vhost_client_run(&f.c, false);
+	vhost_client_bind(&f.c, f.disk, 0, 1, SERIAL);
+	tap_equal(vhost_client_run(&f.c, true), 0,
+		  "also if it was bound again in between");
 	tear_down(&f);
 }
 
