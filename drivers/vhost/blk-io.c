@@ -29,6 +29,9 @@
 /* Vectors of a further bio: with them it fills a page. */
 #define VHOST_BLK_MAX_VECS	240
 
+/* Flags of a bio that is polled for. */
+#define VHOST_BLK_POLLED	(REQ_POLLED | REQ_NOWAIT | REQ_NOMERGE)
+
 /* Pages of all bounce buffers of a channel at which no more are made. */
 #define VHOST_BLK_MAX_BOUNCE_PAGES	1024
 
@@ -249,31 +252,63 @@ static int vhost_blk_bio_fill(struct bio *bio, struct iov_iter *iter)
 }
 
 /*
- * Operations that may be polled for must not sleep for a tag: the tags can be
- * with those that nobody polls for meanwhile. BLK_STS_AGAIN says so, and then
- * the bio goes the ordinary way.
+ * Operations that are polled for must not sleep, neither for a tag nor for a
+ * queue that is being frozen: both can be with others that nobody polls for
+ * meanwhile. Where they would, they end with BLK_STS_AGAIN, and go the ordinary
+ * way when no other polled one is under way. For the same reason nothing else is
+ * started beside them. They don't merge: what merges in front of one takes its
+ * cookie away.
  */
-static bool vhost_blk_io_can_poll(const struct vhost_blk_io *io)
+static bool vhost_blk_io_can_poll(const struct vhost_blk_io *io,
+				  const struct iov_iter *iter)
 {
 	const struct queue_limits *limits =
 		&bdev_get_queue(vhost_blk_io_bdev(io))->limits;
 
 	return io->channel->poll && (limits->features & BLK_FEAT_POLL) &&
-	       (limits->features & BLK_FEAT_NOWAIT);
+	       (limits->features & BLK_FEAT_NOWAIT) &&
+	       iov_iter_npages(iter, VHOST_BLK_INLINE_VECS + 1) <=
+	       VHOST_BLK_INLINE_VECS;
 }
 
-static void vhost_blk_io_submit_polled(struct vhost_blk_io *io)
+static bool vhost_blk_io_has_ended(const struct vhost_blk_io *io)
 {
-	io->first.bi_opf |= REQ_POLLED | REQ_NOWAIT;
+	return !atomic_read(&io->pending);
+}
+
+/* Whether nothing but polled operations may be started. */
+static bool vhost_blk_channel_has_polled(const struct vhost_blk_channel *channel)
+{
+	struct vhost_blk_io *io;
+
+	list_for_each_entry(io, &channel->polled, polled)
+		if (!vhost_blk_io_has_ended(io))
+			return true;
+	return false;
+}
+
+static void vhost_blk_io_rw_polled(struct vhost_blk_io *io, blk_opf_t opf,
+				   sector_t sector, struct iov_iter *iter)
+{
+	struct bio *bio = vhost_blk_bio_make(io, VHOST_BLK_INLINE_VECS,
+					     opf | VHOST_BLK_POLLED);
+
+	bio->bi_iter.bi_sector = sector;
+	if (vhost_blk_bio_fill(bio, iter)) {
+		bio_io_error(bio);
+		return;
+	}
+	io->sector = sector;
+	io->bytes = bio->bi_iter.bi_size;
 	list_add_tail(&io->polled, &io->channel->polled);
-	submit_bio(&io->first);
+	submit_bio(bio);
 }
 
 static void vhost_blk_io_resubmit_unpolled(struct vhost_blk_io *io)
 {
 	struct bio *bio = &io->first;
 	unsigned short vcnt = bio->bi_vcnt;
-	blk_opf_t opf = bio->bi_opf & ~(REQ_POLLED | REQ_NOWAIT);
+	blk_opf_t opf = bio->bi_opf & ~VHOST_BLK_POLLED;
 
 	list_del_init(&io->polled);
 	io->status = BLK_STS_OK;
@@ -315,16 +350,10 @@ static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
 			bio_io_error(bio);
 			return;
 		}
-		io->bytes = bio->bi_iter.bi_size;
 		more = iov_iter_count(iter);
 		/* On behalf of the next bio, before this one can end. */
 		if (more)
 			atomic_inc(&io->pending);
-		if (!more && bio == &io->first && vhost_blk_io_can_poll(io)) {
-			io->sector = sector;
-			vhost_blk_io_submit_polled(io);
-			return;
-		}
 		sector += bio_sectors(bio);
 		submit_bio(bio);
 	} while (more);
@@ -425,6 +454,7 @@ static void vhost_blk_bounce_submit(struct vhost_blk_io *io)
 	}
 	bounce->sector += bio_sectors(bio);
 	io->bytes = bio->bi_iter.bi_size;
+	io->bounce_is_unread = !op_is_write(bounce->opf);
 	submit_bio(bio);
 }
 
@@ -495,15 +525,23 @@ void vhost_blk_io_init(struct vhost_blk_io *io)
  * Starts the operation. May sleep to get at user memory or at a bio. Must run
  * in the address space that @iter is of. Errors arrive by @io->status.
  *
- * Return: 0, or -EAGAIN without @alone: there is no memory for a bounce buffer;
- * nothing was started then.
+ * Return: 0, or -EAGAIN without @alone: there is no memory for a bounce buffer, or
+ * polled operations have to end first; nothing was started then.
  */
 int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 		    struct iov_iter *iter, bool alone)
 {
+	bool fits = vhost_blk_iter_fits(iter, vhost_blk_io_bdev(io));
 	struct vhost_blk_bounce *bounce;
 
-	if (likely(vhost_blk_iter_fits(iter, vhost_blk_io_bdev(io)))) {
+	if (fits && vhost_blk_io_can_poll(io, iter)) {
+		vhost_blk_io_start(io);
+		vhost_blk_io_rw_polled(io, opf, sector, iter);
+		return 0;
+	}
+	if (vhost_blk_channel_has_polled(io->channel))
+		return -EAGAIN;
+	if (likely(fits)) {
 		vhost_blk_io_start(io);
 		vhost_blk_io_rw_direct(io, opf, sector, iter);
 		return 0;
@@ -533,13 +571,17 @@ int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
  * @durable: not done before it is durable; FUA is for plain writes only
  *
  * Starts the operation. May sleep.
+ *
+ * Return: 0, or -EAGAIN if polled operations have to end first.
  */
-void vhost_blk_io_ranges(struct vhost_blk_io *io,
-			 const struct vhost_blk_range *ranges, unsigned int num,
-			 bool durable)
+int vhost_blk_io_ranges(struct vhost_blk_io *io,
+			const struct vhost_blk_range *ranges, unsigned int num,
+			bool durable)
 {
 	unsigned int i;
 
+	if (vhost_blk_channel_has_polled(io->channel))
+		return -EAGAIN;
 	vhost_blk_io_start(io);
 	io->flush_after = durable;
 	for (i = 0; i < num; i++) {
@@ -554,6 +596,7 @@ void vhost_blk_io_ranges(struct vhost_blk_io *io,
 		submit_bio(bio);
 	}
 	vhost_blk_io_put(io);
+	return 0;
 }
 
 /**
@@ -561,12 +604,36 @@ void vhost_blk_io_ranges(struct vhost_blk_io *io,
  * @io: the operation, with @done, @channel and @priority set
  *
  * Starts the operation. May sleep.
+ *
+ * Return: 0, or -EAGAIN if polled operations have to end first.
  */
-void vhost_blk_io_flush(struct vhost_blk_io *io)
+int vhost_blk_io_flush(struct vhost_blk_io *io)
 {
+	if (vhost_blk_channel_has_polled(io->channel))
+		return -EAGAIN;
 	vhost_blk_io_start(io);
 	submit_bio(vhost_blk_bio_make(io, 0, REQ_OP_WRITE | REQ_PREFLUSH |
 				      REQ_SYNC));
+	return 0;
+}
+
+/* Of a polled bio both mean that it has to go another way. */
+static bool vhost_blk_io_is_to_be_resubmitted(const struct vhost_blk_io *io)
+{
+	return (io->status == BLK_STS_AGAIN || io->status == BLK_STS_NOTSUPP) &&
+	       !list_empty(&io->polled);
+}
+
+static bool vhost_blk_io_is_complete(struct vhost_blk_io *io)
+{
+	struct vhost_blk_bounce *bounce = io->bounce;
+
+	if (unlikely(vhost_blk_io_is_to_be_resubmitted(io)))
+		return false;
+	if (io->status)
+		return true;
+	return likely(!io->flush_after) &&
+	       (likely(!bounce) || !iov_iter_count(&bounce->iter));
 }
 
 /**
@@ -575,39 +642,34 @@ void vhost_blk_io_flush(struct vhost_blk_io *io)
  *
  * May sleep. Must run in the address space of the operation's data.
  *
- * Return: true if it is under way again, so that @done will be called once more;
- * false if it has ended, with @io->status.
+ * Return: 1 if it is under way again, so that @done will be called once more; 0 if
+ * it has ended, with @io->status; -EAGAIN if it will go on when polled operations
+ * have ended: to be called again.
  */
-bool vhost_blk_io_continue(struct vhost_blk_io *io)
+int vhost_blk_io_continue(struct vhost_blk_io *io)
 {
-	struct vhost_blk_bounce *bounce = io->bounce;
-
-	if (unlikely(io->status == BLK_STS_AGAIN && !list_empty(&io->polled))) {
-		vhost_blk_io_resubmit_unpolled(io);
-		return true;
+	if (unlikely(io->bounce_is_unread)) {
+		io->bounce_is_unread = false;
+		if (!io->status && !vhost_blk_bounce_copy_read(io))
+			io->status = BLK_STS_IOERR;
 	}
-	if (io->status)
-		return false;
-	if (unlikely(io->flush_after)) {
-		io->flush_after = false;
+	if (likely(vhost_blk_io_is_complete(io)))
+		return 0;
+	if (vhost_blk_channel_has_polled(io->channel))
+		return -EAGAIN;
+
+	if (vhost_blk_io_is_to_be_resubmitted(io)) {
+		vhost_blk_io_resubmit_unpolled(io);
+	} else if (io->flush_after) {
 		vhost_blk_io_release(io);
 		vhost_blk_io_flush(io);
-		return true;
+	} else {
+		bio_uninit(&io->first);
+		io->has_first = false;
+		vhost_blk_io_start(io);
+		vhost_blk_bounce_submit(io);
 	}
-	if (likely(!bounce))
-		return false;
-	if (!op_is_write(bounce->opf) && !vhost_blk_bounce_copy_read(io)) {
-		io->status = BLK_STS_IOERR;
-		return false;
-	}
-	if (!iov_iter_count(&bounce->iter))
-		return false;
-
-	bio_uninit(&io->first);
-	io->has_first = false;
-	vhost_blk_io_start(io);
-	vhost_blk_bounce_submit(io);
-	return true;
+	return 1;
 }
 
 /**
@@ -626,6 +688,7 @@ void vhost_blk_io_release(struct vhost_blk_io *io)
 	vhost_blk_channel_release_ended(io->channel);
 	list_del_init(&io->polled);
 	io->flush_after = false;
+	io->bounce_is_unread = false;
 	vhost_blk_bounce_put(io);
 }
 
@@ -688,15 +751,40 @@ void vhost_blk_channel_close(struct vhost_blk_channel *channel)
  * vhost_blk_channel_poll - look for the end of polled operations, once
  * @channel: the channel
  *
- * Return: true if there are some whose vhost_blk_io_release() is still to come;
- * those that have not ended need more polling.
+ * Return: true if some have not ended, so that more polling is due.
  */
 bool vhost_blk_channel_poll(struct vhost_blk_channel *channel)
 {
 	struct vhost_blk_io *io;
+	bool more = false;
 
-	list_for_each_entry(io, &channel->polled, polled)
-		if (bio_poll(&io->first, NULL, BLK_POLL_ONESHOT) > 0)
-			break;
-	return !list_empty(&channel->polled);
+	list_for_each_entry(io, &channel->polled, polled) {
+		if (vhost_blk_io_has_ended(io))
+			continue;
+		bio_poll(&io->first, NULL, BLK_POLL_ONESHOT);
+		more |= !vhost_blk_io_has_ended(io);
+	}
+	return more;
+}
+
+/**
+ * vhost_blk_channel_finish_polled - poll until what has begun has ended
+ * @channel: the channel
+ *
+ * May sleep. To be called before the thread does anything else than to submit
+ * more of them: as long as they are under way they can be what it would wait
+ * for, a tag or a queue that is being frozen. Operations that the device has not
+ * got yet (the block layer throttles them) are left.
+ */
+void vhost_blk_channel_finish_polled(struct vhost_blk_channel *channel)
+{
+	struct vhost_blk_io *io;
+
+	list_for_each_entry(io, &channel->polled, polled) {
+		while (!vhost_blk_io_has_ended(io) &&
+		       READ_ONCE(io->first.bi_cookie) != BLK_QC_T_NONE) {
+			bio_poll(&io->first, NULL, BLK_POLL_ONESHOT);
+			cond_resched();
+		}
+	}
 }

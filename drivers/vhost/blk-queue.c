@@ -43,7 +43,8 @@
 enum vhost_blk_fetched {
 	VHOST_BLK_RING_EMPTY,
 	VHOST_BLK_BURST_OVER,	/* there may be more */
-	VHOST_BLK_STALLED,	/* a completion, an IOTLB update or nobody goes on */
+	VHOST_BLK_STALLED,	/* until something in flight has been answered */
+	VHOST_BLK_HALTED,	/* until the IOTLB is updated or the ring mended */
 };
 
 /* Nothing is fetched any more, by this error of the guest. */
@@ -88,9 +89,13 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 	list = llist_reverse_order(llist_del_all(&queue->completed));
 	llist_for_each_entry_safe(req, next, list, node) {
 		u32 bytes;
+		int ret = answer ? vhost_blk_io_continue(&req->io) : 0;
 
-		if (answer && vhost_blk_io_continue(&req->io))
+		if (unlikely(ret)) {
+			if (ret == -EAGAIN)
+				llist_add(&req->node, &queue->completed);
 			continue;
+		}
 		if (answer && vhost_blk_request_answer(req, &bytes)) {
 			vq_err(vq, "Request %u can't be answered\n", req->head);
 			vhost_blk_queue_break(queue);
@@ -127,8 +132,9 @@ static bool vhost_blk_queue_answer(struct vhost_blk_queue *queue)
 }
 
 /*
- * Fetch one chain and start it: 1 if there was one, 0 if not, or an error, of
- * which -EAGAIN passes by itself.
+ * Fetch one chain and start it: 1 if there was one, 0 if not, or an error:
+ * -EAGAIN for want of a translation, -EBUSY if it has to wait for what is in
+ * flight, others if the ring can't be followed.
  */
 static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 {
@@ -159,7 +165,7 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 	if (ret) {
 		queue->num_free++;
 		vhost_discard_vq_desc(vq, 1, ndesc);
-		return ret;
+		return ret == -EAGAIN ? -EBUSY : ret;
 	}
 	queue->alone = req->alone;
 	queue->bytes_in_flight += req->data_bytes;
@@ -173,7 +179,22 @@ static bool vhost_blk_queue_has_room(const struct vhost_blk_queue *queue)
 	       queue->bytes_in_flight < VHOST_BLK_MAX_IN_FLIGHT;
 }
 
-/* Fetch under one plug until the ring is empty, or @budget is used up. */
+static enum vhost_blk_fetched vhost_blk_queue_halt(struct vhost_blk_queue *queue,
+						   int error)
+{
+	if (error == -EBUSY)
+		return VHOST_BLK_STALLED;
+	if (error == -EAGAIN)
+		queue->chain_missing = true;
+	else
+		vhost_blk_queue_break(queue);
+	return VHOST_BLK_HALTED;
+}
+
+/*
+ * Fetch under one plug until the ring is empty, or @budget is used up. Chains can
+ * be long: somebody else may need the CPU before.
+ */
 static enum vhost_blk_fetched vhost_blk_queue_burst(struct vhost_blk_queue *queue,
 						    unsigned int *budget)
 {
@@ -190,13 +211,11 @@ static enum vhost_blk_fetched vhost_blk_queue_burst(struct vhost_blk_queue *queu
 		}
 		ret = vhost_blk_queue_fetch(queue);
 		if (ret <= 0) {
-			if (!ret)
-				result = VHOST_BLK_RING_EMPTY;
-			else if (ret != -EAGAIN)
-				vhost_blk_queue_break(queue);
+			result = ret ? vhost_blk_queue_halt(queue, ret) :
+				       VHOST_BLK_RING_EMPTY;
 			break;
 		}
-		--*budget;
+		*budget = need_resched() ? 0 : *budget - 1;
 	}
 	blk_finish_plug(&plug);
 	return result;
@@ -243,8 +262,10 @@ static bool vhost_blk_queue_look(struct vhost_blk_queue *queue)
 {
 	u64 now, slice_end;
 
-	if (!queue->vq.busyloop_timeout)
+	if (!queue->vq.busyloop_timeout) {
+		queue->poll_end = 0;
 		return false;
+	}
 	now = local_clock();
 	slice_end = now + VHOST_BLK_POLL_SLICE;
 	if (!queue->poll_end) {
@@ -281,54 +302,78 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 
 	vhost_blk_queue_answer(queue);
 	vhost_disable_notify(vq->dev, vq);
-	while (!queue->broken) {
+	while (!queue->broken && !queue->chain_missing) {
 		switch (vhost_blk_queue_burst(queue, &budget)) {
 		case VHOST_BLK_BURST_OVER:
 			vhost_blk_queue_answer(queue);
 			return true;
 		case VHOST_BLK_STALLED:
-			vhost_blk_queue_answer(queue);
-			return false;
+			vhost_blk_channel_finish_polled(&queue->channel);
+			/* What this answers, no completion will come for. */
+			return vhost_blk_queue_answer(queue);
+		case VHOST_BLK_HALTED:
 		case VHOST_BLK_RING_EMPTY:
 			break;
 		}
 		/* What a fast device has completed meanwhile shares the signal. */
 		vhost_blk_queue_answer(queue);
+		if (queue->broken || queue->chain_missing)
+			break;
 		if (vhost_blk_queue_look(queue)) {
 			vhost_blk_queue_answer(queue);
+			if (!budget--)
+				return true;
 			continue;
 		}
 		if (queue->poll_end)
 			return true;
-		if (queue->broken || !vhost_enable_notify(vq->dev, vq))
+		if (!vhost_enable_notify(vq->dev, vq))
 			break;
 		vhost_disable_notify(vq->dev, vq);
 	}
 	return false;
 }
 
+/* Without its translation the ring can't even take answers. */
+static bool vhost_blk_queue_is_mapped(struct vhost_blk_queue *queue)
+{
+	if (!queue->ring_missing)
+		queue->ring_missing = !vq_meta_prefetch(&queue->vq);
+	return !queue->ring_missing;
+}
+
 static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
-	bool again = false;
+	bool again = false, mapped;
 
 	mutex_lock(&vq->mutex);
 	queue->counters.kicks += kicked;
 	if (!vhost_vq_get_backend(vq))
 		goto out;
 
+	/*
+	 * Each miss of the IOTLB is a message to the VMM: it is asked once and
+	 * then waited for. The update comes as a kick.
+	 */
+	if (kicked) {
+		queue->ring_missing = false;
+		queue->chain_missing = false;
+	}
 	WRITE_ONCE(queue->working, true);
-	/* Without its translation the ring can't even take answers. */
-	if (vq_meta_prefetch(vq)) {
+	mapped = vhost_blk_queue_is_mapped(queue);
+	if (mapped) {
 		vhost_blk_queue_adapt_window(queue);
 		queue->channel.poll = vq->busyloop_timeout && queue->poll_ns;
 		again = vhost_blk_queue_serve(queue);
 	}
+	/* The worker's other queues may have to sleep. */
+	vhost_blk_channel_finish_polled(&queue->channel);
 	WRITE_ONCE(queue->working, false);
 	/* Pairs with llist_add() in vhost_blk_queue_completed(). */
 	smp_mb();
 	if (again || vhost_blk_channel_poll(&queue->channel) ||
-	    (!llist_empty(&queue->completed) && vq_meta_prefetch(vq)))
+	    (mapped && !llist_empty(&queue->completed)))
 		vhost_vq_work_queue(vq, &queue->work);
 out:
 	mutex_unlock(&vq->mutex);
@@ -455,6 +500,8 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 		return ret;
 
 	queue->broken = false;
+	queue->ring_missing = false;
+	queue->chain_missing = false;
 	queue->poll_end = 0;
 	queue->poll_ns = vhost_blk_queue_poll_limit(queue);
 	vhost_vq_set_backend(vq, queue->blk);
@@ -494,6 +541,26 @@ void vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer)
 	}
 	if (used)
 		vhost_blk_queue_signal(queue);
+}
+
+/**
+ * vhost_blk_queue_can_answer - whether a drain can tell the guest of everything
+ * @queue: the queue
+ *
+ * Takes @vq.mutex; may sleep. Called with the device's mutex held, without which
+ * the IOTLB doesn't change.
+ *
+ * Return: false if something is in flight and the IOTLB lacks the ring; the VMM
+ * has a message about that then.
+ */
+bool vhost_blk_queue_can_answer(struct vhost_blk_queue *queue)
+{
+	bool can;
+
+	mutex_lock(&queue->vq.mutex);
+	can = !vhost_blk_queue_in_flight(queue) || vq_meta_prefetch(&queue->vq);
+	mutex_unlock(&queue->vq.mutex);
+	return can;
 }
 
 /**

@@ -148,8 +148,7 @@ static int vhost_blk_request_write(struct vhost_blk_request *req,
 static int vhost_blk_request_flush(struct vhost_blk_request *req)
 {
 	vhost_blk_request_trace_submitted(req);
-	vhost_blk_io_flush(&req->io);
-	return 0;
+	return vhost_blk_io_flush(&req->io);
 }
 
 static int vhost_blk_request_get_id(struct vhost_blk_request *req,
@@ -163,6 +162,8 @@ static int vhost_blk_request_get_id(struct vhost_blk_request *req,
 	if (ret)
 		return ret;
 	req->bytes = bytes;
+	/* Also if only a part of it gets there. */
+	req->data_bytes = bytes;
 	if (copy_to_iter(req->queue->blk->serial, bytes, data) != bytes)
 		return vhost_blk_request_settle(req, BLK_STS_IOERR);
 	req->used_bytes += bytes;
@@ -228,9 +229,9 @@ static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
 	}
 	req->sector = ranges[0].sector;
 	vhost_blk_request_trace_submitted(req);
-	vhost_blk_io_ranges(&req->io, ranges, num, op != REQ_OP_DISCARD &&
-			    vhost_blk_request_is_durable(req));
-	return 0;
+	return vhost_blk_io_ranges(&req->io, ranges, num,
+				   op != REQ_OP_DISCARD &&
+				   vhost_blk_request_is_durable(req));
 }
 
 /* Data in the part where its type has none: the two sides disagree. */
@@ -365,8 +366,9 @@ static void vhost_blk_request_reset(struct vhost_blk_request *req,
  * Runs in the queue's worker with @vq.mutex held; may sleep. On success
  * vhost_blk_queue_completed() is or will be called for @req, once.
  *
- * Return: 0; -EINVAL if there is nowhere to put a status; -EAGAIN, only if it is
- * not alone, if there is no memory for it now. @req is unused after an error.
+ * Return: 0; -EINVAL if there is nowhere to put a status; -EAGAIN, only if there
+ * are others in flight, if it has to wait for them: there is no memory for it, or
+ * they are polled for. @req is unused after an error.
  */
 int vhost_blk_request_start(struct vhost_blk_request *req,
 			    const struct vhost_blk_chain *chain)
@@ -416,8 +418,8 @@ static unsigned int vhost_blk_iov_shorten(struct iovec *iov, size_t bytes)
 }
 
 /*
- * Mark what was written of the guest's memory. A read that failed may have got
- * part of its data there.
+ * Mark what was written of the guest's memory. What failed may have got part of
+ * its data there.
  */
 static int vhost_blk_request_write_log(struct vhost_blk_request *req,
 				       u32 used_bytes)

@@ -195,6 +195,25 @@ static long vhost_blk_get_config(struct vhost_blk *blk, void __user *argp)
 	return 0;
 }
 
+/* With @dev's mutex, as long as which the answer holds. */
+static bool vhost_blk_can_answer(struct vhost_blk *blk)
+{
+	unsigned int i;
+
+	for (i = 0; i < blk->num_queues; i++)
+		if (!vhost_blk_queue_can_answer(blk->queues[i]))
+			return false;
+	return true;
+}
+
+/* The owner alone may do what reads or writes the guest's memory. */
+static long vhost_blk_check_owner(struct vhost_blk *blk)
+{
+	long ret = vhost_dev_check_owner(&blk->dev);
+
+	return ret ?: vhost_blk_can_answer(blk) ? 0 : -EAGAIN;
+}
+
 /* Wait until nothing that was fetched before is in flight. */
 static void vhost_blk_drain(struct vhost_blk *blk)
 {
@@ -214,7 +233,7 @@ static long vhost_blk_set_write_back(struct vhost_blk *blk, bool write_back)
 	long ret;
 
 	mutex_lock(&blk->dev.mutex);
-	ret = vhost_dev_check_owner(&blk->dev);
+	ret = vhost_blk_check_owner(blk);
 	if (!ret) {
 		WRITE_ONCE(blk->write_back, write_back);
 		/* What began as write-back ends so, and then is made durable. */
@@ -333,7 +352,9 @@ static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 		return -EFAULT;
 
 	mutex_lock(&blk->dev.mutex);
-	ret = vhost_blk_prepare_features(blk, features);
+	ret = vhost_dev_has_owner(&blk->dev) ? vhost_blk_check_owner(blk) : 0;
+	if (!ret)
+		ret = vhost_blk_prepare_features(blk, features);
 	for (i = 0; i < blk->num_queues && !ret; i++) {
 		struct vhost_virtqueue *vq = blk->vqs[i];
 
@@ -413,7 +434,7 @@ static long vhost_blk_set_running(struct vhost_blk *blk, void __user *argp)
 		return -EINVAL;
 
 	mutex_lock(&blk->dev.mutex);
-	ret = vhost_dev_check_owner(&blk->dev);
+	ret = vhost_blk_check_owner(blk);
 	if (!ret && running)
 		ret = vhost_blk_start(blk);
 	else if (!ret)
@@ -441,7 +462,7 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 	long ret;
 
 	mutex_lock(&blk->dev.mutex);
-	ret = vhost_dev_check_owner(&blk->dev);
+	ret = vhost_blk_check_owner(blk);
 	if (ret)
 		goto out;
 	umem = vhost_dev_reset_owner_prepare();
@@ -465,8 +486,11 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	ret = vhost_dev_ioctl(&blk->dev, cmd, argp);
 	if (ret == -ENOIOCTLCMD)
 		ret = vhost_vring_ioctl(&blk->dev, cmd, argp);
-	/* No answer may go to an address of the table that was replaced. */
-	if (cmd == VHOST_SET_MEM_TABLE && !ret)
+	/*
+	 * No answer may go to an address of the table that was replaced. With an
+	 * IOTLB the table is for the dirty log only.
+	 */
+	if (cmd == VHOST_SET_MEM_TABLE && !ret && vhost_blk_can_answer(blk))
 		vhost_blk_drain(blk);
 	mutex_unlock(&blk->dev.mutex);
 	return ret;

@@ -116,6 +116,7 @@ int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 			   struct vhost_blk_backing *backing);
 void vhost_blk_channel_close(struct vhost_blk_channel *channel);
 bool vhost_blk_channel_poll(struct vhost_blk_channel *channel);
+void vhost_blk_channel_finish_polled(struct vhost_blk_channel *channel);
 
 /**
  * struct vhost_blk_io - one operation on the backing device
@@ -128,6 +129,7 @@ bool vhost_blk_channel_poll(struct vhost_blk_channel *channel);
  * @sector: where a polled operation begins, in sectors of 512 bytes
  * @bytes: data of the last bio
  * @bounce: for data that the device can't reach where it is, else NULL
+ * @bounce_is_unread: @bounce has data for the guest
  * @polled: in @channel's list, or empty
  * @flush_after: what it does has to be made durable by a flush
  * @has_first: @first is in use
@@ -149,6 +151,7 @@ struct vhost_blk_io {
 	struct vhost_blk_bounce *bounce;
 	struct list_head polled;
 	bool flush_after;
+	bool bounce_is_unread;
 	bool has_first;
 	struct bio first;
 	struct bio_vec vecs[VHOST_BLK_INLINE_VECS];
@@ -170,11 +173,11 @@ struct vhost_blk_range {
 void vhost_blk_io_init(struct vhost_blk_io *io);
 int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 		    struct iov_iter *iter, bool alone);
-void vhost_blk_io_ranges(struct vhost_blk_io *io,
-			 const struct vhost_blk_range *ranges, unsigned int num,
-			 bool durable);
-void vhost_blk_io_flush(struct vhost_blk_io *io);
-bool vhost_blk_io_continue(struct vhost_blk_io *io);
+int vhost_blk_io_ranges(struct vhost_blk_io *io,
+			const struct vhost_blk_range *ranges, unsigned int num,
+			bool durable);
+int vhost_blk_io_flush(struct vhost_blk_io *io);
+int vhost_blk_io_continue(struct vhost_blk_io *io);
 void vhost_blk_io_release(struct vhost_blk_io *io);
 
 /* Protocol */
@@ -301,6 +304,8 @@ struct vhost_blk_counters {
  * @broken: the guest made a ring that can't be followed; nothing more is
  *	fetched until the queue is started again
  * @alone: a request is in flight that tolerates no other
+ * @ring_missing: the IOTLB lacks the ring, and the VMM was asked for it
+ * @chain_missing: the same of the chain that is to be fetched next
  * @channel: the storage room's part
  * @poll_ns: how long to look for work before sleeping
  * @poll_end: when the window of polling that is open ends; 0 if none is
@@ -322,6 +327,8 @@ struct vhost_blk_queue {
 	size_t bytes_in_flight;
 	bool broken;
 	bool alone;
+	bool ring_missing;
+	bool chain_missing;
 	struct vhost_blk_channel channel;
 	u64 poll_ns;
 	u64 poll_end;
@@ -335,6 +342,7 @@ struct vhost_blk_queue {
 void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 			  unsigned int index);
 int vhost_blk_queue_start(struct vhost_blk_queue *queue);
+bool vhost_blk_queue_can_answer(struct vhost_blk_queue *queue);
 void vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool answer);
 void vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer);
 void vhost_blk_queue_free(struct vhost_blk_queue *queue);

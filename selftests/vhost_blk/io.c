@@ -249,6 +249,36 @@ static void test_burst(const char *disk)
 	tear_down(&f);
 }
 
+/*
+ * A ring that is full of requests which end at once leaves nothing in flight that
+ * could bring the worker back: the driver must be asked for kicks again.
+ */
+static void test_full_ring(const char *disk)
+{
+	struct vhost_client_seg segs[2];
+	struct vring_desc *tables;
+	struct fixture f;
+	int i, round, answered = 0;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	tables = vhost_client_alloc(&f.c, RING * 2 * sizeof(*tables), 16);
+	f.hdr->type = VIRTIO_BLK_T_GET_ID;
+	segs[0] = (struct vhost_client_seg){ f.hdr, 16, false };
+	segs[1] = (struct vhost_client_seg){ f.status, 1, true };
+	for (round = 0; answered == round * RING && round < 3; round++) {
+		for (i = 0; i < RING; i++)
+			vhost_client_add(&f.c, 0, segs, 2, &tables[2 * i]);
+		vhost_client_kick(&f.c, 0, false);
+		while (answered < (round + 1) * RING &&
+		       vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) >= 0)
+			answered++;
+		/* Until the worker sleeps. */
+		usleep(10000);
+	}
+	tap_equal(answered, 3 * RING, "a ring is filled 3 times and served");
+	tear_down(&f);
+}
+
 /* A guest that offers the same chain again and again, without ever waiting. */
 static void test_same_head(const char *disk)
 {
@@ -408,6 +438,7 @@ int main(int argc, char **argv)
 	test_broken_ring(argv[1]);
 	test_queues(argv[1]);
 	test_burst(argv[1]);
+	test_full_ring(argv[1]);
 	test_same_head(argv[1]);
 	test_in_flight_limit(argv[2]);
 	test_stop(argv[2]);

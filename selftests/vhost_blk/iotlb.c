@@ -3,8 +3,9 @@
  * Guest memory behind a virtual IOMMU (VIRTIO_F_ACCESS_PLATFORM): the device asks
  * for every translation that it misses, waits for it and obeys it.
  *
- * usage: iotlb DISK
+ * usage: iotlb DISK SLOW
  *	DISK	a block device that may be overwritten, 64 MiB or more
+ *	SLOW	one that needs milliseconds for a request
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -102,6 +103,31 @@ static void test_ring_unmapped(const char *disk)
 	tear_down(&f);
 }
 
+/* Nothing that was fetched gets lost for want of a place to say so. */
+static void test_stop_unmapped(const char *slow)
+{
+	struct fixture f;
+	uint8_t *data;
+
+	set_up_iotlb(&f, slow, PAGE);
+	data = vhost_client_alloc(&f.c, PAGE, PAGE);
+	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
+	*f.status = 0xee;
+	read_is_answered(&f, data, 2);
+	vhost_client_iotlb_unmap(&f.c, f.c.queues[0].vring.used, PAGE);
+	if (*f.status == 0xee) {
+		tap_equal(vhost_client_run(&f.c, false), -EAGAIN,
+			  "a stop is refused while answers have nowhere to go");
+		tap_ok(vhost_client_iotlb_serve(&f.c, TIMEOUT_MS) > 0,
+		       "the device asks where");
+	} else {
+		tap_bail("%s is too fast", slow);
+	}
+	tap_equal(vhost_client_run(&f.c, false), 0, "it stops when it knows");
+	tap_equal(*f.status, VIRTIO_BLK_S_OK, "with everything answered");
+	tear_down(&f);
+}
+
 static void test_permission(const char *disk)
 {
 	struct fixture f;
@@ -152,12 +178,13 @@ static void test_messages(const char *disk)
 
 int main(int argc, char **argv)
 {
-	if (argc != 2)
-		tap_bail("usage: %s DISK", argv[0]);
+	if (argc != 3)
+		tap_bail("usage: %s DISK SLOW", argv[0]);
 	test_data(argv[1], PAGE, "pages");
 	test_data(argv[1], 0, "one translation");
 	test_miss(argv[1]);
 	test_ring_unmapped(argv[1]);
+	test_stop_unmapped(argv[2]);
 	test_permission(argv[1]);
 	test_messages(argv[1]);
 	return tap_end();

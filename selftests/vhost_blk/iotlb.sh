@@ -5,7 +5,9 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/disks.sh"
 
 disk=$(make_nullb iotlb)
-"$here/iotlb" "$disk"
+slow=$(make_nullb iotlb_slow irqmode=2 completion_nsec=100000000 memory_backed=0)
+"$here/iotlb" "$disk" "$slow"
 status=$?
 remove_nullb iotlb
+remove_nullb iotlb_slow
 exit $status

@@ -120,9 +120,11 @@ static int in_child(int (*what)(struct fixture *), struct fixture *f)
 
 static int is_refused(struct fixture *f)
 {
-	uint32_t features = 0;
+	uint64_t features = f->c.features;
 
 	return vhost_client_run(&f->c, true) != -EPERM ||
+	       vhost_client_ioctl(&f->c, VHOST_SET_FEATURES, &features) != -EPERM ||
+	       vhost_client_set_wce(&f->c, 0) == 0 ||
 	       vhost_client_ioctl(&f->c, VHOST_SET_OWNER, NULL) != -EBUSY ||
 	       vhost_client_reset_owner(&f->c) != -EPERM ||
 	       vhost_client_ioctl(&f->c, VHOST_SET_LOG_BASE, &features) != -EPERM;

@@ -30,6 +30,7 @@ static double now(void)
 static unsigned long kicks_for(struct fixture *f, unsigned int queue, int num,
 			       unsigned int pause_us)
 {
+	size_t mark = f->c.mem_free;
 	uint8_t *data = vhost_client_alloc(&f->c, 4096, 4096);
 	unsigned long before = f->c.queues[queue].kicks;
 	int i;
@@ -40,6 +41,7 @@ static unsigned long kicks_for(struct fixture *f, unsigned int queue, int num,
 		if (simple(f, queue, VIRTIO_BLK_T_IN, 8 * i, data, 4096, NULL))
 			tap_bail("a read fails");
 	}
+	f->c.mem_free = mark;
 	return f->c.queues[queue].kicks - before;
 }
 
@@ -99,6 +101,11 @@ static void test_control(const char *disk)
 	start = now();
 	vhost_client_set_busyloop(&f.c, 0, 60 * SECOND_US);
 	tap_ok(now() - start < 5, "a call doesn't wait for the window's end");
+	vhost_client_set_busyloop(&f.c, 0, 0);
+	kicks_for(&f, 0, 5, 10000);
+	tap_ok(kicks_for(&f, 0, 20, 10000) >= 15, "a window ends when it is taken away");
+	vhost_client_set_busyloop(&f.c, 0, 60 * SECOND_US);
+	kicks_for(&f, 0, 5, 0);
 	start = now();
 	tap_equal(vhost_client_run(&f.c, false), 0, "a queue that polls stops");
 	tap_ok(now() - start < 5, "without waiting for the window's end");
@@ -187,9 +194,9 @@ static void *flood(void *arg)
 
 static void test_fair(const char *disk)
 {
-	double start, worst = 0;
+	double start, end, worst = 0;
+	long long flooded, more = 0;
 	struct fixture f;
-	long long flooded;
 	pthread_t thread;
 	int i;
 
@@ -203,18 +210,19 @@ static void test_fair(const char *disk)
 			break;
 		usleep(1000);
 	}
-	for (i = 0; i < 100; i++) {
+	end = now() + TIMEOUT_MS / 1000;
+	for (i = 0; now() < end && (i < 100 || more < 200); i++) {
 		start = now();
 		kicks_for(&f, 1, 1, 0);
 		if (now() - start > worst)
 			worst = now() - start;
+		more = vhost_client_counter(&f.c, 0, "read") - flooded;
 	}
-	flooded = vhost_client_counter(&f.c, 0, "read") - flooded;
 	enough = true;
 	pthread_join(thread, NULL);
 	if (!tap_ok(worst < 2, "a flooded queue leaves time to its neighbour"))
 		printf("# the slowest of %d requests took %.3f s\n", i, worst);
-	tap_ok(flooded > 100, "and was flooded (%lld requests)", flooded);
+	tap_ok(more >= 200, "and was flooded (%lld requests)", more);
 	tear_down(&f);
 }
 
