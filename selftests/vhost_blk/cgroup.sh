@@ -42,7 +42,7 @@ is_not_throttled()
 	local got
 	got=$(reads "$@") || return
 	echo "$got reads in a second"
-	((got > rate * 3))
+	((got > rate * 2))
 }
 
 throttling()
