@@ -9,7 +9,8 @@ here=$(dirname "$(readlink -f "$0")")
 
 debugfs=/sys/kernel/debug
 module=/sys/module/vhost_blk
-seconds=20
+# Half of it for faults, and enough for a slow machine to get going.
+seconds=40
 # Counts down, so that the difference is the number of faults.
 most=1000000
 
@@ -100,7 +101,8 @@ soak_with()
 	before=$(requests_of "${disks[0]}")
 	"$here/soak" --seconds "$seconds" --tolerate-errors "${disks[@]}" &
 	pid=$!
-	wait_until io_goes_on && "$@" && sleep $((seconds / 2))
+	{ wait_until io_goes_on || wait_until io_goes_on; } && "$@" &&
+		sleep $((seconds / 2 - 5))
 	fault_off "$fault"
 	# From here on no request may fail.
 	kill -USR1 "$pid"
