@@ -16,6 +16,8 @@
 #include "vhost_client.h"
 
 #define RING_ALIGN	4096
+/* For a miss that is said to be there. */
+#define MISS_MS		1000
 #define LONG_BITS	(8 * sizeof(long))
 
 /* Had by other means than the bits of vhost_client_setup(). */
@@ -85,6 +87,21 @@ int vhost_client_get_config(struct vhost_client *c,
 	return ret;
 }
 
+/*
+ * A call that answers what is in flight is refused while the device has asked for
+ * where the answers go.
+ */
+static int ioctl_served(struct vhost_client *c, unsigned long cmd, void *arg)
+{
+	int ret;
+
+	do {
+		ret = vhost_client_ioctl(c, cmd, arg);
+	} while (ret == -EAGAIN && c->iotlb &&
+		 vhost_client_iotlb_serve(c, MISS_MS) > 0);
+	return ret;
+}
+
 int vhost_client_set_wce(struct vhost_client *c, uint8_t wce)
 {
 	struct {
@@ -96,7 +113,7 @@ int vhost_client_set_wce(struct vhost_client *c, uint8_t wce)
 		.wce = wce,
 	};
 
-	return vhost_client_ioctl(c, VHOST_BLK_SET_CONFIG, &set);
+	return ioctl_served(c, VHOST_BLK_SET_CONFIG, &set);
 }
 
 int vhost_client_set_config_call(struct vhost_client *c, int fd)
@@ -244,7 +261,7 @@ static int set_features(struct vhost_client *c, bool log)
 
 	if (log)
 		features |= 1ULL << VHOST_F_LOG_ALL;
-	return vhost_client_ioctl(c, VHOST_SET_FEATURES, &features);
+	return ioctl_served(c, VHOST_SET_FEATURES, &features);
 }
 
 static int set_log_base(struct vhost_client *c)
@@ -292,7 +309,7 @@ int vhost_client_reset_owner(struct vhost_client *c)
 	/* Read only by a device that does not know the call. */
 	struct vhost_vring_state none = {};
 
-	return vhost_client_ioctl(c, VHOST_RESET_OWNER, &none);
+	return ioctl_served(c, VHOST_RESET_OWNER, &none);
 }
 
 int vhost_client_setup(struct vhost_client *c, uint64_t features,
@@ -350,7 +367,7 @@ int vhost_client_run(struct vhost_client *c, bool run)
 	if (c->iotlb && run)
 		ret = map_used_rings(c);
 	if (!ret)
-		ret = vhost_client_ioctl(c, VHOST_BLK_SET_RUNNING, &running);
+		ret = ioctl_served(c, VHOST_BLK_SET_RUNNING, &running);
 	return ret;
 }
 
