@@ -101,7 +101,20 @@ static void vhost_blk_bio_end(struct bio *bio)
 /* Let the guest's pages go. */
 static void vhost_blk_bio_release(struct bio *bio)
 {
-	bio_release_pages(bio, bio_op(bio) == REQ_OP_READ);
+	bool written = bio_op(bio) == REQ_OP_READ;
+	unsigned int i;
+
+	/*
+	 * Vector by vector as they were pinned. A page that is dirty already,
+	 * as a guest's mostly are, is not locked to make it dirty.
+	 */
+	for (i = 0; bio_flagged(bio, BIO_PAGE_PINNED) && i < bio->bi_vcnt; i++) {
+		struct bio_vec *bv = &bio->bi_io_vec[i];
+		unsigned int pages = DIV_ROUND_UP(bv->bv_offset + bv->bv_len,
+						  PAGE_SIZE);
+
+		unpin_user_page_range_dirty_lock(bv->bv_page, pages, written);
+	}
 	bio_uninit(bio);
 }
 
@@ -180,12 +193,14 @@ static int vhost_blk_bio_add_pages(struct bio *bio, struct page **pages,
 		unsigned int len = min(bytes, PAGE_SIZE - offset);
 		unsigned short vcnt = bio->bi_vcnt;
 
-		if (bio_add_page(bio, pages[i], len, offset) != len) {
+		if (!vcnt) {
+			__bio_add_page(bio, pages[i], len, offset);
+		} else if (bio_add_page(bio, pages[i], len, offset) != len) {
 			unpin_user_pages(pages + i, nr - i);
 			return -EIO;
-		}
-		if (offset && bio->bi_vcnt == vcnt)
+		} else if (offset && bio->bi_vcnt == vcnt) {
 			unpin_user_page(pages[i]);
+		}
 		bytes -= len;
 		offset = 0;
 	}
@@ -216,36 +231,65 @@ static void vhost_blk_bio_shorten(struct bio *bio, unsigned int bytes)
 	}
 }
 
-/*
- * Fill @bio from @iter until either is at its end. A bio that is full ends at a
- * logical block, and what was too much goes back to @iter.
- */
-static int vhost_blk_bio_fill(struct bio *bio, struct iov_iter *iter)
+/* Take back the last @bytes bytes that @data has gone on. */
+static void vhost_blk_data_rewind(struct vhost_blk_data *data, size_t bytes)
 {
-	struct page *batch[VHOST_BLK_PIN_BATCH], **pages = batch;
+	data->bytes += bytes;
+	while (bytes > data->skip) {
+		bytes -= data->skip;
+		data->iov--;
+		data->num++;
+		data->skip = data->iov->iov_len;
+	}
+	data->skip -= bytes;
+}
+
+/* Pin some pages from where @data is and add them to @bio. */
+static int vhost_blk_bio_pin(struct bio *bio, struct vhost_blk_data *data)
+{
+	unsigned long addr = (unsigned long)data->iov->iov_base + data->skip;
+	size_t bytes = min(data->iov->iov_len - data->skip, data->bytes);
+	unsigned int flags = op_is_write(bio->bi_opf) ? 0 : FOLL_WRITE;
+	unsigned int room = min_t(unsigned int, VHOST_BLK_PIN_BATCH,
+				  bio->bi_max_vecs - bio->bi_vcnt);
+	size_t offset = offset_in_page(addr);
+	struct page *pages[VHOST_BLK_PIN_BATCH];
+	int pinned, ret;
+
+	pinned = pin_user_pages_fast(addr - offset,
+				     min_t(size_t, room,
+					   DIV_ROUND_UP(offset + bytes,
+							PAGE_SIZE)),
+				     flags, pages);
+	if (unlikely(pinned <= 0))
+		return pinned ?: -EFAULT;
+	bytes = min(bytes, pinned * PAGE_SIZE - offset);
+	ret = vhost_blk_bio_add_pages(bio, pages, offset, bytes);
+	if (!ret)
+		vhost_blk_data_advance(data, bytes);
+	return ret;
+}
+
+/*
+ * Fill @bio from @data until either is at its end. A bio that is full ends at a
+ * logical block, and what was too much goes back to @data.
+ */
+static int vhost_blk_bio_fill(struct bio *bio, struct vhost_blk_data *data)
+{
 	unsigned int over;
 
 	bio_set_flag(bio, BIO_PAGE_PINNED);
-	while (iov_iter_count(iter) && bio->bi_vcnt < bio->bi_max_vecs) {
-		unsigned int room = min_t(unsigned int, VHOST_BLK_PIN_BATCH,
-					  bio->bi_max_vecs - bio->bi_vcnt);
-		size_t offset;
-		ssize_t bytes;
-		int ret;
+	while (data->bytes && bio->bi_vcnt < bio->bi_max_vecs) {
+		int ret = vhost_blk_bio_pin(bio, data);
 
-		bytes = iov_iter_extract_pages(iter, &pages, SIZE_MAX, room, 0,
-					       &offset);
-		if (bytes <= 0)
-			return bytes ?: -EFAULT;
-		ret = vhost_blk_bio_add_pages(bio, pages, offset, bytes);
-		if (ret)
+		if (unlikely(ret))
 			return ret;
 	}
 
 	over = bio->bi_iter.bi_size & (bdev_logical_block_size(bio->bi_bdev) - 1);
-	if (over) {
+	if (unlikely(over)) {
 		vhost_blk_bio_shorten(bio, over);
-		iov_iter_revert(iter, over);
+		vhost_blk_data_rewind(data, over);
 	}
 	/* The device would have to gather one block from too many pieces. */
 	return bio->bi_iter.bi_size ? 0 : -EINVAL;
@@ -260,15 +304,14 @@ static int vhost_blk_bio_fill(struct bio *bio, struct iov_iter *iter)
  * cookie away.
  */
 static bool vhost_blk_io_can_poll(const struct vhost_blk_io *io,
-				  const struct iov_iter *iter)
+				  unsigned int nr_vecs)
 {
 	const struct queue_limits *limits =
 		&bdev_get_queue(vhost_blk_io_bdev(io))->limits;
 
-	return io->channel->poll && (limits->features & BLK_FEAT_POLL) &&
+	return (limits->features & BLK_FEAT_POLL) &&
 	       (limits->features & BLK_FEAT_NOWAIT) &&
-	       iov_iter_npages(iter, VHOST_BLK_INLINE_VECS + 1) <=
-	       VHOST_BLK_INLINE_VECS;
+	       nr_vecs <= VHOST_BLK_INLINE_VECS;
 }
 
 static bool vhost_blk_io_has_ended(const struct vhost_blk_io *io)
@@ -288,13 +331,13 @@ static bool vhost_blk_channel_has_polled(const struct vhost_blk_channel *channel
 }
 
 static void vhost_blk_io_rw_polled(struct vhost_blk_io *io, blk_opf_t opf,
-				   sector_t sector, struct iov_iter *iter)
+				   sector_t sector, struct vhost_blk_data *data)
 {
 	struct bio *bio = vhost_blk_bio_make(io, VHOST_BLK_INLINE_VECS,
 					     opf | VHOST_BLK_POLLED);
 
 	bio->bi_iter.bi_sector = sector;
-	if (vhost_blk_bio_fill(bio, iter)) {
+	if (vhost_blk_bio_fill(bio, data)) {
 		bio_io_error(bio);
 		return;
 	}
@@ -333,28 +376,36 @@ static void vhost_blk_io_start(struct vhost_blk_io *io)
 /* Data where it is */
 
 static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
-				   sector_t sector, struct iov_iter *iter)
+				   sector_t sector, struct vhost_blk_data *data,
+				   unsigned int nr_vecs)
 {
+	struct vhost_blk_channel *channel = io->channel;
 	bool more;
 
+	/*
+	 * The block layer compares a bio with all that are plugged. For one that
+	 * doesn't go on where the last one ended that is for nothing; one that
+	 * does can still be merged with what follows.
+	 */
+	if (sector != channel->next_sector)
+		opf |= REQ_NOMERGE;
+
 	do {
-		struct bio *bio;
+		struct bio *bio = vhost_blk_bio_make(io, nr_vecs, opf);
 		int ret;
 
-		bio = vhost_blk_bio_make(io, iov_iter_npages(iter,
-							     VHOST_BLK_MAX_VECS),
-					 opf);
 		bio->bi_iter.bi_sector = sector;
-		ret = vhost_blk_bio_fill(bio, iter);
-		if (ret) {
+		ret = vhost_blk_bio_fill(bio, data);
+		if (unlikely(ret)) {
 			bio_io_error(bio);
 			return;
 		}
-		more = iov_iter_count(iter);
+		more = data->bytes;
 		/* On behalf of the next bio, before this one can end. */
 		if (more)
 			atomic_inc(&io->pending);
 		sector += bio_sectors(bio);
+		channel->next_sector = sector;
 		submit_bio(bio);
 	} while (more);
 }
@@ -390,18 +441,17 @@ static int vhost_blk_bounce_alloc_pages(struct vhost_blk_bounce *bounce,
 }
 
 static struct vhost_blk_bounce *
-vhost_blk_bounce_make(struct vhost_blk_io *io, const struct iov_iter *iter)
+vhost_blk_bounce_make(struct vhost_blk_io *io, struct iov_iter *iter)
 {
 	struct vhost_blk_channel *channel = io->channel;
 	struct vhost_blk_bounce *bounce;
-	struct iov_iter copy = *iter;
 
 	if (channel->bounce_pages >= VHOST_BLK_MAX_BOUNCE_PAGES)
 		return NULL;
 	bounce = kzalloc_obj(*bounce, VHOST_BLK_GFP_TRY);
 	if (!bounce)
 		return NULL;
-	bounce->iov = dup_iter(&bounce->iter, &copy, VHOST_BLK_GFP_TRY);
+	bounce->iov = dup_iter(&bounce->iter, iter, VHOST_BLK_GFP_TRY);
 	if (!bounce->iov)
 		goto err_free;
 	if (vhost_blk_bounce_alloc_pages(bounce, vhost_blk_io_bdev(io),
@@ -477,29 +527,54 @@ static bool vhost_blk_bounce_copy_read(struct vhost_blk_io *io)
 }
 
 /*
- * Whether the device can take the pieces of @iter as they are: addresses as its
- * DMA wants them, and lengths of whole blocks, without which the block layer
- * can't split a bio between any two of them.
+ * How many vectors @data needs at most; 0 if the device can't take its pieces as
+ * they are: addresses as its DMA wants them, and lengths of whole blocks, without
+ * which the block layer can't split a bio between any two of them.
  */
-static bool vhost_blk_iter_fits(const struct iov_iter *iter,
-				struct block_device *bdev)
+static unsigned int vhost_blk_data_vecs(const struct vhost_blk_data *data,
+					struct block_device *bdev)
 {
 	unsigned int block_mask = bdev_logical_block_size(bdev) - 1;
 	unsigned int dma_mask = bdev_dma_alignment(bdev);
-	const struct iovec *iov = iter_iov(iter);
-	size_t skip = iter->iov_offset;
-	size_t left = iov_iter_count(iter);
+	const struct iovec *iov = data->iov;
+	size_t skip = data->skip, left = data->bytes;
+	unsigned int vecs = 0;
 
 	for (; left; iov++) {
+		unsigned long addr = (unsigned long)iov->iov_base + skip;
 		size_t bytes = min(left, iov->iov_len - skip);
 
-		if (((unsigned long)iov->iov_base + skip) & dma_mask ||
-		    bytes & block_mask)
-			return false;
+		if ((addr & dma_mask) | (bytes & block_mask))
+			return 0;
+		vecs += DIV_ROUND_UP(offset_in_page(addr) + bytes, PAGE_SIZE);
 		left -= bytes;
 		skip = 0;
 	}
-	return true;
+	return vecs;
+}
+
+static int vhost_blk_io_rw_bounced(struct vhost_blk_io *io, blk_opf_t opf,
+				   sector_t sector,
+				   const struct vhost_blk_data *data, bool alone)
+{
+	struct vhost_blk_bounce *bounce;
+	struct iov_iter iter;
+
+	vhost_blk_data_iter(data, op_is_write(opf) ? ITER_SOURCE : ITER_DEST,
+			    &iter);
+	bounce = vhost_blk_bounce_make(io, &iter);
+	if (!bounce && !alone)
+		return -EAGAIN;
+	if (!bounce) {
+		bounce = io->channel->reserve;
+		bounce->iter = iter;
+	}
+	bounce->opf = opf;
+	bounce->sector = sector;
+	io->bounce = bounce;
+	vhost_blk_io_start(io);
+	vhost_blk_bounce_submit(io);
+	return 0;
 }
 
 /**
@@ -517,48 +592,32 @@ void vhost_blk_io_init(struct vhost_blk_io *io)
  * @opf: REQ_OP_READ or REQ_OP_WRITE, with flags
  * @sector: where, in sectors of 512 bytes; the whole range was checked with
  *	vhost_blk_backing_contains()
- * @iter: user memory to write from or read into, at least one block of it, as
- *	iovecs
+ * @data: user memory to write from or read into, at least one block of it; used up
  * @alone: no other operation of the channel is under way, and the iovecs stay as
  *	they are until this one is done
  *
  * Starts the operation. May sleep to get at user memory or at a bio. Must run
- * in the address space that @iter is of. Errors arrive by @io->status.
+ * in the address space that @data is of. Errors arrive by @io->status.
  *
  * Return: 0, or -EAGAIN without @alone: there is no memory for a bounce buffer, or
  * polled operations have to end first; nothing was started then.
  */
 int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
-		    struct iov_iter *iter, bool alone)
+		    struct vhost_blk_data *data, bool alone)
 {
-	bool fits = vhost_blk_iter_fits(iter, vhost_blk_io_bdev(io));
-	struct vhost_blk_bounce *bounce;
+	unsigned int nr_vecs = vhost_blk_data_vecs(data, vhost_blk_io_bdev(io));
 
-	if (fits && vhost_blk_io_can_poll(io, iter)) {
+	if (io->channel->poll && nr_vecs && vhost_blk_io_can_poll(io, nr_vecs)) {
 		vhost_blk_io_start(io);
-		vhost_blk_io_rw_polled(io, opf, sector, iter);
+		vhost_blk_io_rw_polled(io, opf, sector, data);
 		return 0;
 	}
-	if (vhost_blk_channel_has_polled(io->channel))
+	if (unlikely(vhost_blk_channel_has_polled(io->channel)))
 		return -EAGAIN;
-	if (likely(fits)) {
-		vhost_blk_io_start(io);
-		vhost_blk_io_rw_direct(io, opf, sector, iter);
-		return 0;
-	}
-
-	bounce = vhost_blk_bounce_make(io, iter);
-	if (!bounce && !alone)
-		return -EAGAIN;
-	if (!bounce) {
-		bounce = io->channel->reserve;
-		bounce->iter = *iter;
-	}
-	bounce->opf = opf;
-	bounce->sector = sector;
-	io->bounce = bounce;
+	if (unlikely(!nr_vecs))
+		return vhost_blk_io_rw_bounced(io, opf, sector, data, alone);
 	vhost_blk_io_start(io);
-	vhost_blk_bounce_submit(io);
+	vhost_blk_io_rw_direct(io, opf, sector, data, nr_vecs);
 	return 0;
 }
 

@@ -33,6 +33,9 @@
 /* The requests of one queue that a worker starts before it looks at another. */
 #define VHOST_BLK_BURST		256
 
+/* What the block layer keeps in a plug before it flushes it. */
+#define VHOST_BLK_PLUG		32
+
 /* How long one run of a worker looks for work, in nanoseconds. */
 #define VHOST_BLK_POLL_SLICE	(50 * NSEC_PER_USEC)
 
@@ -132,28 +135,45 @@ static bool vhost_blk_queue_answer(struct vhost_blk_queue *queue)
 }
 
 /*
+ * Tell the block layer how many requests to prepare for at a time: this one and
+ * those that are known to be available.
+ */
+static void vhost_blk_queue_expect(const struct vhost_blk_queue *queue,
+				   struct blk_plug *plug)
+{
+	u16 available = queue->vq.avail_idx - queue->vq.last_avail_idx;
+
+	plug->nr_ios = min_t(u16, available + 1, VHOST_BLK_PLUG);
+}
+
+/*
  * Fetch one chain and start it: 1 if there was one, 0 if not, or an error:
  * -EAGAIN for want of a translation, -EBUSY if it has to wait for what is in
  * flight, others if the ring can't be followed.
  */
-static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
+static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue,
+				 struct blk_plug *plug)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	bool logged = vhost_has_feature(vq, VHOST_F_LOG_ALL);
 	bool empty = !vhost_blk_queue_in_flight(queue);
 	struct vhost_blk_chain chain = {};
 	struct vhost_blk_request *req;
-	unsigned int ndesc;
+	unsigned int ndesc = 0;
 	int head, ret;
 
-	head = vhost_get_vq_desc_n(vq, vq->iov, ARRAY_SIZE(vq->iov), &chain.out,
-				   &chain.in, logged ? vq->log : NULL,
-				   &chain.log_num, &ndesc);
+	head = vhost_blk_fetch_short(queue, &chain);
+	if (unlikely(head < 0))
+		head = vhost_get_vq_desc_n(vq, vq->iov, ARRAY_SIZE(vq->iov),
+					   &chain.out, &chain.in,
+					   logged ? vq->log : NULL,
+					   &chain.log_num, &ndesc);
 	if (head < 0)
 		return head;
 	if (head == vq->num)
 		return 0;
 
+	vhost_blk_queue_expect(queue, plug);
 	req = vhost_blk_queue_get_request(queue);
 	req->head = head;
 	ret = vhost_blk_request_start(req, &chain);
@@ -209,7 +229,7 @@ static enum vhost_blk_fetched vhost_blk_queue_burst(struct vhost_blk_queue *queu
 			result = VHOST_BLK_BURST_OVER;
 			break;
 		}
-		ret = vhost_blk_queue_fetch(queue);
+		ret = vhost_blk_queue_fetch(queue, &plug);
 		if (ret <= 0) {
 			result = ret ? vhost_blk_queue_halt(queue, ret) :
 				       VHOST_BLK_RING_EMPTY;
@@ -348,6 +368,7 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 	bool again = false, mapped;
 
 	mutex_lock(&vq->mutex);
+	queue->region = NULL;
 	queue->counters.kicks += kicked;
 	if (!vhost_vq_get_backend(vq))
 		goto out;

@@ -103,10 +103,10 @@ static bool vhost_blk_request_is_durable(const struct vhost_blk_request *req)
 }
 
 static int vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
-				struct iov_iter *data,
+				struct vhost_blk_data *data,
 				const struct vhost_blk_chain *chain)
 {
-	size_t bytes = iov_iter_count(data);
+	size_t bytes = data->bytes;
 
 	if (bytes > VHOST_BLK_MAX_DATA ||
 	    !vhost_blk_backing_contains(vhost_blk_request_backing(req),
@@ -124,7 +124,7 @@ static int vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
 }
 
 static int vhost_blk_request_read(struct vhost_blk_request *req,
-				  struct iov_iter *data,
+				  struct vhost_blk_data *data,
 				  const struct vhost_blk_chain *chain)
 {
 	int ret = vhost_blk_request_keep_log(req, chain);
@@ -133,7 +133,7 @@ static int vhost_blk_request_read(struct vhost_blk_request *req,
 }
 
 static int vhost_blk_request_write(struct vhost_blk_request *req,
-				   struct iov_iter *data,
+				   struct vhost_blk_data *data,
 				   const struct vhost_blk_chain *chain)
 {
 	blk_opf_t opf = REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;
@@ -152,19 +152,20 @@ static int vhost_blk_request_flush(struct vhost_blk_request *req)
 }
 
 static int vhost_blk_request_get_id(struct vhost_blk_request *req,
-				    struct iov_iter *data,
+				    const struct vhost_blk_data *data,
 				    const struct vhost_blk_chain *chain)
 {
-	size_t bytes = min_t(size_t, iov_iter_count(data),
-			     VHOST_BLK_SERIAL_BYTES);
+	size_t bytes = min_t(size_t, data->bytes, VHOST_BLK_SERIAL_BYTES);
 	int ret = vhost_blk_request_keep_log(req, chain);
+	struct iov_iter iter;
 
 	if (ret)
 		return ret;
+	vhost_blk_data_iter(data, ITER_DEST, &iter);
 	req->bytes = bytes;
 	/* Also if only a part of it gets there. */
 	req->data_bytes = bytes;
-	if (copy_to_iter(req->queue->blk->serial, bytes, data) != bytes)
+	if (copy_to_iter(req->queue->blk->serial, bytes, &iter) != bytes)
 		return vhost_blk_request_settle(req, BLK_STS_IOERR);
 	req->used_bytes += bytes;
 	return vhost_blk_request_settle(req, BLK_STS_OK);
@@ -206,11 +207,13 @@ vhost_blk_request_read_range(const struct vhost_blk_request *req,
 
 /* Nothing is done unless every range is good. */
 static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
-				    enum req_op op, struct iov_iter *list)
+				    enum req_op op,
+				    const struct vhost_blk_data *list)
 {
 	struct vhost_blk_range ranges[VHOST_BLK_MAX_RANGES];
-	size_t bytes = iov_iter_count(list);
+	size_t bytes = list->bytes;
 	unsigned int num = bytes / sizeof(struct virtio_blk_discard_write_zeroes);
+	struct iov_iter iter;
 	unsigned int i;
 
 	if (!vhost_blk_request_has_feature(req, feature))
@@ -219,9 +222,10 @@ static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
 	    bytes % sizeof(struct virtio_blk_discard_write_zeroes))
 		return vhost_blk_request_settle(req, BLK_STS_IOERR);
 
+	vhost_blk_data_iter(list, ITER_SOURCE, &iter);
 	for (i = 0; i < num; i++) {
 		blk_status_t status =
-			vhost_blk_request_read_range(req, op, list, &ranges[i]);
+			vhost_blk_request_read_range(req, op, &iter, &ranges[i]);
 
 		if (status)
 			return vhost_blk_request_settle(req, status);
@@ -236,20 +240,20 @@ static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
 
 /* Data in the part where its type has none: the two sides disagree. */
 static bool vhost_blk_request_is_contradictory(const struct vhost_blk_request *req,
-					       const struct iov_iter *readable,
-					       const struct iov_iter *writable)
+					       const struct vhost_blk_data *readable,
+					       const struct vhost_blk_data *writable)
 {
 	switch (req->type) {
 	case VIRTIO_BLK_T_OUT:
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 	case VIRTIO_BLK_T_SECURE_ERASE:
-		return iov_iter_count(writable);
+		return writable->bytes;
 	case VIRTIO_BLK_T_FLUSH:
-		return iov_iter_count(writable) || iov_iter_count(readable);
+		return writable->bytes || readable->bytes;
 	case VIRTIO_BLK_T_IN:
 	case VIRTIO_BLK_T_GET_ID:
-		return iov_iter_count(readable);
+		return readable->bytes;
 	default:
 		return false;
 	}
@@ -275,31 +279,50 @@ static u16 vhost_blk_request_priority(u32 guest)
 	return max_t(u16, guest, own);
 }
 
-static int vhost_blk_request_read_header(struct vhost_blk_request *req,
-					 struct iov_iter *readable)
+/* Nearly always in one piece, for which an iterator would be much ado. */
+static bool vhost_blk_request_copy_header(struct virtio_blk_outhdr *hdr,
+					  struct vhost_blk_data *readable)
+{
+	struct iov_iter iter;
+	bool copied;
+
+	if (readable->bytes < sizeof(*hdr))
+		return false;
+	if (likely(readable->iov->iov_len >= sizeof(*hdr))) {
+		copied = !copy_from_user(hdr, readable->iov->iov_base,
+					 sizeof(*hdr));
+	} else {
+		vhost_blk_data_iter(readable, ITER_SOURCE, &iter);
+		copied = copy_from_iter_full(hdr, sizeof(*hdr), &iter);
+	}
+	vhost_blk_data_advance(readable, sizeof(*hdr));
+	return copied;
+}
+
+static bool vhost_blk_request_read_header(struct vhost_blk_request *req,
+					  struct vhost_blk_data *readable)
 {
 	struct vhost_virtqueue *vq = &req->queue->vq;
 	struct virtio_blk_outhdr hdr;
 
-	if (!copy_from_iter_full(&hdr, sizeof(hdr), readable))
-		return -EINVAL;
+	if (!vhost_blk_request_copy_header(&hdr, readable))
+		return false;
 	req->type = vhost32_to_cpu(vq, hdr.type);
 	req->sector = vhost64_to_cpu(vq, hdr.sector);
 	req->io.priority = vhost_blk_request_priority(vhost32_to_cpu(vq, hdr.ioprio));
-	return 0;
+	return true;
 }
 
 static int vhost_blk_request_dispatch(struct vhost_blk_request *req,
-				      struct iov_iter *readable,
-				      struct iov_iter *writable,
+				      struct vhost_blk_data *readable,
+				      struct vhost_blk_data *writable,
 				      const struct vhost_blk_chain *chain)
 {
-	if (vhost_blk_request_read_header(req, readable))
+	if (!vhost_blk_request_read_header(req, readable))
 		return vhost_blk_request_settle(req, BLK_STS_IOERR);
 	trace_vhost_blk_request_received(req->queue->blk->id, req->queue->index,
 					 req->head, req->type, req->sector,
-					 iov_iter_count(readable) +
-					 iov_iter_count(writable));
+					 readable->bytes + writable->bytes);
 	if (vhost_blk_request_is_contradictory(req, readable, writable))
 		return vhost_blk_request_settle(req, BLK_STS_IOERR);
 
@@ -374,7 +397,7 @@ int vhost_blk_request_start(struct vhost_blk_request *req,
 			    const struct vhost_blk_chain *chain)
 {
 	struct vhost_virtqueue *vq = &req->queue->vq;
-	struct iov_iter readable, writable;
+	struct vhost_blk_data readable, writable;
 	int ret;
 
 	if (!chain->in) {
@@ -383,10 +406,10 @@ int vhost_blk_request_start(struct vhost_blk_request *req,
 	}
 	vhost_blk_request_reset(req, chain);
 
-	iov_iter_init(&readable, ITER_SOURCE, vq->iov, chain->out,
-		      iov_length(vq->iov, chain->out));
-	iov_iter_init(&writable, ITER_DEST, vq->iov + chain->out, chain->in,
-		      iov_length(vq->iov + chain->out, chain->in) - 1);
+	vhost_blk_data_init(&readable, vq->iov, chain->out,
+			    iov_length(vq->iov, chain->out));
+	vhost_blk_data_init(&writable, vq->iov + chain->out, chain->in,
+			    iov_length(vq->iov + chain->out, chain->in) - 1);
 	ret = vhost_blk_request_dispatch(req, &readable, &writable, chain);
 	if (ret)
 		vhost_blk_request_release(req);
@@ -493,7 +516,7 @@ int vhost_blk_request_answer(struct vhost_blk_request *req, u32 *used_bytes)
 void vhost_blk_request_release(struct vhost_blk_request *req)
 {
 	vhost_blk_io_release(&req->io);
-	if (!req->alone)
+	if (unlikely(req->log) && !req->alone)
 		kfree(req->log);
 	req->log = NULL;
 }

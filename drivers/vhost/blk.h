@@ -4,6 +4,7 @@
  *
  *	blk.c		the character device: bind, start, stop, life of a queue
  *	blk-queue.c	ring: descriptor chains in, used elements and signals out
+ *	blk-fetch.c	ring: the short way in for an ordinary chain
  *	blk-request.c	protocol: what a chain asks for and what it is answered
  *	blk-bdev.c	storage: a block device, its features and limits
  *	blk-io.c	storage: operations on it as bios
@@ -90,6 +91,7 @@ unsigned int vhost_blk_backing_max_range(const struct vhost_blk_backing *backing
  * @backing: where they go
  * @poll: operations that start now end faster if they are polled for. Set by the
  *	owner, who has to poll as long as vhost_blk_channel_poll() asks for it.
+ * @next_sector: where the last bio ended
  * @polled: &struct vhost_blk_io that end only when they are polled for
  * @spare: the bio for when there is no memory for another, NULL while in use
  * @ended: bios that have ended, not yet released; lock-free
@@ -103,6 +105,7 @@ unsigned int vhost_blk_backing_max_range(const struct vhost_blk_backing *backing
 struct vhost_blk_channel {
 	struct vhost_blk_backing *backing;
 	bool poll;
+	sector_t next_sector;
 	struct list_head polled;
 	struct vhost_blk_bio *spare;
 	struct llist_head ended;
@@ -158,6 +161,54 @@ struct vhost_blk_io {
 };
 
 /**
+ * struct vhost_blk_data - bytes in the owner's memory, in pieces
+ * @iov: the pieces that are left
+ * @num: elements of @iov
+ * @skip: bytes of the first piece that are gone
+ * @bytes: what is left in all; the last piece may have more
+ *
+ * A cursor like an iov_iter that knows of nothing else, since most requests have
+ * one piece, and pins it at once.
+ */
+struct vhost_blk_data {
+	const struct iovec *iov;
+	unsigned int num;
+	size_t skip;
+	size_t bytes;
+};
+
+static inline void vhost_blk_data_init(struct vhost_blk_data *data,
+				       const struct iovec *iov,
+				       unsigned int num, size_t bytes)
+{
+	data->iov = iov;
+	data->num = num;
+	data->skip = 0;
+	data->bytes = bytes;
+}
+
+static inline void vhost_blk_data_advance(struct vhost_blk_data *data,
+					  size_t bytes)
+{
+	data->bytes -= bytes;
+	data->skip += bytes;
+	while (data->num && data->skip >= data->iov->iov_len) {
+		data->skip -= data->iov->iov_len;
+		data->iov++;
+		data->num--;
+	}
+}
+
+static inline void vhost_blk_data_iter(const struct vhost_blk_data *data,
+				       unsigned int direction,
+				       struct iov_iter *iter)
+{
+	iov_iter_init(iter, direction, data->iov, data->num,
+		      data->skip + data->bytes);
+	iov_iter_advance(iter, data->skip);
+}
+
+/**
  * struct vhost_blk_range - a part of the backing device
  * @sector: start, in sectors of 512 bytes
  * @sectors: length, in sectors of 512 bytes
@@ -172,7 +223,7 @@ struct vhost_blk_range {
 
 void vhost_blk_io_init(struct vhost_blk_io *io);
 int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
-		    struct iov_iter *iter, bool alone);
+		    struct vhost_blk_data *data, bool alone);
 int vhost_blk_io_ranges(struct vhost_blk_io *io,
 			const struct vhost_blk_range *ranges, unsigned int num,
 			bool durable);
@@ -306,6 +357,8 @@ struct vhost_blk_counters {
  * @alone: a request is in flight that tolerates no other
  * @ring_missing: the IOTLB lacks the ring, and the VMM was asked for it
  * @chain_missing: the same of the chain that is to be fetched next
+ * @region: guest memory that the last address was in; forgotten with @vq.mutex,
+ *	without which the memory table can change
  * @channel: the storage room's part
  * @poll_ns: how long to look for work before sleeping
  * @poll_end: when the window of polling that is open ends; 0 if none is
@@ -329,6 +382,7 @@ struct vhost_blk_queue {
 	bool alone;
 	bool ring_missing;
 	bool chain_missing;
+	const struct vhost_iotlb_map *region;
 	struct vhost_blk_channel channel;
 	u64 poll_ns;
 	u64 poll_end;
@@ -338,6 +392,9 @@ struct vhost_blk_queue {
 	bool working;
 	wait_queue_head_t drained;
 };
+
+int vhost_blk_fetch_short(struct vhost_blk_queue *queue,
+			  struct vhost_blk_chain *chain);
 
 void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 			  unsigned int index);
