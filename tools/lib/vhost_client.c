@@ -34,12 +34,32 @@ int vhost_client_open(struct vhost_client *c, const char *path, size_t mem_size)
 	c->fd = open(path, O_RDWR | O_CLOEXEC);
 	if (c->fd < 0)
 		return -errno;
+	c->mem_fd = -1;
 	c->mem = mmap(NULL, mem_size, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (c->mem == MAP_FAILED) {
 		close(c->fd);
 		return -ENOMEM;
 	}
+	c->mem_size = mem_size;
+	return 0;
+}
+
+int vhost_client_open_shared(struct vhost_client *c, int fd, size_t mem_size)
+{
+	memset(c, 0, sizeof(*c));
+	c->mem_fd = memfd_create("guest memory", MFD_CLOEXEC);
+	if (c->mem_fd < 0)
+		return -errno;
+	c->mem = MAP_FAILED;
+	if (!ftruncate(c->mem_fd, mem_size))
+		c->mem = mmap(NULL, mem_size, PROT_READ | PROT_WRITE, MAP_SHARED,
+			      c->mem_fd, 0);
+	if (c->mem == MAP_FAILED) {
+		close(c->mem_fd);
+		return -ENOMEM;
+	}
+	c->fd = fd;
 	c->mem_size = mem_size;
 	return 0;
 }
@@ -56,6 +76,8 @@ void vhost_client_close(struct vhost_client *c)
 	}
 	free(c->queues);
 	munmap(c->mem, c->mem_size);
+	if (c->mem_fd >= 0)
+		close(c->mem_fd);
 	if (c->log)
 		munmap(c->log, c->log_bytes);
 }
@@ -206,6 +228,22 @@ static int alloc_ring(struct vhost_client *c, struct vhost_client_queue *q,
 	return q->kick_fd < 0 || q->call_fd < 0 || q->err_fd < 0 ? -EMFILE : 0;
 }
 
+int vhost_client_alloc_rings(struct vhost_client *c, unsigned int num_queues,
+			     unsigned int ring_size)
+{
+	unsigned int i;
+	int ret = 0;
+
+	c->queues = calloc(num_queues, sizeof(*c->queues));
+	if (!c->queues)
+		return -ENOMEM;
+	for (i = 0; i < num_queues && !ret; i++) {
+		c->num_queues = i + 1;
+		ret = alloc_ring(c, &c->queues[i], ring_size);
+	}
+	return ret;
+}
+
 /* Where a ring is: in this process, or what the device has to ask for. */
 static uint64_t ring_addr(struct vhost_client *c, const void *addr)
 {
@@ -326,18 +364,10 @@ int vhost_client_setup(struct vhost_client *c, uint64_t features,
 	if (c->iotlb)
 		c->features |= 1ULL << VIRTIO_F_ACCESS_PLATFORM;
 	ret = configure_device(c);
-	if (ret)
-		return ret;
-
-	c->queues = calloc(num_queues, sizeof(*c->queues));
-	if (!c->queues)
-		return -ENOMEM;
-	for (i = 0; i < num_queues && !ret; i++) {
-		c->num_queues = i + 1;
-		ret = alloc_ring(c, &c->queues[i], ring_size);
-		if (!ret)
-			ret = set_ring(c, i);
-	}
+	if (!ret)
+		ret = vhost_client_alloc_rings(c, num_queues, ring_size);
+	for (i = 0; i < num_queues && !ret; i++)
+		ret = set_ring(c, i);
 	return ret;
 }
 

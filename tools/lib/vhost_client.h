@@ -85,6 +85,7 @@ struct vhost_client_queue {
  * @features: negotiated, without VHOST_F_LOG_ALL
  * @mem: guest memory of @mem_size bytes; rings grow from its start, what is from
  *	@mem_free on belongs to the caller
+ * @mem_fd: the file that it is in, for a device in another process; -1 if private
  * @gpa_end: end of what the memory table covers
  * @num_queues: elements of @queues
  * @log: the dirty log while there is one, a bit for each guest physical page
@@ -97,6 +98,7 @@ struct vhost_client {
 	int fd;
 	uint64_t features;
 	uint8_t *mem;
+	int mem_fd;
 	size_t mem_size;
 	size_t mem_free;
 	uint64_t gpa_end;
@@ -123,6 +125,8 @@ struct vhost_client_seg {
 
 /* Opens @path and allocates @mem_size bytes of guest memory. */
 int vhost_client_open(struct vhost_client *c, const char *path, size_t mem_size);
+/* The same of an open file, which is closed in the end; memory that can be shared. */
+int vhost_client_open_shared(struct vhost_client *c, int fd, size_t mem_size);
 void vhost_client_close(struct vhost_client *c);
 
 /* VHOST_BLK_BIND of an open block device, the serial from a string. */
@@ -149,6 +153,9 @@ int vhost_client_setup(struct vhost_client *c, uint64_t features,
  */
 int vhost_client_configure(struct vhost_client *c);
 int vhost_client_reset_owner(struct vhost_client *c);
+/* The rings alone, with their eventfds, of which no device is told. */
+int vhost_client_alloc_rings(struct vhost_client *c, unsigned int num_queues,
+			     unsigned int ring_size);
 /* Of any regions; vhost_client_gpa() goes on to answer for the default one. */
 int vhost_client_set_mem_table(struct vhost_client *c,
 			       const struct vhost_memory_region *regions,
