@@ -1,0 +1,886 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a request costs on a virtio-blk device in the kernel (vhost), on one in
+ * another process (vhost-user), and on the block device itself (io_uring). The
+ * first two are driven by the same virtqueue client, as a guest's driver would: as
+ * many requests as there is room for, a kick if the device wants it, sleep until a
+ * signal, take all that is done.
+ *
+ * usage: backend [OPTION...] vhost|user|uring|uring-registered TARGET[,TARGET...] WORKLOAD...
+ *	TARGET		a block device, or the socket of a vhost-user device
+ *	-n REQUESTS	of a window of measuring (1024); more at a large depth, less if large
+ *	-r WINDOWS	that are measured (5)
+ *	-p PID		of the process that serves a vhost-user device
+ *	-c		count events instead of measuring time
+ *	-i		a nanosecond is an instruction: as under QEMU's "-icount shift=0"
+ *	-m		mark the windows for profile.c
+ *	-x TEXT		begins each line of the output
+ *
+ * A workload is RW-SIZE-qdDEPTH[-OPTION...], as randread-4k-qd32-noevent, with
+ *	noevent		no event index, but the flags that say the same
+ *	direct		descriptors in the ring itself, not in an indirect table
+ *	pollN		busy polling of up to N microseconds
+ *	qN		N queues, each with so many requests
+ *	worker		... and a worker for each of them
+ *	devN		N devices, of as many targets
+ *	segN		the data in N pieces
+ *	patient		a client that takes the CPU from nobody when it is woken, so that
+ *			on one CPU the device goes on with what there is to do
+ *
+ * Prints "WORKLOAD,METRIC,VALUE,SPREAD" for every metric, a request: the median of
+ * the windows, and how far they are apart, relative to it.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../lib/vhost_client.h"
+#include "../lib/vhost_user.h"
+#include "meter.h"
+#include "uring.h"
+
+#define RING		256
+#define PAGE		4096
+#define LARGE		(64 * 1024)
+#define DEEP		16
+#define MAX_WINDOWS	64
+#define MAX_TARGETS	64
+#define MAX_SEGS	254
+#define SERIAL		"bench"
+
+/* As Linux's driver asks for; event index and indirect tables as it is told. */
+#define FEATURES	(1ULL << VIRTIO_F_VERSION_1 | \
+			 1ULL << VIRTIO_BLK_F_SEG_MAX | \
+			 1ULL << VIRTIO_BLK_F_SIZE_MAX | \
+			 1ULL << VIRTIO_BLK_F_BLK_SIZE | \
+			 1ULL << VIRTIO_BLK_F_FLUSH | \
+			 1ULL << VIRTIO_BLK_F_TOPOLOGY | \
+			 1ULL << VIRTIO_BLK_F_CONFIG_WCE | \
+			 1ULL << VIRTIO_BLK_F_MQ)
+
+enum target_kind {
+	TARGET_VHOST,
+	TARGET_USER,
+	TARGET_URING,
+	TARGET_URING_REGISTERED,
+};
+
+struct options {
+	enum target_kind kind;
+	char *targets[MAX_TARGETS];
+	unsigned int num_targets;
+	unsigned int requests;
+	unsigned int windows;
+	pid_t server;
+	bool count;
+	bool instructions;
+	bool mark;
+	const char *prefix;
+};
+
+struct workload {
+	const char *name;
+	bool write;
+	bool random;
+	uint32_t bytes;
+	unsigned int depth;
+	bool event_idx;
+	bool indirect;
+	unsigned int poll_us;
+	unsigned int queues;
+	bool workers;
+	unsigned int devices;
+	unsigned int segs;
+	bool patient;
+};
+
+/* The memory of one request. */
+struct slot {
+	struct virtio_blk_outhdr *hdr;
+	uint8_t *status;
+	uint8_t *data;
+	struct vring_desc *table;
+};
+
+/* A queue of a device and the requests that are kept in it. */
+struct lane {
+	struct vhost_client *c;
+	unsigned int queue;
+	struct slot *slots;
+	unsigned int slot_of_head[RING];
+	unsigned int free[RING];
+	unsigned int num_free;
+};
+
+/* Everything that a workload runs on. */
+struct bench {
+	const struct options *opt;
+	const struct workload *w;
+	unsigned int requests;
+	uint64_t disk_bytes;
+	struct vhost_client *devices;
+	int *files;
+	struct lane *lanes;
+	unsigned int num_lanes;
+	unsigned int turn;
+	struct uring *uring;
+	struct slot uring_slots[RING];
+	unsigned int uring_free[RING];
+	unsigned int uring_num_free;
+	uint64_t random;
+	uint64_t next;
+	unsigned long kicks, signals;
+};
+
+#define __printf(a, b)	__attribute__((format(printf, a, b)))
+#define __noreturn	__attribute__((noreturn))
+
+static void __printf(1, 2) __noreturn die(const char *format, ...)
+{
+	va_list args;
+
+	fputs("backend: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+/* Where the next request goes. */
+static uint64_t next_offset(struct bench *b)
+{
+	const struct workload *w = b->w;
+	uint64_t offset;
+
+	if (w->random) {
+		b->random ^= b->random << 13;
+		b->random ^= b->random >> 7;
+		b->random ^= b->random << 17;
+		return b->random % (b->disk_bytes / w->bytes) * w->bytes;
+	}
+	offset = b->next;
+	b->next += w->bytes;
+	if (b->next + w->bytes > b->disk_bytes)
+		b->next = 0;
+	return offset;
+}
+
+/* Virtqueues */
+
+static void fill_segs(const struct workload *w, const struct slot *slot,
+		      struct vhost_client_seg *segs)
+{
+	uint32_t piece = w->bytes / w->segs;
+	unsigned int i;
+
+	segs[0] = (struct vhost_client_seg){ slot->hdr, sizeof(*slot->hdr), false };
+	/* With a gap behind each, so that they stay pieces. */
+	for (i = 0; i < w->segs; i++)
+		segs[i + 1] = (struct vhost_client_seg){
+			slot->data + (w->segs > 1 ? 2 : 1) * i * piece, piece,
+			!w->write
+		};
+	segs[i + 1] = (struct vhost_client_seg){ slot->status, 1, true };
+}
+
+/* As many requests as there is room for, and a kick. */
+static void submit(struct bench *b, struct lane *lane)
+{
+	struct vhost_client_seg segs[MAX_SEGS + 2];
+	const struct workload *w = b->w;
+
+	while (lane->num_free) {
+		unsigned int index = lane->free[--lane->num_free];
+		struct slot *slot = &lane->slots[index];
+		int head;
+
+		slot->hdr->type = w->write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
+		slot->hdr->sector = next_offset(b) / 512;
+		*slot->status = 0xff;
+		fill_segs(w, slot, segs);
+		head = vhost_client_add(lane->c, lane->queue, segs, w->segs + 2,
+					slot->table);
+		if (head < 0)
+			die("%s: no room in the ring", w->name);
+		lane->slot_of_head[head] = index;
+	}
+	vhost_client_kick(lane->c, lane->queue, false);
+}
+
+static bool is_done(const struct vhost_client_queue *q)
+{
+	return __atomic_load_n(&q->vring.used->idx, __ATOMIC_ACQUIRE) != q->last_used;
+}
+
+/* A read that blocks is the one system call of a wait. */
+static void wait_for_signal(struct lane *lane)
+{
+	struct vhost_client_queue *q = &lane->c->queues[lane->queue];
+	uint64_t signals;
+
+	vring_used_event(&q->vring) = q->last_used;
+	q->vring.avail->flags = 0;
+	for (;;) {
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		if (is_done(q))
+			break;
+		if (read(q->call_fd, &signals, sizeof(signals)) != sizeof(signals))
+			die("no signal: %s", strerror(errno));
+		q->signals += signals;
+	}
+	q->vring.avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+}
+
+/* Waits for the lane to be served, and returns how many requests were. */
+static unsigned int reap(struct bench *b, struct lane *lane)
+{
+	struct vhost_client_queue *q = &lane->c->queues[lane->queue];
+	unsigned int done = 0;
+
+	if (!is_done(q))
+		wait_for_signal(lane);
+	while (is_done(q)) {
+		int head = vhost_client_get_used(lane->c, lane->queue, NULL, 0);
+		unsigned int index;
+
+		if (head < 0)
+			die("%s: a bad used element", b->w->name);
+		index = lane->slot_of_head[head];
+		if (*lane->slots[index].status != VIRTIO_BLK_S_OK)
+			die("%s: a request fails", b->w->name);
+		lane->free[lane->num_free++] = index;
+		done++;
+	}
+	return done;
+}
+
+/*
+ * Lanes take turns: while one is served, the next is looked after. Those that have
+ * nothing to do are new, or were drained.
+ */
+static unsigned int run_lanes(struct bench *b, unsigned int requests, bool refill)
+{
+	unsigned int done = 0;
+
+	while (done < requests) {
+		struct lane *lane = &b->lanes[b->turn];
+
+		if (lane->num_free < b->w->depth)
+			done += reap(b, lane);
+		if (refill)
+			submit(b, lane);
+		b->turn = (b->turn + 1) % b->num_lanes;
+	}
+	return done;
+}
+
+/* The bare device */
+
+static void submit_uring(struct bench *b)
+{
+	while (b->uring_num_free) {
+		unsigned int index = b->uring_free[--b->uring_num_free];
+
+		uring_add(b->uring, b->w->write, b->uring_slots[index].data,
+			  b->w->bytes, next_offset(b), index);
+	}
+}
+
+static unsigned int run_uring(struct bench *b, unsigned int requests, bool refill)
+{
+	unsigned int done = 0;
+	uint64_t tag;
+	int32_t result;
+
+	while (done < requests) {
+		if (refill)
+			submit_uring(b);
+		if (uring_enter(b->uring))
+			die("io_uring: %s", strerror(errno));
+		while (uring_get(b->uring, &tag, &result)) {
+			if (result != (int32_t)b->w->bytes)
+				die("%s: a request returns %d", b->w->name, result);
+			b->uring_free[b->uring_num_free++] = tag;
+			done++;
+		}
+	}
+	return done;
+}
+
+/*
+ * Ends so many requests, or a few more, and returns how many. In the end as many
+ * are under way as before, so that a window has no beginning and no end.
+ */
+static unsigned int run(struct bench *b, unsigned int requests)
+{
+	return b->uring ? run_uring(b, requests, true) :
+			  run_lanes(b, requests, true);
+}
+
+static void drain(struct bench *b)
+{
+	unsigned int i, in_flight = 0;
+
+	if (b->uring) {
+		run_uring(b, b->w->depth - b->uring_num_free, false);
+		return;
+	}
+	for (i = 0; i < b->num_lanes; i++)
+		in_flight += b->w->depth - b->lanes[i].num_free;
+	run_lanes(b, in_flight, false);
+}
+
+/* Setting up */
+
+/*
+ * Allocates the pages in an order in which no two that follow each other do so in
+ * the memory of the machine: the worst case, and always the same.
+ */
+static void scatter(struct vhost_client *c)
+{
+	size_t pages = c->mem_size / PAGE, stride, i, page;
+
+	madvise(c->mem, c->mem_size, MADV_NOHUGEPAGE);
+	for (stride = 3; pages % stride == 0; stride += 2)
+		;
+	for (i = 0, page = 0; i < pages; i++, page = (page + stride) % pages)
+		*(volatile uint8_t *)&c->mem[page * PAGE] = 0;
+}
+
+static void *guest_memory(struct vhost_client *c, size_t size, size_t align)
+{
+	void *mem = vhost_client_alloc(c, size, align);
+
+	if (!mem)
+		die("out of guest memory");
+	return mem;
+}
+
+static size_t data_span(const struct workload *w)
+{
+	return (size_t)w->bytes * (w->segs > 1 ? 2 : 1);
+}
+
+static size_t memory_size(const struct workload *w)
+{
+	size_t slot = data_span(w) + 2 * PAGE +
+		      (w->segs + 2) * sizeof(struct vring_desc);
+
+	size_t size = w->queues * (w->depth * slot + (1 << 16)) + (1 << 20);
+
+	return size / PAGE * PAGE;
+}
+
+static void make_slot(struct vhost_client *c, const struct workload *w,
+		      struct slot *slot)
+{
+	memset(slot, 0, sizeof(*slot));
+	slot->hdr = guest_memory(c, sizeof(*slot->hdr), 16);
+	slot->status = guest_memory(c, 1, 1);
+	slot->data = guest_memory(c, data_span(w), PAGE);
+	slot->hdr->ioprio = 0;
+	if (w->indirect)
+		slot->table = guest_memory(c, (w->segs + 2) *
+					   sizeof(*slot->table), 16);
+}
+
+static void make_lane(struct bench *b, struct lane *lane, struct vhost_client *c,
+		      unsigned int queue)
+{
+	unsigned int i;
+	int flags;
+
+	lane->c = c;
+	lane->queue = queue;
+	lane->num_free = b->w->depth;
+	lane->slots = calloc(b->w->depth, sizeof(*lane->slots));
+	if (!lane->slots)
+		die("out of memory");
+	for (i = 0; i < b->w->depth; i++) {
+		make_slot(c, b->w, &lane->slots[i]);
+		lane->free[i] = i;
+	}
+	flags = fcntl(c->queues[queue].call_fd, F_GETFL);
+	fcntl(c->queues[queue].call_fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+
+static uint64_t features_of(const struct workload *w)
+{
+	uint64_t features = FEATURES;
+
+	if (w->event_idx)
+		features |= 1ULL << VIRTIO_RING_F_EVENT_IDX;
+	if (w->indirect)
+		features |= 1ULL << VIRTIO_RING_F_INDIRECT_DESC;
+	return features;
+}
+
+static int open_disk(struct bench *b, const char *path)
+{
+	int fd = open(path, (b->w->write ? O_RDWR : O_RDONLY) | O_DIRECT | O_CLOEXEC);
+	off_t size;
+
+	if (fd < 0)
+		die("%s: %s", path, strerror(errno));
+	size = lseek(fd, 0, SEEK_END);
+	if (size < (off_t)b->w->bytes)
+		die("%s is too small", path);
+	b->disk_bytes = size;
+	return fd;
+}
+
+static int attach_workers(struct vhost_client *c, unsigned int num)
+{
+	unsigned int i, id;
+	int ret = 0;
+
+	for (i = 0; i < num && !ret; i++) {
+		ret = vhost_client_new_worker(c, &id);
+		if (!ret)
+			ret = vhost_client_attach_worker(c, i, id);
+	}
+	return ret;
+}
+
+static void open_vhost(struct bench *b, struct vhost_client *c, unsigned int index)
+{
+	const struct workload *w = b->w;
+	int fd = open("/dev/vhost-blk", O_RDWR | O_CLOEXEC);
+	unsigned int i;
+	int ret;
+
+	if (fd < 0)
+		die("/dev/vhost-blk: %s", strerror(errno));
+	b->files[index] = open_disk(b, b->opt->targets[index]);
+	ret = vhost_client_open_shared(c, fd, memory_size(w));
+	if (!ret)
+		scatter(c);
+	if (!ret)
+		ret = vhost_client_bind(c, b->files[index], 0, w->queues, SERIAL);
+	if (!ret)
+		ret = vhost_client_setup(c, features_of(w), w->queues, RING);
+	if (!ret && w->workers)
+		ret = attach_workers(c, w->queues);
+	for (i = 0; i < w->queues && w->poll_us && !ret; i++)
+		ret = vhost_client_set_busyloop(c, i, w->poll_us);
+	if (!ret)
+		ret = vhost_client_run(c, true);
+	if (ret)
+		die("%s: %s", w->name, strerror(-ret));
+}
+
+static void open_user(struct bench *b, struct vhost_client *c, unsigned int index)
+{
+	const struct workload *w = b->w;
+	int ret = vhost_user_open(c, b->opt->targets[index], memory_size(w));
+
+	b->files[index] = -1;
+	/* What this client can't ask the server for. */
+	b->disk_bytes = 1ULL << 30;
+	if (!ret)
+		scatter(c);
+	if (!ret)
+		ret = vhost_user_setup(c, features_of(w), w->queues, RING);
+	if (ret)
+		die("%s: %s", b->opt->targets[index], strerror(-ret));
+}
+
+static void set_up_lanes(struct bench *b)
+{
+	const struct workload *w = b->w;
+	unsigned int i;
+
+	if (b->opt->num_targets < w->devices)
+		die("%s: too few targets", w->name);
+	b->num_lanes = w->devices * w->queues;
+	b->devices = calloc(w->devices, sizeof(*b->devices));
+	b->files = calloc(w->devices, sizeof(*b->files));
+	b->lanes = calloc(b->num_lanes, sizeof(*b->lanes));
+	if (!b->devices || !b->files || !b->lanes)
+		die("out of memory");
+	for (i = 0; i < w->devices; i++) {
+		if (b->opt->kind == TARGET_VHOST)
+			open_vhost(b, &b->devices[i], i);
+		else
+			open_user(b, &b->devices[i], i);
+	}
+	for (i = 0; i < b->num_lanes; i++)
+		make_lane(b, &b->lanes[i], &b->devices[i / w->queues],
+			  i % w->queues);
+}
+
+static void tear_down_lanes(struct bench *b)
+{
+	unsigned int i;
+
+	for (i = 0; i < b->num_lanes; i++)
+		free(b->lanes[i].slots);
+	for (i = 0; i < b->w->devices; i++) {
+		vhost_client_close(&b->devices[i]);
+		if (b->files[i] >= 0)
+			close(b->files[i]);
+	}
+	free(b->lanes);
+	free(b->files);
+	free(b->devices);
+}
+
+/* The same kind of memory as a guest has. */
+static void set_up_uring(struct bench *b)
+{
+	struct iovec all;
+	unsigned int i;
+	int ret;
+
+	b->devices = calloc(1, sizeof(*b->devices));
+	b->files = calloc(1, sizeof(*b->files));
+	if (!b->devices || !b->files)
+		die("out of memory");
+	b->files[0] = open_disk(b, b->opt->targets[0]);
+	ret = vhost_client_open_shared(b->devices, -1, memory_size(b->w));
+	if (ret)
+		die("no memory: %s", strerror(-ret));
+	scatter(b->devices);
+	for (i = 0; i < b->w->depth; i++) {
+		make_slot(b->devices, b->w, &b->uring_slots[i]);
+		b->uring_free[b->uring_num_free++] = i;
+	}
+	all = (struct iovec){ b->devices->mem, b->devices->mem_size };
+	b->uring = uring_open(b->files[0], b->w->depth,
+			      b->opt->kind == TARGET_URING_REGISTERED ? &all : NULL);
+	if (!b->uring)
+		die("io_uring: %s", strerror(errno));
+}
+
+static void tear_down_uring(struct bench *b)
+{
+	uring_close(b->uring);
+	vhost_client_close(b->devices);
+	close(b->files[0]);
+	free(b->files);
+	free(b->devices);
+}
+
+/* Output */
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void print(const struct bench *b, const char *metric, double *values,
+		  unsigned int num)
+{
+	double median, spread = 0;
+
+	qsort(values, num, sizeof(*values), by_value);
+	median = (values[num / 2] + values[(num - 1) / 2]) / 2;
+	if (median)
+		spread = (values[num - 1] - values[0]) / median;
+	printf("%s%s,%s,%.10g,%.4f\n", b->opt->prefix, b->w->name, metric, median,
+	       spread);
+}
+
+static void print_one(const struct bench *b, const char *metric, double value)
+{
+	print(b, metric, &value, 1);
+}
+
+/*
+ * A profiler that counts executed instructions (profile.c) looks for this one. It
+ * does nothing; the immediate tells a start from an end.
+ */
+#define MARK_START	0x6b72616d
+#define MARK_END	0x6b72616e
+
+static void mark_start(void)
+{
+	asm volatile("test %0, %%eax" : : "i" (MARK_START) : "cc");
+}
+
+static void mark_end(void)
+{
+	asm volatile("test %0, %%eax" : : "i" (MARK_END) : "cc");
+}
+
+static void print_time(const struct bench *b, const char *of, double *values)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "%s%s", b->opt->instructions ? "insn" : "ns", of);
+	print(b, name, values, b->opt->windows);
+}
+
+static void measure(struct bench *b)
+{
+	double all[MAX_WINDOWS], client[MAX_WINDOWS], workers[MAX_WINDOWS];
+	double other[MAX_WINDOWS];
+	unsigned int i, n, windows = b->opt->windows;
+	struct meter_time t;
+
+	for (i = 0; i < windows; i++) {
+		meter_start_time(&t, b->opt->server);
+		if (b->opt->mark)
+			mark_start();
+		n = run(b, b->requests);
+		if (b->opt->mark)
+			mark_end();
+		meter_stop_time(&t, b->opt->server);
+		all[i] = (double)t.wall / n;
+		client[i] = (double)t.client / n;
+		workers[i] = (double)t.workers / n;
+		other[i] = all[i] - client[i] - workers[i];
+	}
+	print_time(b, "", all);
+	print_time(b, "_client", client);
+	print_time(b, "_workers", workers);
+	print_time(b, "_other", other);
+}
+
+static void add_up_queues(struct bench *b)
+{
+	unsigned int i;
+
+	b->kicks = 0;
+	b->signals = 0;
+	for (i = 0; i < b->num_lanes; i++) {
+		struct lane *lane = &b->lanes[i];
+
+		b->kicks += lane->c->queues[lane->queue].kicks;
+		b->signals += lane->c->queues[lane->queue].signals;
+	}
+}
+
+static void count(struct bench *b)
+{
+	struct meter_events e;
+	unsigned long kicks, signals;
+	struct meter *meter;
+	unsigned int n;
+
+	add_up_queues(b);
+	kicks = b->kicks;
+	signals = b->signals;
+	meter = meter_start_events(b->opt->server);
+	if (!meter)
+		die("no events can be counted: %s", strerror(errno));
+	n = run(b, b->requests);
+	meter_stop_events(meter, &e);
+	add_up_queues(b);
+	print_one(b, "syscalls", (double)(e.syscalls[0] + e.syscalls[1]) / n);
+	print_one(b, "syscalls_client", (double)e.syscalls[0] / n);
+	print_one(b, "syscalls_workers", (double)e.syscalls[1] / n);
+	print_one(b, "switches", (double)(e.switches[0] + e.switches[1]) / n);
+	print_one(b, "wakeups", (double)(e.wakeups[0] + e.wakeups[1]) / n);
+	print_one(b, "wakeups_client", (double)e.wakeups[0] / n);
+	print_one(b, "wakeups_workers", (double)e.wakeups[1] / n);
+	print_one(b, "idles", (double)(e.idles[0] + e.idles[1]) / n);
+	if (!b->uring) {
+		print_one(b, "kicks", (double)(b->kicks - kicks) / n);
+		print_one(b, "signals", (double)(b->signals - signals) / n);
+	}
+}
+
+/* About the same work for each, and more turns where many take part in one. */
+static unsigned int requests_of(const struct options *opt, const struct workload *w)
+{
+	unsigned int requests = opt->requests;
+
+	if (w->bytes >= LARGE)
+		requests /= 8;
+	if (w->depth > DEEP)
+		requests *= w->depth / DEEP;
+	return requests;
+}
+
+static void run_workload(const struct options *opt, const struct workload *w)
+{
+	bool bare = opt->kind == TARGET_URING || opt->kind == TARGET_URING_REGISTERED;
+	struct bench b = {
+		.opt = opt,
+		.w = w,
+		.requests = requests_of(opt, w),
+		.random = 88172645463325252ULL,
+	};
+	const struct sched_param none = {};
+
+	if (bare)
+		set_up_uring(&b);
+	else
+		set_up_lanes(&b);
+	sched_setscheduler(0, w->patient ? SCHED_BATCH : SCHED_OTHER, &none);
+	/* The queues fill, caches get warm. */
+	run(&b, b.requests);
+	if (opt->count)
+		count(&b);
+	else
+		measure(&b);
+	drain(&b);
+	if (bare)
+		tear_down_uring(&b);
+	else
+		tear_down_lanes(&b);
+	fflush(stdout);
+}
+
+/* What it is told */
+
+/* "SIZEk" in bytes; 0 if that is no size. */
+static uint32_t parse_size(const char *text)
+{
+	char *end;
+	unsigned long kib = strtoul(text, &end, 10);
+
+	return strcmp(end, "k") ? 0 : kib * 1024;
+}
+
+/* Whether @word is @name followed by a number from 1 to @max. */
+static bool is_number(const char *word, const char *name, unsigned int *value,
+		      unsigned int max)
+{
+	unsigned long number;
+	char *end;
+
+	if (strncmp(word, name, strlen(name)) || !word[strlen(name)])
+		return false;
+	number = strtoul(word + strlen(name), &end, 10);
+	if (*end || !number || number > max)
+		return false;
+	*value = number;
+	return true;
+}
+
+static bool parse_option(struct workload *w, const char *word)
+{
+	if (!strcmp(word, "noevent"))
+		w->event_idx = false;
+	else if (!strcmp(word, "direct"))
+		w->indirect = false;
+	else if (!strcmp(word, "worker"))
+		w->workers = true;
+	else if (!strcmp(word, "patient"))
+		w->patient = true;
+	else
+		return is_number(word, "poll", &w->poll_us, 1000000) ||
+		       is_number(word, "qd", &w->depth, RING) ||
+		       is_number(word, "q", &w->queues, 256) ||
+		       is_number(word, "dev", &w->devices, MAX_TARGETS) ||
+		       is_number(word, "seg", &w->segs, MAX_SEGS);
+	return true;
+}
+
+static bool parse_words(struct workload *w, char *text)
+{
+	char *save, *word = strtok_r(text, "-", &save);
+
+	if (!word)
+		return false;
+	w->write = !!strstr(word, "write");
+	w->random = !strncmp(word, "rand", 4);
+	if (strcmp(word + (w->random ? 4 : 0), w->write ? "write" : "read"))
+		return false;
+	word = strtok_r(NULL, "-", &save);
+	if (word)
+		w->bytes = parse_size(word);
+	if (!w->bytes)
+		return false;
+	while ((word = strtok_r(NULL, "-", &save)))
+		if (!parse_option(w, word))
+			return false;
+	return w->bytes % (w->segs * 512) == 0;
+}
+
+static struct workload parse_workload(const char *name)
+{
+	struct workload w = {
+		.name = name,
+		.depth = 1,
+		.event_idx = true,
+		.indirect = true,
+		.queues = 1,
+		.devices = 1,
+		.segs = 1,
+	};
+	char *text = strdup(name);
+
+	if (!text || !parse_words(&w, text))
+		die("no workload: %s", name);
+	free(text);
+	return w;
+}
+
+static enum target_kind parse_kind(const char *text)
+{
+	static const char * const names[] = {
+		[TARGET_VHOST] = "vhost",
+		[TARGET_USER] = "user",
+		[TARGET_URING] = "uring",
+		[TARGET_URING_REGISTERED] = "uring-registered",
+	};
+	unsigned int i;
+
+	for (i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (!strcmp(text, names[i]))
+			return i;
+	die("no kind of target: %s", text);
+}
+
+int main(int argc, char **argv)
+{
+	struct options opt = { .requests = 1024, .windows = 5, .prefix = "" };
+	char *target;
+	int option;
+
+	while ((option = getopt(argc, argv, "n:r:p:cimx:")) != -1) {
+		switch (option) {
+		case 'n':
+			opt.requests = atoi(optarg);
+			break;
+		case 'r':
+			opt.windows = atoi(optarg);
+			break;
+		case 'p':
+			opt.server = atoi(optarg);
+			break;
+		case 'c':
+			opt.count = true;
+			break;
+		case 'i':
+			opt.instructions = true;
+			break;
+		case 'm':
+			opt.mark = true;
+			break;
+		case 'x':
+			opt.prefix = optarg;
+			break;
+		default:
+			return 2;
+		}
+	}
+	if (argc - optind < 3 || opt.requests < 8 || !opt.windows ||
+	    opt.windows > MAX_WINDOWS)
+		die("usage: backend [-n REQUESTS] [-r WINDOWS] [-p PID] [-cim] [-x TEXT] KIND TARGETS WORKLOAD...");
+	opt.kind = parse_kind(argv[optind++]);
+	for (target = strtok(argv[optind++], ","); target; target = strtok(NULL, ",")) {
+		if (opt.num_targets == MAX_TARGETS)
+			die("too many targets");
+		opt.targets[opt.num_targets++] = target;
+	}
+	for (; optind < argc; optind++) {
+		struct workload w = parse_workload(argv[optind]);
+
+		run_workload(&opt, &w);
+	}
+	return 0;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What a stretch of a benchmark has cost, by who paid: this thread (the client)
+ * and the workers, which are all other threads of this process or those of a server.
+ *
+ * Time and events are never taken at once: counting an event costs time. On a
+ * machine under QEMU's "-icount shift=0" a nanosecond is an instruction.
+ */
+#ifndef METER_H
+#define METER_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/**
+ * struct meter_time - nanoseconds since some time in the past
+ * @wall: of the clock
+ * @client: that this thread ran
+ * @workers: that the workers ran
+ */
+struct meter_time {
+	uint64_t wall;
+	uint64_t client;
+	uint64_t workers;
+};
+
+/**
+ * struct meter_events - what happened in the client and in the workers
+ * @syscalls: system calls that began
+ * @switches: times that the CPU was given to another thread
+ * @wakeups: of any thread, counted for the one that woke it
+ * @idles: times that the CPU had nothing to do then
+ */
+struct meter_events {
+	uint64_t syscalls[2];
+	uint64_t switches[2];
+	uint64_t wakeups[2];
+	uint64_t idles[2];
+};
+
+enum {
+	METER_CLIENT,
+	METER_WORKERS,
+};
+
+struct meter;
+
+/*
+ * The workers are the threads of @server, or of this process if that is 0. Those
+ * that there are when a reading starts are counted.
+ */
+void meter_start_time(struct meter_time *t, pid_t server);
+/* To what has passed since. */
+void meter_stop_time(struct meter_time *t, pid_t server);
+
+/* NULL, with errno, where events can't be counted. */
+struct meter *meter_start_events(pid_t server);
+void meter_stop_events(struct meter *meter, struct meter_events *events);
+
+#endif
