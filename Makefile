@@ -4,6 +4,7 @@
 #	make install		... to where modprobe prefers them
 #	make qemu		-device vhost-blk-pci for the installed QEMU
 #	make demo		a host and a guest, real I/O, a table of figures
+#	make bench		benchmarks, figures in build/bench
 #	make check		all tests
 #	make check-debug	the backend's tests with KASAN, lockdep, kmemleak and
 #				injected faults
@@ -11,7 +12,7 @@
 #	make soak SECONDS=600	verified I/O on four disks for so long
 #
 # KDIR= and KSRC= choose another kernel (tools/build-modules), SUITES= and
-# KERNELS= narrow the tests, SEED= repeats what fuzz and soak did (tools/testbed/check).
+# KERNELS= narrow tests and benchmarks, SEED= repeats what fuzz and soak did (tools/testbed/check).
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 export KDIR KSRC VHOST_KO VMLINUX
@@ -24,7 +25,7 @@ unexport SECONDS
 
 RELEASE = $(shell cat $(KDIR)/include/config/kernel.release)
 
-.PHONY: all modules install qemu install-qemu demo check check-debug fuzz soak clean help
+.PHONY: all modules install qemu install-qemu demo bench check check-debug fuzz soak clean help
 
 all: modules
 
@@ -48,6 +49,9 @@ install-qemu: qemu
 
 demo:
 	@tools/testbed/demo
+
+bench:
+	@SUITES="$(SUITES)" KERNELS="$(KERNELS)" tools/bench/bench
 
 check:
 	@SUITES="$(SUITES)" KERNELS="$(KERNELS)" tools/testbed/check
