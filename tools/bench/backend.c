@@ -625,7 +625,7 @@ static void measure(struct bench *b)
 {
 	double all[MAX_WINDOWS], client[MAX_WINDOWS], workers[MAX_WINDOWS];
 	double other[MAX_WINDOWS];
-	unsigned int i, n, windows = b->opt->windows;
+	unsigned int i, n = 0, windows = b->opt->windows;
 	struct meter_time t;
 
 	for (i = 0; i < windows; i++) {
@@ -645,6 +645,9 @@ static void measure(struct bench *b)
 	print_time(b, "_client", client);
 	print_time(b, "_workers", workers);
 	print_time(b, "_other", other);
+	/* Of the last window; a profile has one. */
+	if (b->opt->mark)
+		print_one(b, "requests", n);
 }
 
 static void add_up_queues(struct bench *b)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What bench and profile share: a machine whose clock counts instructions, with the
+# modules and the benchmark's programs on it. Sourced.
+
+# shellcheck source=../testbed/common.sh
+. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../testbed/common.sh"
+# shellcheck source=../testbed/stack.sh
+. "$testbed_dir/stack.sh"
+
+bench_dir=$checkout/tools/bench
+
+# prepare_plain KERNEL...: everything up to the point where it can boot.
+prepare_plain() {
+	local name
+	need_root
+	"$testbed_dir/setup" "$@"
+	"$testbed_dir/images" "$@"
+	mkdir -p "$stage/tools/bench" "$stage/selftests"
+	for name; do
+		build_modules "$name"
+	done
+	log "building the benchmark"
+	in_root make -s -C tools/bench OUT="/checkout/${stage#"$checkout/"}/tools/bench" all
+	cp "$bench_dir"/*.sh "$bench_dir"/*.fio "$stage/tools/bench/"
+	cp -r "$checkout/selftests/lib" "$stage/selftests/"
+}
+
+# plain_start KERNEL [QEMU_ARGUMENT...]: a machine of one processor on which a
+# nanosecond is an instruction, with vhost_blk loaded. Where the processor has
+# nothing to do the clock leaps to the next timer.
+plain_start() {
+	local name=$1
+	shift
+	log "booting a machine with kernel $name whose clock counts instructions"
+	"$machine" start "$host" --memory 2G --cpus 1 --boot-timeout 200 \
+		--accel tcg,thread=single --cpu max,la57=off \
+		--kernel "$cache/images/$name/vmlinuz" \
+		--initrd "$cache/images/$name/host.cpio" --share "$stage" \
+		-- -icount shift=0,sleep=off "$@"
+	host_run -t 60 "modprobe vhost && insmod /testbed/$name/vhost_blk.ko"
+}
