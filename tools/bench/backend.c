@@ -47,12 +47,14 @@
 #include "uring.h"
 
 #define RING		256
+#define MAX_RING	512
 #define PAGE		4096
 #define LARGE		(64 * 1024)
 #define DEEP		16
+#define TURNS		16
 #define MAX_WINDOWS	64
 #define MAX_TARGETS	64
-#define MAX_SEGS	254
+#define MAX_SEGS	256
 #define SERIAL		"bench"
 
 /* As Linux's driver asks for; event index and indirect tables as it is told. */
@@ -114,7 +116,7 @@ struct lane {
 	struct vhost_client *c;
 	unsigned int queue;
 	struct slot *slots;
-	unsigned int slot_of_head[RING];
+	unsigned int slot_of_head[MAX_RING];
 	unsigned int free[RING];
 	unsigned int num_free;
 };
@@ -315,30 +317,45 @@ static unsigned int run_uring(struct bench *b, unsigned int requests, bool refil
 	return done;
 }
 
-/*
- * Ends so many requests, or a few more, and returns how many. In the end as many
- * are under way as before, so that a window has no beginning and no end.
- */
 static unsigned int run(struct bench *b, unsigned int requests)
 {
 	return b->uring ? run_uring(b, requests, true) :
 			  run_lanes(b, requests, true);
 }
 
-static void drain(struct bench *b)
+static unsigned int drain(struct bench *b)
 {
 	unsigned int i, in_flight = 0;
 
-	if (b->uring) {
-		run_uring(b, b->w->depth - b->uring_num_free, false);
-		return;
-	}
+	if (b->uring)
+		return run_uring(b, b->w->depth - b->uring_num_free, false);
 	for (i = 0; i < b->num_lanes; i++)
 		in_flight += b->w->depth - b->lanes[i].num_free;
-	run_lanes(b, in_flight, false);
+	return run_lanes(b, in_flight, false);
+}
+
+/*
+ * Ends so many requests, or a few more, and returns how many. With one queue as many
+ * are under way in the end as before, so that a window has no beginning and no end.
+ * Several don't come back to where they were: there nothing is under way, neither
+ * before nor after.
+ */
+static unsigned int run_window(struct bench *b)
+{
+	unsigned int done = run(b, b->requests);
+
+	if (b->num_lanes > 1)
+		done += drain(b);
+	return done;
 }
 
 /* Setting up */
+
+/* A chain may not be longer than the ring, even one in an indirect table. */
+static unsigned int ring_size(const struct workload *w)
+{
+	return w->segs + 2 > RING ? MAX_RING : RING;
+}
 
 /*
  * Allocates the pages in an order in which no two that follow each other do so in
@@ -466,7 +483,8 @@ static void open_vhost(struct bench *b, struct vhost_client *c, unsigned int ind
 	if (!ret)
 		ret = vhost_client_bind(c, b->files[index], 0, w->queues, SERIAL);
 	if (!ret)
-		ret = vhost_client_setup(c, features_of(w), w->queues, RING);
+		ret = vhost_client_setup(c, features_of(w), w->queues,
+					 ring_size(w));
 	if (!ret && w->workers)
 		ret = attach_workers(c, w->queues);
 	for (i = 0; i < w->queues && w->poll_us && !ret; i++)
@@ -488,7 +506,8 @@ static void open_user(struct bench *b, struct vhost_client *c, unsigned int inde
 	if (!ret)
 		scatter(c);
 	if (!ret)
-		ret = vhost_user_setup(c, features_of(w), w->queues, RING);
+		ret = vhost_user_setup(c, features_of(w), w->queues,
+				       ring_size(w));
 	if (ret)
 		die("%s: %s", b->opt->targets[index], strerror(-ret));
 }
@@ -632,7 +651,7 @@ static void measure(struct bench *b)
 		meter_start_time(&t, b->opt->server);
 		if (b->opt->mark)
 			mark_start();
-		n = run(b, b->requests);
+		n = run_window(b);
 		if (b->opt->mark)
 			mark_end();
 		meter_stop_time(&t, b->opt->server);
@@ -677,7 +696,7 @@ static void count(struct bench *b)
 	meter = meter_start_events(b->opt->server);
 	if (!meter)
 		die("no events can be counted: %s", strerror(errno));
-	n = run(b, b->requests);
+	n = run_window(b);
 	meter_stop_events(meter, &e);
 	add_up_queues(b);
 	print_one(b, "syscalls", (double)(e.syscalls[0] + e.syscalls[1]) / n);
@@ -697,13 +716,15 @@ static void count(struct bench *b)
 /* About the same work for each, and more turns where many take part in one. */
 static unsigned int requests_of(const struct options *opt, const struct workload *w)
 {
-	unsigned int requests = opt->requests;
+	unsigned int requests = opt->requests, in_flight;
 
 	if (w->bytes >= LARGE)
 		requests /= 8;
 	if (w->depth > DEEP)
 		requests *= w->depth / DEEP;
-	return requests;
+	/* Each has to have some turns. */
+	in_flight = w->depth * w->queues * w->devices;
+	return requests < TURNS * in_flight ? TURNS * in_flight : requests;
 }
 
 static void run_workload(const struct options *opt, const struct workload *w)
@@ -723,7 +744,7 @@ static void run_workload(const struct options *opt, const struct workload *w)
 		set_up_lanes(&b);
 	sched_setscheduler(0, w->patient ? SCHED_BATCH : SCHED_OTHER, &none);
 	/* The queues fill, caches get warm. */
-	run(&b, b.requests);
+	run_window(&b);
 	if (opt->count)
 		count(&b);
 	else
