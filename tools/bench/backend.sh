@@ -13,10 +13,11 @@ set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../../selftests/lib/disks.sh"
 . "$here/server.sh"
+. "$here/client.sh"
 
+suite=backend
 out=$1
 options=("${@:2}")
-kernel=${KERNEL:-$(uname -r)}
 
 io=(
 	randread-4k-qd{1,8,32,128} randwrite-4k-qd{1,8,32,128}
@@ -30,39 +31,13 @@ ring=(
 brief=(randread-4k-qd{1,8,32} read-64k-qd8)
 polled=(randread-4k-qd{1,8,32}-poll50)
 
-# bench SUBJECT KIND TARGETS OPTION... -- WORKLOAD...: first what it costs, then,
-# once more, what happens, because counting that costs something itself.
-bench()
-{
-	local subject=$1 target=("$2" "$3") own=()
-	shift 3
-	while [ "$1" != -- ]; do
-		own+=("$1")
-		shift
-	done
-	shift
-	echo "backend: $subject" >&2
-	"$here/backend" "${options[@]}" "${own[@]}" -x "backend,$subject,$kernel," \
-		"${target[@]}" "$@" >> "$out"
-	"$here/backend" "${options[@]}" "${own[@]}" -c -x "backend,$subject,$kernel," \
-		"${target[@]}" "$@" >> "$out"
-}
-
-# bench_server SUBJECT AIO IOTHREAD_OPTIONS WORKLOAD...
-bench_server()
-{
-	start_server 1 "$2" "$3" "$disk"
-	bench "$1" user "$server_sockets" -p "$server_pid" -- "${@:4}"
-	stop_server
-}
-
 trap 'stop_server; remove_nullb bench0' EXIT
 disk=$(make_nullb bench0 memory_backed=0 irqmode=0 size=1024 max_sectors=2560)
 bench io_uring uring "$disk" -- "${io[@]}"
 bench io_uring-registered uring-registered "$disk" -- "${io[@]}"
 bench vhost-blk vhost "$disk" -- "${io[@]}" "${ring[@]}" "${polled[@]}"
 for aio in native io_uring; do
-	bench_server "vhost-user-$aio" "$aio" poll-max-ns=0 "${io[@]}" "${ring[@]}"
+	bench_server "vhost-user-$aio" 1 "$aio" poll-max-ns=0 "$disk" "${io[@]}" "${ring[@]}"
 	# QEMU's default.
-	bench_server "vhost-user-$aio-poll" "$aio" '' "${brief[@]}"
+	bench_server "vhost-user-$aio-poll" 1 "$aio" '' "$disk" "${brief[@]}"
 done
