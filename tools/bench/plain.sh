@@ -26,14 +26,14 @@ prepare_plain() {
 	cp -r "$checkout/selftests/lib" "$stage/selftests/"
 }
 
-# plain_start KERNEL [QEMU_ARGUMENT...]: a machine of one processor on which a
-# nanosecond is an instruction, with vhost_blk loaded. Where the processor has
-# nothing to do the clock leaps to the next timer.
+# plain_start KERNEL CPUS [QEMU_ARGUMENT...]: a machine on which a nanosecond is an
+# instruction, with vhost_blk loaded. The processors take turns, and it is the sum of
+# them that the clock counts. Where none has anything to do it leaps to the next timer.
 plain_start() {
-	local name=$1
-	shift
+	local name=$1 cpus=$2
+	shift 2
 	log "booting a machine with kernel $name whose clock counts instructions"
-	"$machine" start "$host" --memory 2G --cpus 1 --boot-timeout 200 \
+	"$machine" start "$host" --memory 2G --cpus "$cpus" --boot-timeout 300 \
 		--accel tcg,thread=single --cpu max,la57=off \
 		--kernel "$cache/images/$name/vmlinuz" \
 		--initrd "$cache/images/$name/host.cpio" --share "$stage" \
