@@ -4,7 +4,8 @@
 #	make install		... to where modprobe prefers them
 #	make qemu		-device vhost-blk-pci for the installed QEMU
 #	make demo		a host and a guest, real I/O, a table of figures
-#	make bench		benchmarks, figures in build/bench
+#	make bench		benchmarks; figures, report and plots in build/bench
+#	make check-bench	whether two runs of them have the same figures
 #	make check		all tests
 #	make check-debug	the backend's tests with KASAN, lockdep, kmemleak and
 #				injected faults
@@ -25,7 +26,7 @@ unexport SECONDS
 
 RELEASE = $(shell cat $(KDIR)/include/config/kernel.release)
 
-.PHONY: all modules install qemu install-qemu demo bench check check-debug fuzz soak clean help
+.PHONY: all modules install qemu install-qemu demo bench check-bench check check-debug fuzz soak clean help
 
 all: modules
 
@@ -52,6 +53,9 @@ demo:
 
 bench:
 	@SUITES="$(SUITES)" KERNELS="$(KERNELS)" tools/bench/bench
+
+check-bench:
+	@SUITES="$(SUITES)" KERNELS="$(KERNELS)" tools/bench/repeat
 
 check:
 	@SUITES="$(SUITES)" KERNELS="$(KERNELS)" tools/testbed/check

@@ -8,7 +8,8 @@
 #	Runs on a host as root, with vhost_blk loaded. Appends
 #	"backend,SUBJECT,KERNEL,WORKLOAD,METRIC,VALUE,SPREAD" to OUT.csv.
 #	The options are those of the program backend, such as -i where a nanosecond is an
-#	instruction; KERNEL= is what the kernel is called.
+#	instruction; KERNEL= is what the kernel is called, BRIEF=1 leaves out most
+#	workloads.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../../selftests/lib/disks.sh"
@@ -30,6 +31,10 @@ ring=(
 )
 brief=(randread-4k-qd{1,8,32} read-64k-qd8)
 polled=(randread-4k-qd{1,8,32}-poll50)
+if [ -n "${BRIEF:-}" ]; then
+	io=("${brief[@]}" randread-4k-qd128)
+	ring=()
+fi
 
 trap 'stop_server; remove_nullb bench0' EXIT
 disk=$(make_nullb bench0 memory_backed=0 irqmode=0 size=1024 max_sectors=2560)
@@ -38,6 +43,7 @@ bench io_uring-registered uring-registered "$disk" -- "${io[@]}"
 bench vhost-blk vhost "$disk" -- "${io[@]}" "${ring[@]}" "${polled[@]}"
 for aio in native io_uring; do
 	bench_server "vhost-user-$aio" 1 "$aio" poll-max-ns=0 "$disk" "${io[@]}" "${ring[@]}"
+	[ -z "${BRIEF:-}" ] || continue
 	# QEMU's default.
 	bench_server "vhost-user-$aio-poll" 1 "$aio" '' "$disk" "${brief[@]}"
 done

@@ -18,23 +18,67 @@ own_driver=$2
 kernel=${KERNEL:-$(uname -r)}
 rounds=${ROUNDS:-3}
 jobs=(randread-qd1 randread-qd32 randread-qd32-batch16 randread-qd32-jobs4 seqread-128k)
+window=0.3
 work=$(mktemp -d)
+[ -z "${BRIEF:-}" ] || jobs=(randread-qd1 randread-qd32-batch16)
 
-# A second of such a clock takes ten and more: the jobs as they are, but short.
-shorten()
+# Long enough to be measured in the middle.
+prepare_job()
 {
-	sed 's/^runtime=.*/runtime=250ms/; s/^ramp_time=.*/ramp_time=50ms/' \
-		"$here/$1.fio" > "$work/$1.fio"
+	sed 's/^runtime=.*/runtime=600/; s/^ramp_time=.*//' "$here/$1.fio" > "$work/$1.fio"
 }
 
-# Nanoseconds, that is instructions, of the whole machine a request.
+# Read so far. Not the requests, which the block layer may split and merge.
+sectors_of()
+{
+	local -a fields
+	read -r -a fields < "$1"
+	echo "${fields[2]}"
+}
+
+has_begun()
+{
+	(($(sectors_of "$1") > $2 + 8192))
+}
+
+# sleep SECONDS: here and when the clock and the disk are looked at no process is
+# started, for that would take some percent of the window.
+exec {nothing}<> <(:)
+sleep()
+{
+	read -r -t "$1" -u "$nothing" || true
+}
+
+# Nanoseconds, that is instructions, of the whole machine a request, without those for
+# which the clock leapt. With one job that is the idle time of its processor. With four
+# there is always one of them that runs.
 run_fio()
 {
-	local cpus=0
-	[[ $2 != *-jobs4 ]] || cpus=0-3
-	taskset -c "$cpus" fio --filename="$1" --output-format=json "$work/$2.fio" |
-		sed -n '/^{/,$p' |
-		jq '.jobs[0] | if .error == 0 then 1e9 / .read.iops else error("fio fails") end'
+	local stat=/sys/block/${1##*/}/stat job=$2 cpus=0 idle=1 pid before kib
+	local -a clock_before clock_after stat_before stat_after
+	[[ $job != *-jobs4 ]] || { cpus=0-3; idle=0; }
+	kib=$(sed -n 's/^bs=\([0-9]*\)k$/\1/p' "$work/$job.fio")
+	before=$(sectors_of "$stat")
+	taskset -c "$cpus" fio --filename="$1" "$work/$job.fio" > "$work/fio" 2>&1 &
+	pid=$!
+	wait_until has_begun "$stat" "$before"
+	sleep 0.05
+	mapfile -t clock_before < /proc/timer_list
+	mapfile -t stat_before < "$stat"
+	sleep "$window"
+	mapfile -t clock_after < /proc/timer_list
+	mapfile -t stat_after < "$stat"
+	kill -INT "$pid" || { cat "$work/fio" >&2; return 1; }
+	wait "$pid" || true
+	printf '%s\n' "${clock_before[@]}" "${stat_before[@]}" \
+		"${clock_after[@]}" "${stat_after[@]}" | awk -v idle="$idle" -v kib="$kib" '
+		/^now at/ { now[++n] = $3 }
+		/idle_sleeptime/ && !(n in slept) { slept[n] = $3 }
+		/^[ 0-9]+$/ { requests[n] = $3 / 2 / kib }
+		END {
+			print (now[2] - now[1] - idle * (slept[2] - slept[1])) / \
+				(requests[2] - requests[1])
+		}'
 }
 
 # measure SUBJECT DEVICE
@@ -45,7 +89,7 @@ measure()
 		for ((round = 0; round < rounds; round++)); do
 			run_fio "$2" "$job"
 		done > "$work/rounds"
-		echo "guest: $1 $job:" $(xargs printf '%.0f ' < "$work/rounds") >&2
+		echo "guest: $1 $job: $(tr '\n' ' ' < "$work/rounds")" >&2
 		sort -g "$work/rounds" | awk -v line="guest,$1,$kernel,$job,insn" '
 			{ v[NR] = $1 }
 			END {
@@ -75,10 +119,12 @@ measure_driver()
 	rmmod virtio_blk
 }
 
+# Out of fio's way.
+taskset -pc 1 $$ > /dev/null
 for job in "${jobs[@]}"; do
-	shorten "$job"
+	prepare_job "$job"
 done
-measure null_blk "$(make_nullb bench0 memory_backed=0 irqmode=0 size=1024 submit_queues=4)"
+measure null_blk "$(make_nullb bench0 memory_backed=0 irqmode=0 size=1024 submit_queues=4 max_sectors=2560)"
 remove_nullb bench0
 measure_driver in-tree modprobe virtio_blk
 measure_driver ours insmod "$own_driver"

@@ -32,6 +32,13 @@ for n in 1 2 4 8 16 32 64 128 254; do
 	((n > 128)) || bare+=("randread-$((4 * n))k-qd8")
 done
 
+if [ -n "${BRIEF:-}" ]; then
+	queues=(randread-4k-qd32-q{1,16} randread-4k-qd32-q{4,16}-worker)
+	devices=(randread-4k-qd32-dev{1,64})
+	segs=(randread-4k-qd8-seg1 randread-1016k-qd8-seg254)
+	bare=(randread-128k-qd8)
+fi
+
 make_disks()
 {
 	local i
