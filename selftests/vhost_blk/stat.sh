@@ -69,6 +69,11 @@ makes_two_reports()
 	timeout 30 "$stat" -i 2 -n 2 > "$reports" && [ "$(grep -c '^$' "$reports")" = 2 ]
 }
 
+is_running()
+{
+	grep -qs "^running:.*1" "/proc/$1/fdinfo/"*
+}
+
 first=$(make_nullb stat_first)
 second=$(make_nullb stat_second)
 ok "without a device it says so" nothing_is_open
@@ -78,7 +83,8 @@ ok "it refuses arguments that make no sense" bad_arguments
 first_pid=$!
 "$here/load" "$second" 15 2 > "$reports.second" &
 second_pid=$!
-sleep 1
+wait_until is_running "$first_pid"
+wait_until is_running "$second_pid"
 ok "it ends after the reports that were asked for" makes_two_reports
 wait
 ok "it shows a device with process and disk" device_line "$first" "$first_pid"
