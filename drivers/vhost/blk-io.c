@@ -72,6 +72,12 @@ static struct block_device *vhost_blk_io_bdev(const struct vhost_blk_io *io)
 
 /* Bios */
 
+static void vhost_blk_io_start(struct vhost_blk_io *io)
+{
+	io->status = BLK_STS_OK;
+	atomic_set(&io->pending, 1);
+}
+
 static void vhost_blk_io_put(struct vhost_blk_io *io)
 {
 	if (atomic_dec_and_test(&io->pending))
@@ -154,6 +160,14 @@ vhost_blk_channel_get_bio(struct vhost_blk_channel *channel)
 	}
 }
 
+/* What a bio has of its operation, and what a reset takes from it. */
+static void vhost_blk_bio_adopt(struct vhost_blk_io *io, struct bio *bio)
+{
+	bio->bi_ioprio = io->priority;
+	bio->bi_private = io;
+	bio->bi_end_io = vhost_blk_bio_end;
+}
+
 /* Make a bio with room for @nr_vecs vectors, or for as many as can be. */
 static struct bio *vhost_blk_bio_make(struct vhost_blk_io *io,
 				      unsigned int nr_vecs, blk_opf_t opf)
@@ -172,9 +186,7 @@ static struct bio *vhost_blk_bio_make(struct vhost_blk_io *io,
 		bio = &further->bio;
 		bio_init(bio, bdev, further->vecs, VHOST_BLK_MAX_VECS, opf);
 	}
-	bio->bi_ioprio = io->priority;
-	bio->bi_private = io;
-	bio->bi_end_io = vhost_blk_bio_end;
+	vhost_blk_bio_adopt(io, bio);
 	return bio;
 }
 
@@ -354,23 +366,14 @@ static void vhost_blk_io_resubmit_unpolled(struct vhost_blk_io *io)
 	blk_opf_t opf = bio->bi_opf & ~VHOST_BLK_POLLED;
 
 	list_del_init(&io->polled);
-	io->status = BLK_STS_OK;
-	atomic_set(&io->pending, 1);
+	vhost_blk_io_start(io);
 	bio_reset(bio, vhost_blk_io_bdev(io), opf);
 	bio_set_flag(bio, BIO_PAGE_PINNED);
 	bio->bi_iter.bi_sector = io->sector;
 	bio->bi_iter.bi_size = io->bytes;
 	bio->bi_vcnt = vcnt;
-	bio->bi_ioprio = io->priority;
-	bio->bi_private = io;
-	bio->bi_end_io = vhost_blk_bio_end;
+	vhost_blk_bio_adopt(io, bio);
 	submit_bio(bio);
-}
-
-static void vhost_blk_io_start(struct vhost_blk_io *io)
-{
-	io->status = BLK_STS_OK;
-	atomic_set(&io->pending, 1);
 }
 
 /* Data where it is */

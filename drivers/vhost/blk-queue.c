@@ -10,11 +10,12 @@
  *
  * A burst of requests is submitted under one plug. The guest's kicks are off
  * while the worker looks, and on again once the ring is empty; they stay off
- * when the worker ran out of something, because the next completion brings it
- * back anyway. The requests of a queue are as many as its descriptors: a guest
- * that makes a descriptor available twice waits like one that has none left.
- * Nor can it have more data under way than VHOST_BLK_MAX_IN_FLIGHT and the last
- * request before that was reached.
+ * when the worker ran out of something, because a completion brings it back, or,
+ * if it has answered all that was in flight, it comes again by itself. The
+ * requests of a queue are as many as its descriptors: a guest that makes a
+ * descriptor available twice waits like one that has none left. Nor can it have
+ * more data under way than VHOST_BLK_MAX_IN_FLIGHT and the last request before
+ * that was reached.
  *
  * Busy polling (VHOST_SET_VRING_BUSYLOOP_TIMEOUT, microseconds): before it turns
  * the kicks on and sleeps, the worker goes on looking for a while. It grows that
@@ -311,6 +312,12 @@ static bool vhost_blk_queue_look(struct vhost_blk_queue *queue)
 	return false;
 }
 
+/* Until the IOTLB is updated or the ring mended. */
+static bool vhost_blk_queue_is_halted(const struct vhost_blk_queue *queue)
+{
+	return queue->broken || queue->chain_missing;
+}
+
 /*
  * Serve the queue until there is nothing to do. Returns true if the worker shall
  * come again by itself, after it has looked at its other queues.
@@ -322,7 +329,7 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 
 	vhost_blk_queue_answer(queue);
 	vhost_disable_notify(vq->dev, vq);
-	while (!queue->broken && !queue->chain_missing) {
+	while (!vhost_blk_queue_is_halted(queue)) {
 		switch (vhost_blk_queue_burst(queue, &budget)) {
 		case VHOST_BLK_BURST_OVER:
 			vhost_blk_queue_answer(queue);
@@ -337,7 +344,7 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 		}
 		/* What a fast device has completed meanwhile shares the signal. */
 		vhost_blk_queue_answer(queue);
-		if (queue->broken || queue->chain_missing)
+		if (vhost_blk_queue_is_halted(queue))
 			break;
 		if (vhost_blk_queue_look(queue)) {
 			vhost_blk_queue_answer(queue);
