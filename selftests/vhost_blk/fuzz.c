@@ -152,14 +152,6 @@ static void seed_rng(struct rng *r, uint64_t seed, uint64_t a, uint64_t b)
 		rnd(r);
 }
 
-static long now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static void count(unsigned long *counter, unsigned long n)
 {
 	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
@@ -200,7 +192,7 @@ static void innocent_request(struct vhost_client *c, uint32_t type,
 					     type == VIRTIO_BLK_T_IN };
 	segs[2] = (struct vhost_client_seg){ status, 1, true };
 
-	start = now_ms();
+	start = vhost_client_now_ms();
 	vhost_client_add(c, 0, segs, 3, NULL);
 	vhost_client_kick(c, 0, false);
 	ret = vhost_client_get_used(c, 0, NULL, INNOCENT_MS);
@@ -208,7 +200,7 @@ static void innocent_request(struct vhost_client *c, uint32_t type,
 		innocent_fail("a request was not answered", ret);
 	if (*status != VIRTIO_BLK_S_OK)
 		innocent_fail("a request failed", *status);
-	ms = now_ms() - start;
+	ms = vhost_client_now_ms() - start;
 	if (ms > shared->innocent_slowest_ms)
 		shared->innocent_slowest_ms = ms;
 	shared->innocent_requests++;
@@ -1367,7 +1359,7 @@ static void start_fuzzer(const char *disk, uint64_t seed, unsigned int number)
 	p->life++;
 	p->killed = false;
 	p->first_beat = shared->beats[number];
-	p->beat_ms = now_ms();
+	p->beat_ms = vhost_client_now_ms();
 	p->pid = fork_child();
 	if (!p->pid)
 		be_fuzzer(disk, seed, number, p->life);
@@ -1399,14 +1391,14 @@ static void watch(unsigned int number)
 	unsigned long beats = shared->beats[number];
 
 	if (beats != p->beats)
-		p->beat_ms = now_ms();
+		p->beat_ms = vhost_client_now_ms();
 	p->beats = beats;
-	if (now_ms() - p->beat_ms < STUCK_S * 1000)
+	if (vhost_client_now_ms() - p->beat_ms < STUCK_S * 1000)
 		return;
 	printf("# process %u (%d) in life %u made no step for %d s\n", number,
 	       p->pid, p->life, STUCK_S);
 	stuck++;
-	p->beat_ms = now_ms();
+	p->beat_ms = vhost_client_now_ms();
 }
 
 /* On a slow machine it lives longer. */
@@ -1433,23 +1425,24 @@ static void report_progress(long seconds)
 
 static void supervise(const char *disk, uint64_t seed, long seconds)
 {
-	long start = now_ms(), report = 5, next_kill = 1000;
+	long start = vhost_client_now_ms(), report = 5, next_kill = 1000;
 	struct rng r;
 	unsigned int i;
 
 	seed_rng(&r, seed, 0, 0);
-	while (now_ms() - start < seconds * 1000 && !*shared->innocent_failure) {
+	while (vhost_client_now_ms() - start < seconds * 1000 &&
+	       !*shared->innocent_failure) {
 		usleep(20000);
 		for (i = 0; i < WORKERS; i++) {
 			if (reap(i))
 				start_fuzzer(disk, seed, i);
 			watch(i);
 		}
-		if (now_ms() - start > next_kill) {
+		if (vhost_client_now_ms() - start > next_kill) {
 			kill_fuzzer(below(&r, WORKERS));
 			next_kill += 500 + below(&r, 3000);
 		}
-		if (now_ms() - start > report * 1000) {
+		if (vhost_client_now_ms() - start > report * 1000) {
 			report_progress(report);
 			report += 5;
 		}
@@ -1459,11 +1452,11 @@ static void supervise(const char *disk, uint64_t seed, long seconds)
 /* Whether all end when they are asked to. */
 static bool end_all(void)
 {
-	long start = now_ms();
+	long start = vhost_client_now_ms();
 	unsigned int i, left = WORKERS;
 
 	shared->stop = true;
-	while (left && now_ms() - start < STUCK_S * 1000) {
+	while (left && vhost_client_now_ms() - start < STUCK_S * 1000) {
 		usleep(20000);
 		for (i = left = 0; i < WORKERS; i++)
 			left += !reap(i);
@@ -1483,10 +1476,10 @@ static void innocent_failed(const char *why)
 
 static bool innocent_ended(void)
 {
-	long start = now_ms();
+	long start = vhost_client_now_ms();
 	int status;
 
-	while (now_ms() - start < 2 * INNOCENT_MS) {
+	while (vhost_client_now_ms() - start < 2 * INNOCENT_MS) {
 		if (waitpid(innocent, &status, WNOHANG) == innocent) {
 			if (WIFEXITED(status) && !WEXITSTATUS(status))
 				return true;

@@ -177,14 +177,6 @@ static void seed_rng(uint64_t a, uint64_t b)
 		rnd();
 }
 
-static long now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 __attribute__((format(printf, 1, 2)))
 static void note_failure(const char *fmt, ...)
 {
@@ -480,7 +472,7 @@ static void submit(unsigned int queue, struct slot *s, bool odd)
 	if (o.c.log && s->type == VIRTIO_BLK_T_IN && one_in(8))
 		watch_log(s);
 	s->busy = true;
-	s->start_ms = now_ms();
+	s->start_ms = vhost_client_now_ms();
 	head = vhost_client_add(&o.c, queue, s->segs, s->num_segs,
 				indirect ? s->table : NULL);
 	if (head < 0)
@@ -605,7 +597,7 @@ static void check_deadlines(void)
 {
 	int limit = o.c.iotlb ? MISSES_MS : TIMEOUT_MS;
 	unsigned int queue, i;
-	long now = now_ms();
+	long now = vhost_client_now_ms();
 
 	for (queue = 0; queue < QUEUES; queue++)
 		for (i = 0; i < SLOTS; i++) {
@@ -659,7 +651,7 @@ static void await_signal(long ms)
 /* Random requests for some time; or all of a verification; or what is left. */
 static void work(enum mode mode, long ms)
 {
-	long end = now_ms() + ms, left = ms;
+	long end = vhost_client_now_ms() + ms, left = ms;
 	unsigned int i;
 
 	o.mode = mode;
@@ -674,7 +666,7 @@ static void work(enum mode mode, long ms)
 		if (mode != RANDOM)
 			left = o.in_flight ? 1000 : 0;
 		else
-			left = end - now_ms();
+			left = end - vhost_client_now_ms();
 		if (left > 0)
 			await_signal(left);
 	} while (left > 0 || (mode == VERIFY && o.next_verify < o.d->num_blocks));
@@ -692,7 +684,7 @@ static bool worked(int ret, enum lack what)
 		return true;
 	if (ret == -ENOTTY || ret == -EOPNOTSUPP) {
 		__atomic_fetch_or(&o.d->lacks, 1U << what, __ATOMIC_RELAXED);
-	} else if (errors_count(now_ms())) {
+	} else if (errors_count(vhost_client_now_ms())) {
 		o.d->bad_errors++;
 		note_failure("%s: error %d", lack_names[what], ret);
 	}
@@ -702,11 +694,12 @@ static bool worked(int ret, enum lack what)
 /* Calls without which nothing goes on: the last resort is to end. */
 static void must(int (*call)(void), const char *what)
 {
-	long end = now_ms() + (errors_count(now_ms()) ? 0 : CALL_MS);
+	long now = vhost_client_now_ms();
+	long end = now + (errors_count(now) ? 0 : CALL_MS);
 	int ret;
 
 	while ((ret = call())) {
-		if (now_ms() >= end) {
+		if (vhost_client_now_ms() >= end) {
 			o.d->bad_errors++;
 			note_failure("%s: error %d", what, ret);
 			_exit(2);
@@ -805,7 +798,7 @@ static void change_table(void)
 			.userspace_addr = (uintptr_t)o.c.mem + i * size,
 		};
 	ret = vhost_client_set_mem_table(&o.c, regions, num);
-	if (ret && errors_count(now_ms())) {
+	if (ret && errors_count(vhost_client_now_ms())) {
 		o.d->bad_errors++;
 		note_failure("memory table: error %d", ret);
 	}
@@ -934,7 +927,7 @@ static int setup(void)
  */
 static void open_device(const char *path)
 {
-	long end = now_ms() + CALL_MS;
+	long end = vhost_client_now_ms() + CALL_MS;
 	uint64_t offered = 0;
 	int ret;
 
@@ -942,7 +935,7 @@ static void open_device(const char *path)
 	if (o.fd < 0)
 		abort();
 	while ((ret = open_client())) {
-		if (now_ms() > end) {
+		if (vhost_client_now_ms() > end) {
 			o.d->bad_errors++;
 			note_failure("the device can't be bound: error %d", ret);
 			_exit(2);
@@ -1080,12 +1073,12 @@ static void look_after(struct disk *d)
 		return;
 	}
 	if (no_more_errors && !d->strict_ms)
-		d->strict_ms = now_ms() + 1000;
+		d->strict_ms = vhost_client_now_ms() + 1000;
 	if (d->stop || !d->verified)
 		return;
 	if (!d->kill_ms)
-		d->kill_ms = now_ms() + 1000 + below(5000);
-	else if (now_ms() > d->kill_ms)
+		d->kill_ms = vhost_client_now_ms() + 1000 + below(5000);
+	else if (vhost_client_now_ms() > d->kill_ms)
 		kill_owner(d);
 }
 
@@ -1103,18 +1096,18 @@ static void report_progress(long seconds)
 
 static void supervise(long seconds)
 {
-	long begin = now_ms(), report = 10;
+	long begin = vhost_client_now_ms(), report = 10;
 	unsigned int i, left = num_disks;
 
-	while (left && now_ms() - begin < (seconds + END_S) * 1000) {
+	while (left && vhost_client_now_ms() - begin < (seconds + END_S) * 1000) {
 		usleep(10000);
 		for (i = left = 0; i < num_disks; i++) {
-			if (now_ms() - begin >= seconds * 1000)
+			if (vhost_client_now_ms() - begin >= seconds * 1000)
 				disks[i].stop = true;
 			look_after(&disks[i]);
 			left += !disks[i].ended;
 		}
-		if (now_ms() - begin >= report * 1000) {
+		if (vhost_client_now_ms() - begin >= report * 1000) {
 			report_progress(report);
 			report += 10;
 		}

@@ -505,7 +505,7 @@ static void free_chain(struct vhost_client_queue *q, uint16_t head)
 	q->free_head = head;
 }
 
-static long now_ms(void)
+long vhost_client_now_ms(void)
 {
 	struct timespec t;
 
@@ -533,14 +533,14 @@ unsigned long vhost_client_signals(struct vhost_client *c, unsigned int queue)
 static int wait_used(struct vhost_client *c, unsigned int queue, int timeout_ms)
 {
 	struct vhost_client_queue *q = &c->queues[queue];
-	long end = now_ms() + timeout_ms;
+	long end = vhost_client_now_ms() + timeout_ms;
 
 	while (!used_ready(q)) {
 		struct pollfd files[] = {
 			{ .fd = q->call_fd, .events = POLLIN },
 			{ .fd = c->fd, .events = POLLIN },
 		};
-		long left = end - now_ms();
+		long left = end - vhost_client_now_ms();
 
 		/* Ask for a signal, then look again, then sleep. */
 		vring_used_event(&q->vring) = q->last_used;

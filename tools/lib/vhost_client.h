@@ -188,6 +188,8 @@ void vhost_client_offer(struct vhost_client *c, unsigned int queue,
 			uint16_t head);
 int vhost_client_get_elem(struct vhost_client *c, unsigned int queue,
 			  struct vring_used_elem *elem, int timeout_ms);
+/* The clock of the timeouts: milliseconds since whenever. */
+long vhost_client_now_ms(void);
 /* Kicks if the device wants it; @force does anyway. */
 void vhost_client_kick(struct vhost_client *c, unsigned int queue, bool force);
 /*
