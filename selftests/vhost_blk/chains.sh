@@ -4,8 +4,4 @@
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/disks.sh"
 
-disk=$(make_nullb chains)
-"$here/chains" "$disk"
-status=$?
-remove_nullb chains
-exit $status
+run_on_nullb "$here/chains"

@@ -266,13 +266,12 @@ static void test_controller_deleted(const char *disk, const char *name)
 }
 
 /* Reads that the device keeps until the command ends. */
-static pid_t begin_hanging(struct fixture *f, unsigned int num, uint8_t *statuses,
-			   const char *hang, const char *go_on)
+static pid_t begin_hanging(struct fixture *f, unsigned int num,
+			   uint8_t **statuses, const char *hang,
+			   const char *go_on)
 {
 	shell_wait(shell_start("%s", hang));
-	memset(statuses, 0xee, num);
-	add_reads(f, num, statuses);
-	vhost_client_kick(&f->c, 0, true);
+	*statuses = send_reads(f, num);
 	usleep(200000);
 	return shell_start("sleep 2; %s", go_on);
 }
@@ -280,7 +279,6 @@ static pid_t begin_hanging(struct fixture *f, unsigned int num, uint8_t *statuse
 static void test_hanging(const char *disk, const char *hang, const char *go_on)
 {
 	enum { NUM = 16 };
-	unsigned int i, done = 0;
 	volatile uint16_t *used;
 	struct fixture f;
 	uint8_t *statuses;
@@ -290,28 +288,23 @@ static void test_hanging(const char *disk, const char *hang, const char *go_on)
 
 	set_up(&f, disk, O_RDWR, 1, RING_FEATURES);
 	used = &f.c.queues[0].vring.used->idx;
-	statuses = vhost_client_alloc(&f.c, NUM, 1);
-	pid = begin_hanging(&f, NUM, statuses, hang, go_on);
+	pid = begin_hanging(&f, NUM, &statuses, hang, go_on);
 	tap_equal(*used, 0, "the device hangs");
 	start = now();
 	ret = vhost_client_run(&f.c, false);
 	tap_ok(!ret && now() - start > 1, "a stop waits for a device that hangs");
-	for (i = 0; i < NUM; i++)
-		done += statuses[i] == VIRTIO_BLK_S_OK;
-	tap_ok(*used == NUM && done == NUM, "everything was answered then");
+	tap_ok(*used == NUM && count_ok(statuses, NUM) == NUM,
+	       "everything was answered then");
 	shell_wait(pid);
 	tap_equal(vhost_client_run(&f.c, true), 0, "it can run again");
-	for (i = 0; i < NUM; i++)
-		if (vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) < 0)
-			break;
+	take_answers(&f, NUM);
 	tap_equal(simple(&f, 0, VIRTIO_BLK_T_IN, 0, statuses, SECTOR, NULL),
 		  VIRTIO_BLK_S_OK, "and serves");
 	vhost_client_close(&f.c);
 	close(f.disk);
 
 	set_up(&f, disk, O_RDWR, 1, RING_FEATURES);
-	statuses = vhost_client_alloc(&f.c, NUM, 1);
-	pid = begin_hanging(&f, NUM, statuses, hang, go_on);
+	pid = begin_hanging(&f, NUM, &statuses, hang, go_on);
 	start = now();
 	tear_down(&f);
 	tap_ok(now() - start > 1, "closing waits for it as well");

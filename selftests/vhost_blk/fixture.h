@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../lib/tap.h"
@@ -173,6 +174,46 @@ static inline void add_reads(struct fixture *f, unsigned int num, uint8_t *statu
 		if (vhost_client_add(&f->c, 0, segs, 3, NULL) < 0)
 			tap_bail("ring too small");
 	}
+}
+
+/* Sends @num reads to queue 0; their statuses, none of which is there yet. */
+static inline uint8_t *send_reads(struct fixture *f, unsigned int num)
+{
+	uint8_t *statuses = vhost_client_alloc(&f->c, num, 1);
+
+	memset(statuses, 0xee, num);
+	add_reads(f, num, statuses);
+	vhost_client_kick(&f->c, 0, true);
+	return statuses;
+}
+
+/* Takes answers of queue 0; how many of @num came. */
+static inline unsigned int take_answers(struct fixture *f, unsigned int num)
+{
+	unsigned int i;
+
+	for (i = 0; i < num; i++)
+		if (vhost_client_get_used(&f->c, 0, NULL, TIMEOUT_MS) < 0)
+			break;
+	return i;
+}
+
+static inline unsigned int count_ok(const uint8_t *statuses, unsigned int num)
+{
+	unsigned int i, done = 0;
+
+	for (i = 0; i < num; i++)
+		done += statuses[i] == VIRTIO_BLK_S_OK;
+	return done;
+}
+
+/* In seconds. */
+static inline double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
 #endif

@@ -237,8 +237,7 @@ static void test_burst(const char *disk)
 
 	set_up(&f, disk, O_RDWR, 1, 1ULL << VIRTIO_F_VERSION_1);
 	used = &f.c.queues[0].vring.used->idx;
-	add_reads(&f, NUM, vhost_client_alloc(&f.c, NUM, 1));
-	vhost_client_kick(&f.c, 0, true);
+	send_reads(&f, NUM);
 	for (i = 0; i < TIMEOUT_MS && *used != NUM; i++)
 		usleep(1000);
 	tap_equal(*used, NUM, "one kick serves %d requests", NUM);
@@ -347,21 +346,15 @@ static void test_stop(const char *slow)
 	struct vhost_vring_state base = {};
 	struct fixture f;
 	uint8_t *statuses;
-	int i, done = 0;
 
 	set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
-	statuses = vhost_client_alloc(&f.c, NUM, 1);
-	memset(statuses, 0xee, NUM);
-	add_reads(&f, NUM, statuses);
-	vhost_client_kick(&f.c, 0, true);
+	statuses = send_reads(&f, NUM);
 	/* Until the device has begun: its first reads take a while. */
 	usleep(3000);
 	tap_equal(vhost_client_run(&f.c, false), 0,
 		  "a device with requests in flight stops");
 	vhost_client_ioctl(&f.c, VHOST_GET_VRING_BASE, &base);
-	for (i = 0; i < NUM; i++)
-		done += statuses[i] == VIRTIO_BLK_S_OK;
-	tap_equal(done, base.num, "what it has fetched is done");
+	tap_equal(count_ok(statuses, NUM), base.num, "what it has fetched is done");
 	tap_equal(f.c.queues[0].vring.used->idx, base.num, "and used");
 	tap_ok(base.num > 0, "and there was something");
 	usleep(50000);
@@ -369,10 +362,7 @@ static void test_stop(const char *slow)
 		  "nothing is used after the stop");
 
 	tap_equal(vhost_client_run(&f.c, true), 0, "it can run again");
-	for (i = 0; i < NUM; i++)
-		if (vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) < 0)
-			break;
-	tap_equal(i, NUM, "and does the rest without a kick");
+	tap_equal(take_answers(&f, NUM), NUM, "and does the rest without a kick");
 	tear_down(&f);
 }
 
@@ -380,8 +370,7 @@ static void test_stop(const char *slow)
 static void begin_reads(struct fixture *f, const char *slow)
 {
 	set_up(f, slow, O_RDWR, 1, ALL_FEATURES);
-	add_reads(f, 64, vhost_client_alloc(&f->c, 64, 1));
-	vhost_client_kick(&f->c, 0, true);
+	send_reads(f, 64);
 	usleep(3000);
 }
 

@@ -83,22 +83,17 @@ static void test_worker_changes(const char *disk)
 {
 	unsigned int worker[2];
 	struct fixture f;
-	uint8_t *statuses;
-	int i, round, answered = 0;
+	int round, answered = 0;
 
 	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
 	vhost_client_new_worker(&f.c, &worker[0]);
 	vhost_client_new_worker(&f.c, &worker[1]);
-	statuses = vhost_client_alloc(&f.c, 64, 1);
 	for (round = 0; round < 20; round++) {
 		size_t mark = f.c.mem_free;
 
-		add_reads(&f, 64, statuses);
-		vhost_client_kick(&f.c, 0, true);
+		send_reads(&f, 64);
 		vhost_client_attach_worker(&f.c, 0, worker[round % 2]);
-		for (i = 0; i < 64; i++)
-			answered += vhost_client_get_used(&f.c, 0, NULL,
-							  TIMEOUT_MS) >= 0;
+		answered += take_answers(&f, 64);
 		f.c.mem_free = mark;
 	}
 	tap_equal(answered, 20 * 64,
@@ -159,27 +154,18 @@ static void test_reset_in_flight(const char *disk)
 	uint16_t fetched;
 	struct fixture f;
 	uint8_t *statuses;
-	int i, done = 0;
 
 	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
-	statuses = vhost_client_alloc(&f.c, NUM, 1);
-	memset(statuses, 0xee, NUM);
-	add_reads(&f, NUM, statuses);
-	vhost_client_kick(&f.c, 0, true);
+	statuses = send_reads(&f, NUM);
 	tap_equal(vhost_client_reset_owner(&f.c), 0,
 		  "the owner can step back with requests in flight");
 	fetched = f.c.queues[0].vring.used->idx;
-	for (i = 0; i < NUM; i++)
-		done += statuses[i] == VIRTIO_BLK_S_OK;
-	tap_equal(done, fetched, "which were answered");
+	tap_equal(count_ok(statuses, NUM), fetched, "which were answered");
 	usleep(20000);
 	tap_equal(f.c.queues[0].vring.used->idx, fetched, "and no more after that");
 	vhost_client_configure(&f.c);
 	vhost_client_run(&f.c, true);
-	for (i = 0; i < NUM; i++)
-		if (vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) < 0)
-			break;
-	tap_equal(i, NUM, "the next owner gets the rest");
+	tap_equal(take_answers(&f, NUM), NUM, "the next owner gets the rest");
 	tear_down(&f);
 }
 
@@ -309,8 +295,7 @@ static void test_inherit(const char *disk)
 	pid = fork();
 	if (!pid) {
 		set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
-		add_reads(&f, 64, vhost_client_alloc(&f.c, 64, 1));
-		vhost_client_kick(&f.c, 0, true);
+		send_reads(&f, 64);
 		if (!fork()) {
 			/* Until the owner is gone. */
 			while (getppid() != 1)

@@ -9,19 +9,10 @@
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
-#include <time.h>
 
 #include "fixture.h"
 
 #define DEPTH	8
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
 
 static void add_workers(struct vhost_client *c, unsigned int num)
 {

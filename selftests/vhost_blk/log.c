@@ -292,20 +292,13 @@ static void test_switch_in_flight(const char *disk)
 	enum { NUM = 64 };
 	struct fixture f;
 	uint8_t *statuses;
-	unsigned int i, done = 0;
 
 	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
-	statuses = vhost_client_alloc(&f.c, NUM, 1);
-	memset(statuses, 0xee, NUM);
-	add_reads(&f, NUM, statuses);
-	vhost_client_kick(&f.c, 0, true);
+	statuses = send_reads(&f, NUM);
 	vhost_client_log_start(&f.c);
-	for (i = 0; i < NUM; i++)
-		if (vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) < 0)
-			break;
-	for (i = 0; i < NUM; i++)
-		done += statuses[i] == VIRTIO_BLK_S_OK;
-	tap_equal(done, NUM, "requests in flight survive the start of the log");
+	take_answers(&f, NUM);
+	tap_equal(count_ok(statuses, NUM), NUM,
+		  "requests in flight survive the start of the log");
 	tear_down(&f);
 }
 

@@ -4,8 +4,4 @@
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/disks.sh"
 
-disk=$(make_nullb log)
-"$here/log" "$disk"
-status=$?
-remove_nullb log
-exit $status
+run_on_nullb "$here/log"

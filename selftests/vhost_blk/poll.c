@@ -12,19 +12,10 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "fixture.h"
 
 #define SECOND_US	1000000
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
 
 /* Reads one after the other, with a pause before each; kicks sent for them. */
 static unsigned long kicks_for(struct fixture *f, unsigned int queue, int num,
@@ -114,18 +105,10 @@ static void test_control(const char *disk)
 
 static int burst_of_reads(struct fixture *f, unsigned int num)
 {
-	uint8_t *statuses = vhost_client_alloc(&f->c, num, 1);
-	unsigned int i, done = 0;
+	uint8_t *statuses = send_reads(f, num);
 
-	memset(statuses, 0xee, num);
-	add_reads(f, num, statuses);
-	vhost_client_kick(&f->c, 0, true);
-	for (i = 0; i < num; i++)
-		if (vhost_client_get_used(&f->c, 0, NULL, TIMEOUT_MS) < 0)
-			break;
-	for (i = 0; i < num; i++)
-		done += statuses[i] == VIRTIO_BLK_S_OK;
-	return done;
+	take_answers(f, num);
+	return count_ok(statuses, num);
 }
 
 static void test_polled_device(const char *polled)

@@ -5,8 +5,4 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/disks.sh"
 
 # What takes a while, so that several requests end together.
-disk=$(make_nullb trace discard=1 cache_size=1)
-"$here/trace" "$disk"
-status=$?
-remove_nullb trace
-exit $status
+run_on_nullb "$here/trace" discard=1 cache_size=1

@@ -11,7 +11,6 @@
 #define TRAFFIC_H
 
 #include <stdbool.h>
-#include <time.h>
 
 #include "fixture.h"
 
@@ -74,14 +73,6 @@ struct traffic {
 	unsigned long wrong;
 	struct traffic_slot slots[TRAFFIC_SLOTS];
 };
-
-static inline double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
 
 /* From 0 to @below - 1. */
 static inline unsigned int traffic_random(struct traffic *t, unsigned int below)
