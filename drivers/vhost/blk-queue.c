@@ -34,8 +34,11 @@
 /* The requests of one queue that a worker starts before it looks at another. */
 #define VHOST_BLK_BURST		256
 
-/* What the block layer keeps in a plug before it flushes it. */
-#define VHOST_BLK_PLUG		32
+/*
+ * For how many requests the block layer is asked for tags at once. It takes them
+ * from one word of a bitmap, and one of 64 tags has four: more are never had.
+ */
+#define VHOST_BLK_TAG_BATCH	16
 
 /* How long one run of a worker looks for work, in nanoseconds. */
 #define VHOST_BLK_POLL_SLICE	(50 * NSEC_PER_USEC)
@@ -144,7 +147,7 @@ static void vhost_blk_queue_expect(const struct vhost_blk_queue *queue,
 {
 	u16 available = queue->vq.avail_idx - queue->vq.last_avail_idx;
 
-	plug->nr_ios = min_t(u16, available + 1, VHOST_BLK_PLUG);
+	plug->nr_ios = min_t(u16, available + 1, VHOST_BLK_TAG_BATCH);
 }
 
 /*
