@@ -23,9 +23,6 @@
 
 #include "blk.h"
 
-/* Pages pinned by one call; more need further calls, not more memory. */
-#define VHOST_BLK_PIN_BATCH	16
-
 /* Vectors of a further bio: with them it fills a page. */
 #define VHOST_BLK_MAX_VECS	240
 
@@ -257,7 +254,8 @@ static void vhost_blk_data_rewind(struct vhost_blk_data *data, size_t bytes)
 }
 
 /* Pin some pages from where @data is and add them to @bio. */
-static int vhost_blk_bio_pin(struct bio *bio, struct vhost_blk_data *data)
+static int vhost_blk_bio_pin(struct bio *bio, struct vhost_blk_data *data,
+			     struct page **pages)
 {
 	unsigned long addr = (unsigned long)data->iov->iov_base + data->skip;
 	size_t bytes = min(data->iov->iov_len - data->skip, data->bytes);
@@ -265,7 +263,6 @@ static int vhost_blk_bio_pin(struct bio *bio, struct vhost_blk_data *data)
 	unsigned int room = min_t(unsigned int, VHOST_BLK_PIN_BATCH,
 				  bio->bi_max_vecs - bio->bi_vcnt);
 	size_t offset = offset_in_page(addr);
-	struct page *pages[VHOST_BLK_PIN_BATCH];
 	int pinned, ret;
 
 	pinned = pin_user_pages_fast(addr - offset,
@@ -286,13 +283,14 @@ static int vhost_blk_bio_pin(struct bio *bio, struct vhost_blk_data *data)
  * Fill @bio from @data until either is at its end. A bio that is full ends at a
  * logical block, and what was too much goes back to @data.
  */
-static int vhost_blk_bio_fill(struct bio *bio, struct vhost_blk_data *data)
+static noinline int vhost_blk_bio_fill(struct vhost_blk_channel *channel,
+				       struct bio *bio, struct vhost_blk_data *data)
 {
 	unsigned int over;
 
 	bio_set_flag(bio, BIO_PAGE_PINNED);
 	while (data->bytes && bio->bi_vcnt < bio->bi_max_vecs) {
-		int ret = vhost_blk_bio_pin(bio, data);
+		int ret = vhost_blk_bio_pin(bio, data, channel->pages);
 
 		if (unlikely(ret))
 			return ret;
@@ -349,7 +347,7 @@ static void vhost_blk_io_rw_polled(struct vhost_blk_io *io, blk_opf_t opf,
 					     opf | VHOST_BLK_POLLED);
 
 	bio->bi_iter.bi_sector = sector;
-	if (vhost_blk_bio_fill(bio, data)) {
+	if (vhost_blk_bio_fill(io->channel, bio, data)) {
 		bio_io_error(bio);
 		return;
 	}
@@ -398,7 +396,7 @@ static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
 		int ret;
 
 		bio->bi_iter.bi_sector = sector;
-		ret = vhost_blk_bio_fill(bio, data);
+		ret = vhost_blk_bio_fill(channel, bio, data);
 		if (unlikely(ret)) {
 			bio_io_error(bio);
 			return;
@@ -748,7 +746,8 @@ void vhost_blk_io_release(struct vhost_blk_io *io)
 		io->has_first = false;
 	}
 	vhost_blk_channel_release_ended(io->channel);
-	list_del_init(&io->polled);
+	if (unlikely(!list_empty(&io->polled)))
+		list_del_init(&io->polled);
 	io->flush_after = false;
 	io->bounce_is_unread = false;
 	vhost_blk_bounce_put(io);

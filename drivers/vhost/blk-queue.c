@@ -150,6 +150,28 @@ static void vhost_blk_queue_expect(const struct vhost_blk_queue *queue,
 	plug->nr_ios = min_t(u16, available + 1, VHOST_BLK_TAG_BATCH);
 }
 
+/* Fetch a chain of any kind, as vhost_get_vq_desc() does. */
+static noinline int vhost_blk_queue_fetch_any(struct vhost_blk_queue *queue,
+					      unsigned int *ndesc)
+{
+	struct vhost_blk_chain *chain = &queue->chain;
+	struct vhost_virtqueue *vq = &queue->vq;
+	bool logged = vhost_has_feature(vq, VHOST_F_LOG_ALL);
+	int head;
+
+	chain->log_num = 0;
+	chain->alone = false;
+	head = vhost_get_vq_desc_n(vq, vq->iov, ARRAY_SIZE(vq->iov),
+				   &chain->out, &chain->in,
+				   logged ? vq->log : NULL, &chain->log_num,
+				   ndesc);
+	if (head >= 0 && head != vq->num) {
+		chain->out_bytes = iov_length(vq->iov, chain->out);
+		chain->in_bytes = iov_length(vq->iov + chain->out, chain->in);
+	}
+	return head;
+}
+
 /*
  * Fetch one chain and start it: 1 if there was one, 0 if not, or an error:
  * -EAGAIN for want of a translation, -EBUSY if it has to wait for what is in
@@ -159,19 +181,13 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue,
 				 struct blk_plug *plug)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
-	bool logged = vhost_has_feature(vq, VHOST_F_LOG_ALL);
-	bool empty = !vhost_blk_queue_in_flight(queue);
-	struct vhost_blk_chain chain = {};
 	struct vhost_blk_request *req;
 	unsigned int ndesc = 0;
 	int head, ret;
 
-	head = vhost_blk_fetch_short(queue, &chain);
+	head = vhost_blk_fetch_short(queue);
 	if (unlikely(head < 0))
-		head = vhost_get_vq_desc_n(vq, vq->iov, ARRAY_SIZE(vq->iov),
-					   &chain.out, &chain.in,
-					   logged ? vq->log : NULL,
-					   &chain.log_num, &ndesc);
+		head = vhost_blk_queue_fetch_any(queue, &ndesc);
 	if (head < 0)
 		return head;
 	if (head == vq->num)
@@ -180,11 +196,11 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue,
 	vhost_blk_queue_expect(queue, plug);
 	req = vhost_blk_queue_get_request(queue);
 	req->head = head;
-	ret = vhost_blk_request_start(req, &chain);
-	if (ret == -EAGAIN && empty) {
+	ret = vhost_blk_request_start(req);
+	if (ret == -EAGAIN && vhost_blk_queue_in_flight(queue) == 1) {
 		/* No completion will free what it lacks. */
-		chain.alone = true;
-		ret = vhost_blk_request_start(req, &chain);
+		queue->chain.alone = true;
+		ret = vhost_blk_request_start(req);
 	}
 	if (ret) {
 		queue->num_free++;
@@ -378,10 +394,10 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 	bool again = false, mapped;
 
 	mutex_lock(&vq->mutex);
-	queue->region = NULL;
 	queue->counters.kicks += kicked;
 	if (!vhost_vq_get_backend(vq))
 		goto out;
+	vhost_blk_fetch_begin(queue);
 
 	/*
 	 * Each miss of the IOTLB is a message to the VMM: it is asked once and

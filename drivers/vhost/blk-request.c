@@ -75,20 +75,23 @@ static void vhost_blk_request_trace_submitted(const struct vhost_blk_request *re
  * Keep what the dirty log needs to know of the chain's writable part until the
  * answer. The array that vhost core filled serves only until the next fetch.
  */
-static int vhost_blk_request_keep_log(struct vhost_blk_request *req,
-				      const struct vhost_blk_chain *chain)
+static noinline int vhost_blk_request_copy_log(struct vhost_blk_request *req)
 {
+	const struct vhost_blk_chain *chain = &req->queue->chain;
 	struct vhost_virtqueue *vq = &req->queue->vq;
 	const void *log = vq->iotlb ? (void *)(vq->iov + chain->out) :
 				      (void *)vq->log;
 
-	if (!chain->log_num)
-		return 0;
 	req->num_log = vq->iotlb ? chain->in : chain->log_num;
 	req->log = chain->alone ? (void *)log :
 		   kmemdup_array(log, req->num_log, sizeof(struct iovec),
 				 VHOST_BLK_GFP_TRY);
 	return req->log ? 0 : -EAGAIN;
+}
+
+static int vhost_blk_request_keep_log(struct vhost_blk_request *req)
+{
+	return likely(!req->logged) ? 0 : vhost_blk_request_copy_log(req);
 }
 
 /* A driver that does not flush relies on every write being durable. */
@@ -103,8 +106,7 @@ static bool vhost_blk_request_is_durable(const struct vhost_blk_request *req)
 }
 
 static int vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
-				struct vhost_blk_data *data,
-				const struct vhost_blk_chain *chain)
+				struct vhost_blk_data *data)
 {
 	size_t bytes = data->bytes;
 
@@ -120,21 +122,19 @@ static int vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
 	req->bytes = bytes;
 	req->data_bytes = bytes;
 	vhost_blk_request_trace_submitted(req);
-	return vhost_blk_io_rw(&req->io, opf, req->sector, data, chain->alone);
+	return vhost_blk_io_rw(&req->io, opf, req->sector, data, req->alone);
 }
 
 static int vhost_blk_request_read(struct vhost_blk_request *req,
-				  struct vhost_blk_data *data,
-				  const struct vhost_blk_chain *chain)
+				  struct vhost_blk_data *data)
 {
-	int ret = vhost_blk_request_keep_log(req, chain);
+	int ret = vhost_blk_request_keep_log(req);
 
-	return ret ?: vhost_blk_request_rw(req, REQ_OP_READ, data, chain);
+	return ret ?: vhost_blk_request_rw(req, REQ_OP_READ, data);
 }
 
 static int vhost_blk_request_write(struct vhost_blk_request *req,
-				   struct vhost_blk_data *data,
-				   const struct vhost_blk_chain *chain)
+				   struct vhost_blk_data *data)
 {
 	blk_opf_t opf = REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;
 
@@ -142,7 +142,7 @@ static int vhost_blk_request_write(struct vhost_blk_request *req,
 		return vhost_blk_request_settle(req, BLK_STS_IOERR);
 	if (vhost_blk_request_is_durable(req))
 		opf |= REQ_FUA;
-	return vhost_blk_request_rw(req, opf, data, chain);
+	return vhost_blk_request_rw(req, opf, data);
 }
 
 static int vhost_blk_request_flush(struct vhost_blk_request *req)
@@ -152,11 +152,10 @@ static int vhost_blk_request_flush(struct vhost_blk_request *req)
 }
 
 static int vhost_blk_request_get_id(struct vhost_blk_request *req,
-				    const struct vhost_blk_data *data,
-				    const struct vhost_blk_chain *chain)
+				    const struct vhost_blk_data *data)
 {
 	size_t bytes = min_t(size_t, data->bytes, VHOST_BLK_SERIAL_BYTES);
-	int ret = vhost_blk_request_keep_log(req, chain);
+	int ret = vhost_blk_request_keep_log(req);
 	struct iov_iter iter;
 
 	if (ret)
@@ -279,45 +278,58 @@ static u16 vhost_blk_request_priority(u32 guest)
 	return max_t(u16, guest, own);
 }
 
+static noinline bool
+vhost_blk_request_gather_header(struct virtio_blk_outhdr *hdr,
+				struct vhost_blk_data *readable)
+{
+	struct iov_iter iter;
+
+	vhost_blk_data_iter(readable, ITER_SOURCE, &iter);
+	return copy_from_iter_full(hdr, sizeof(*hdr), &iter);
+}
+
 /* Nearly always in one piece, for which an iterator would be much ado. */
 static bool vhost_blk_request_copy_header(struct virtio_blk_outhdr *hdr,
 					  struct vhost_blk_data *readable)
 {
-	struct iov_iter iter;
-	bool copied;
+	const struct virtio_blk_outhdr __user *from = readable->iov->iov_base;
 
-	if (readable->bytes < sizeof(*hdr))
+	if (unlikely(readable->iov->iov_len < sizeof(*hdr)))
+		return vhost_blk_request_gather_header(hdr, readable);
+	if (!user_read_access_begin(from, sizeof(*from)))
 		return false;
-	if (likely(readable->iov->iov_len >= sizeof(*hdr))) {
-		copied = !copy_from_user(hdr, readable->iov->iov_base,
-					 sizeof(*hdr));
-	} else {
-		vhost_blk_data_iter(readable, ITER_SOURCE, &iter);
-		copied = copy_from_iter_full(hdr, sizeof(*hdr), &iter);
-	}
-	vhost_blk_data_advance(readable, sizeof(*hdr));
-	return copied;
+	unsafe_get_user(hdr->type, &from->type, fault);
+	unsafe_get_user(hdr->ioprio, &from->ioprio, fault);
+	unsafe_get_user(hdr->sector, &from->sector, fault);
+	user_read_access_end();
+	return true;
+
+fault:
+	user_read_access_end();
+	return false;
 }
 
 static bool vhost_blk_request_read_header(struct vhost_blk_request *req,
 					  struct vhost_blk_data *readable)
 {
+	struct virtio_blk_outhdr *hdr = &req->queue->header;
 	struct vhost_virtqueue *vq = &req->queue->vq;
-	struct virtio_blk_outhdr hdr;
 
-	if (!vhost_blk_request_copy_header(&hdr, readable))
+	if (readable->bytes < sizeof(*hdr) ||
+	    !vhost_blk_request_copy_header(hdr, readable))
 		return false;
-	req->type = vhost32_to_cpu(vq, hdr.type);
-	req->sector = vhost64_to_cpu(vq, hdr.sector);
-	req->io.priority = vhost_blk_request_priority(vhost32_to_cpu(vq, hdr.ioprio));
+	vhost_blk_data_advance(readable, sizeof(*hdr));
+	req->type = vhost32_to_cpu(vq, hdr->type);
+	req->sector = vhost64_to_cpu(vq, hdr->sector);
+	req->io.priority = vhost_blk_request_priority(vhost32_to_cpu(vq, hdr->ioprio));
 	return true;
 }
 
-static int vhost_blk_request_dispatch(struct vhost_blk_request *req,
-				      struct vhost_blk_data *readable,
-				      struct vhost_blk_data *writable,
-				      const struct vhost_blk_chain *chain)
+static int vhost_blk_request_dispatch(struct vhost_blk_request *req)
 {
+	struct vhost_blk_data *readable = &req->queue->chain.readable;
+	struct vhost_blk_data *writable = &req->queue->chain.writable;
+
 	if (!vhost_blk_request_read_header(req, readable))
 		return vhost_blk_request_settle(req, BLK_STS_IOERR);
 	trace_vhost_blk_request_received(req->queue->blk->id, req->queue->index,
@@ -329,15 +341,15 @@ static int vhost_blk_request_dispatch(struct vhost_blk_request *req,
 	switch (req->type) {
 	case VIRTIO_BLK_T_IN:
 		req->kind = VHOST_BLK_READ;
-		return vhost_blk_request_read(req, writable, chain);
+		return vhost_blk_request_read(req, writable);
 	case VIRTIO_BLK_T_OUT:
 		req->kind = VHOST_BLK_WRITE;
-		return vhost_blk_request_write(req, readable, chain);
+		return vhost_blk_request_write(req, readable);
 	case VIRTIO_BLK_T_FLUSH:
 		req->kind = VHOST_BLK_FLUSH;
 		return vhost_blk_request_flush(req);
 	case VIRTIO_BLK_T_GET_ID:
-		return vhost_blk_request_get_id(req, writable, chain);
+		return vhost_blk_request_get_id(req, writable);
 	case VIRTIO_BLK_T_DISCARD:
 		req->kind = VHOST_BLK_DISCARD;
 		return vhost_blk_request_ranges(req, VIRTIO_BLK_F_DISCARD,
@@ -356,9 +368,9 @@ static int vhost_blk_request_dispatch(struct vhost_blk_request *req,
 }
 
 /* Forget what the request was before. */
-static void vhost_blk_request_reset(struct vhost_blk_request *req,
-				    const struct vhost_blk_chain *chain)
+static void vhost_blk_request_reset(struct vhost_blk_request *req)
 {
+	const struct vhost_blk_chain *chain = &req->queue->chain;
 	struct vhost_virtqueue *vq = &req->queue->vq;
 	const struct iovec *last = &vq->iov[chain->out + chain->in - 1];
 
@@ -372,7 +384,7 @@ static void vhost_blk_request_reset(struct vhost_blk_request *req,
 	req->alone = chain->alone;
 	req->log = NULL;
 	req->logged = chain->log_num;
-	if (req->logged) {
+	if (unlikely(req->logged)) {
 		const struct vhost_log *log = &vq->log[chain->log_num - 1];
 
 		req->status_log = log->addr + log->len - 1;
@@ -383,8 +395,8 @@ static void vhost_blk_request_reset(struct vhost_blk_request *req,
 
 /**
  * vhost_blk_request_start - carry out the chain that was just fetched
- * @req: an unused request, with @head set; its queue's @vq.iov holds the chain
- * @chain: how much of it
+ * @req: an unused request, with @head set; its queue's @chain and @vq.iov say
+ *	what it is to be
  *
  * Runs in the queue's worker with @vq.mutex held; may sleep. On success
  * vhost_blk_queue_completed() is or will be called for @req, once.
@@ -393,25 +405,23 @@ static void vhost_blk_request_reset(struct vhost_blk_request *req,
  * are others in flight, if it has to wait for them: there is no memory for it, or
  * they are polled for. @req is unused after an error.
  */
-int vhost_blk_request_start(struct vhost_blk_request *req,
-			    const struct vhost_blk_chain *chain)
+int vhost_blk_request_start(struct vhost_blk_request *req)
 {
+	struct vhost_blk_chain *chain = &req->queue->chain;
 	struct vhost_virtqueue *vq = &req->queue->vq;
-	struct vhost_blk_data readable, writable;
 	int ret;
 
-	if (!chain->in) {
+	if (unlikely(!chain->in)) {
 		vq_err(vq, "Request %u has no room for its status\n", req->head);
 		return -EINVAL;
 	}
-	vhost_blk_request_reset(req, chain);
-
-	vhost_blk_data_init(&readable, vq->iov, chain->out,
-			    iov_length(vq->iov, chain->out));
-	vhost_blk_data_init(&writable, vq->iov + chain->out, chain->in,
-			    iov_length(vq->iov + chain->out, chain->in) - 1);
-	ret = vhost_blk_request_dispatch(req, &readable, &writable, chain);
-	if (ret)
+	vhost_blk_request_reset(req);
+	vhost_blk_data_init(&chain->readable, vq->iov, chain->out,
+			    chain->out_bytes);
+	vhost_blk_data_init(&chain->writable, vq->iov + chain->out, chain->in,
+			    chain->in_bytes - 1);
+	ret = vhost_blk_request_dispatch(req);
+	if (unlikely(ret))
 		vhost_blk_request_release(req);
 	return ret;
 }

@@ -38,6 +38,12 @@
 /* Data segments of a request that needs no memory beyond its own. */
 #define VHOST_BLK_INLINE_VECS	16
 
+/* Descriptors of an ordinary request: its data, header and status. */
+#define VHOST_BLK_SHORT_CHAIN	(VHOST_BLK_INLINE_VECS + 2)
+
+/* Pages pinned by one call; more need further calls, not more memory. */
+#define VHOST_BLK_PIN_BATCH	16
+
 /*
  * The most data one request may carry, in bytes: SEG_MAX segments of SIZE_MAX
  * bytes. Together they bound the pages and the bios that a guest can pin down
@@ -96,6 +102,7 @@ unsigned int vhost_blk_backing_max_range(const struct vhost_blk_backing *backing
  * @spare: the bio for when there is no memory for another, NULL while in use
  * @ended: bios that have ended, not yet released; lock-free
  * @ended_wait: who needs one of them
+ * @pages: the pages that are being added to a bio
  * @bounce_pages: pages of all bounce buffers in use
  * @reserve: the bounce buffer for when there is no memory for another
  *
@@ -110,6 +117,7 @@ struct vhost_blk_channel {
 	struct vhost_blk_bio *spare;
 	struct llist_head ended;
 	wait_queue_head_t ended_wait;
+	struct page *pages[VHOST_BLK_PIN_BATCH];
 	unsigned int bounce_pages;
 	struct vhost_blk_bounce *reserve;
 };
@@ -192,6 +200,8 @@ static inline void vhost_blk_data_advance(struct vhost_blk_data *data,
 {
 	data->bytes -= bytes;
 	data->skip += bytes;
+	if (!data->bytes)
+		return;
 	while (data->num && data->skip >= data->iov->iov_len) {
 		data->skip -= data->iov->iov_len;
 		data->iov++;
@@ -290,24 +300,31 @@ struct vhost_blk_request {
 };
 
 /**
- * struct vhost_blk_chain - a descriptor chain as vhost core has fetched it
+ * struct vhost_blk_chain - a descriptor chain that was fetched
  * @out: readable elements of the queue's iov, which come first
  * @in: writable elements behind them
+ * @out_bytes: what is readable in all
+ * @in_bytes: what is writable in all
  * @log_num: elements of the queue's log that describe the writable part; 0 if
  *	nothing is to be logged
  * @alone: nothing else is in flight, so that the queue's own arrays can serve
+ * @readable: what is left to be read of the chain
+ * @writable: what is left to be written, the status excepted
  */
 struct vhost_blk_chain {
 	unsigned int out;
 	unsigned int in;
+	size_t out_bytes;
+	size_t in_bytes;
 	unsigned int log_num;
 	bool alone;
+	struct vhost_blk_data readable;
+	struct vhost_blk_data writable;
 };
 
 void vhost_blk_request_init(struct vhost_blk_request *req,
 			    struct vhost_blk_queue *queue);
-int vhost_blk_request_start(struct vhost_blk_request *req,
-			    const struct vhost_blk_chain *chain);
+int vhost_blk_request_start(struct vhost_blk_request *req);
 int vhost_blk_request_answer(struct vhost_blk_request *req, u32 *used_bytes);
 void vhost_blk_request_release(struct vhost_blk_request *req);
 
@@ -340,6 +357,30 @@ struct vhost_blk_counters {
 };
 
 /**
+ * struct vhost_blk_desc - a split descriptor in two words, as it is read
+ * @addr: guest physical address
+ * @rest: from its lowest bit on: length (32 bits), flags and next (16 each)
+ *
+ * Virtio 1.4, section 2.7.5, of a little-endian ring.
+ */
+struct vhost_blk_desc {
+	__le64 addr;
+	__le64 rest;
+};
+
+/**
+ * struct vhost_blk_region - guest memory that is in one piece of the owner's
+ * @start: guest physical address
+ * @size: in bytes; 0 if it is none
+ * @user: the owner's address
+ */
+struct vhost_blk_region {
+	u64 start;
+	u64 size;
+	u64 user;
+};
+
+/**
  * struct vhost_blk_queue - a virtqueue and the requests that are under way in it
  * @vq: vhost core's part. Its mutex protects every field that is not described
  *	otherwise; its private_data is the &struct vhost_blk while running.
@@ -357,8 +398,12 @@ struct vhost_blk_counters {
  * @alone: a request is in flight that tolerates no other
  * @ring_missing: the IOTLB lacks the ring, and the VMM was asked for it
  * @chain_missing: the same of the chain that is to be fetched next
- * @region: guest memory that the last address was in; forgotten with @vq.mutex,
- *	without which the memory table can change
+ * @region: guest memory that an address was in; forgotten with @vq.mutex, without
+ *	which the memory table can change
+ * @is_ordinary: the short way to fetch knows rings like this one
+ * @descs: the chain that is being fetched, before it is checked
+ * @chain: the chain that is being started, checked
+ * @header: the own copy of its header
  * @channel: the storage room's part
  * @poll_ns: how long to look for work before sleeping
  * @poll_end: when the window of polling that is open ends; 0 if none is
@@ -382,7 +427,11 @@ struct vhost_blk_queue {
 	bool alone;
 	bool ring_missing;
 	bool chain_missing;
-	const struct vhost_iotlb_map *region;
+	struct vhost_blk_region region;
+	bool is_ordinary;
+	struct vhost_blk_desc descs[VHOST_BLK_SHORT_CHAIN];
+	struct vhost_blk_chain chain;
+	struct virtio_blk_outhdr header;
 	struct vhost_blk_channel channel;
 	u64 poll_ns;
 	u64 poll_end;
@@ -393,8 +442,8 @@ struct vhost_blk_queue {
 	wait_queue_head_t drained;
 };
 
-int vhost_blk_fetch_short(struct vhost_blk_queue *queue,
-			  struct vhost_blk_chain *chain);
+void vhost_blk_fetch_begin(struct vhost_blk_queue *queue);
+int vhost_blk_fetch_short(struct vhost_blk_queue *queue);
 
 void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 			  unsigned int index);
