@@ -111,13 +111,16 @@ struct slot {
 	struct vring_desc *table;
 };
 
-/* A queue of a device and the requests that are kept in it. */
+/*
+ * A queue of a device and the requests that are kept in it. Each has descriptors of
+ * its own, which are written once: a slot is known by the first of them, its head.
+ */
 struct lane {
 	struct vhost_client *c;
 	unsigned int queue;
-	struct slot *slots;
-	unsigned int slot_of_head[MAX_RING];
-	unsigned int free[RING];
+	struct vhost_client_queue *q;
+	struct slot slots[MAX_RING];
+	uint16_t free[RING];
 	unsigned int num_free;
 };
 
@@ -126,14 +129,13 @@ struct bench {
 	const struct options *opt;
 	const struct workload *w;
 	unsigned int requests;
-	uint64_t disk_bytes;
+	uint64_t blocks;
 	struct vhost_client *devices;
 	int *files;
 	struct lane *lanes;
 	unsigned int num_lanes;
 	unsigned int turn;
 	struct uring *uring;
-	struct slot uring_slots[RING];
 	unsigned int uring_free[RING];
 	unsigned int uring_num_free;
 	uint64_t random;
@@ -156,63 +158,39 @@ static void __printf(1, 2) __noreturn die(const char *format, ...)
 	exit(1);
 }
 
-/* Where the next request goes. */
+/* Where the next request goes: by a multiplication, for a division takes long. */
 static uint64_t next_offset(struct bench *b)
 {
-	const struct workload *w = b->w;
-	uint64_t offset;
+	uint64_t block = b->next;
 
-	if (w->random) {
+	if (b->w->random) {
 		b->random ^= b->random << 13;
 		b->random ^= b->random >> 7;
 		b->random ^= b->random << 17;
-		return b->random % (b->disk_bytes / w->bytes) * w->bytes;
-	}
-	offset = b->next;
-	b->next += w->bytes;
-	if (b->next + w->bytes > b->disk_bytes)
+		block = (unsigned __int128)b->random * b->blocks >> 64;
+	} else if (++b->next == b->blocks) {
 		b->next = 0;
-	return offset;
+	}
+	return block * b->w->bytes;
 }
 
 /* Virtqueues */
 
-static void fill_segs(const struct workload *w, const struct slot *slot,
-		      struct vhost_client_seg *segs)
-{
-	uint32_t piece = w->bytes / w->segs;
-	unsigned int i;
-
-	segs[0] = (struct vhost_client_seg){ slot->hdr, sizeof(*slot->hdr), false };
-	/* With a gap behind each, so that they stay pieces. */
-	for (i = 0; i < w->segs; i++)
-		segs[i + 1] = (struct vhost_client_seg){
-			slot->data + (w->segs > 1 ? 2 : 1) * i * piece, piece,
-			!w->write
-		};
-	segs[i + 1] = (struct vhost_client_seg){ slot->status, 1, true };
-}
-
 /* As many requests as there is room for, and a kick. */
 static void submit(struct bench *b, struct lane *lane)
 {
-	struct vhost_client_seg segs[MAX_SEGS + 2];
-	const struct workload *w = b->w;
+	struct vring_avail *avail = lane->q->vring.avail;
+	unsigned int mask = lane->q->num - 1;
+	uint16_t next = avail->idx;
 
 	while (lane->num_free) {
-		unsigned int index = lane->free[--lane->num_free];
-		struct slot *slot = &lane->slots[index];
-		int head;
+		uint16_t head = lane->free[--lane->num_free];
+		struct slot *slot = &lane->slots[head];
 
-		slot->hdr->type = w->write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
 		slot->hdr->sector = next_offset(b) / 512;
 		*slot->status = 0xff;
-		fill_segs(w, slot, segs);
-		head = vhost_client_add(lane->c, lane->queue, segs, w->segs + 2,
-					slot->table);
-		if (head < 0)
-			die("%s: no room in the ring", w->name);
-		lane->slot_of_head[head] = index;
+		avail->ring[next++ & mask] = head;
+		__atomic_store_n(&avail->idx, next, __ATOMIC_RELEASE);
 	}
 	vhost_client_kick(lane->c, lane->queue, false);
 }
@@ -225,7 +203,7 @@ static bool is_done(const struct vhost_client_queue *q)
 /* A read that blocks is the one system call of a wait. */
 static void wait_for_signal(struct lane *lane)
 {
-	struct vhost_client_queue *q = &lane->c->queues[lane->queue];
+	struct vhost_client_queue *q = lane->q;
 	uint64_t signals;
 
 	vring_used_event(&q->vring) = q->last_used;
@@ -244,24 +222,22 @@ static void wait_for_signal(struct lane *lane)
 /* Waits for the lane to be served, and returns how many requests were. */
 static unsigned int reap(struct bench *b, struct lane *lane)
 {
-	struct vhost_client_queue *q = &lane->c->queues[lane->queue];
-	unsigned int done = 0;
+	struct vhost_client_queue *q = lane->q;
+	const struct vring_used *used = q->vring.used;
+	unsigned int done = lane->num_free;
 
 	if (!is_done(q))
 		wait_for_signal(lane);
 	while (is_done(q)) {
-		int head = vhost_client_get_used(lane->c, lane->queue, NULL, 0);
-		unsigned int index;
+		uint32_t head = used->ring[q->last_used++ & (q->num - 1)].id;
 
-		if (head < 0)
+		if (head >= q->num || !lane->slots[head].status)
 			die("%s: a bad used element", b->w->name);
-		index = lane->slot_of_head[head];
-		if (*lane->slots[index].status != VIRTIO_BLK_S_OK)
+		if (*lane->slots[head].status != VIRTIO_BLK_S_OK)
 			die("%s: a request fails", b->w->name);
-		lane->free[lane->num_free++] = index;
-		done++;
+		lane->free[lane->num_free++] = head;
 	}
-	return done;
+	return lane->num_free - done;
 }
 
 /*
@@ -279,7 +255,8 @@ static unsigned int run_lanes(struct bench *b, unsigned int requests, bool refil
 			done += reap(b, lane);
 		if (refill)
 			submit(b, lane);
-		b->turn = (b->turn + 1) % b->num_lanes;
+		if (++b->turn == b->num_lanes)
+			b->turn = 0;
 	}
 	return done;
 }
@@ -289,17 +266,15 @@ static unsigned int run_lanes(struct bench *b, unsigned int requests, bool refil
 static void submit_uring(struct bench *b)
 {
 	while (b->uring_num_free) {
-		unsigned int index = b->uring_free[--b->uring_num_free];
+		unsigned int tag = b->uring_free[--b->uring_num_free];
 
-		uring_add(b->uring, b->w->write, b->uring_slots[index].data,
-			  b->w->bytes, next_offset(b), index);
+		uring_add(b->uring, tag, next_offset(b));
 	}
 }
 
 static unsigned int run_uring(struct bench *b, unsigned int requests, bool refill)
 {
-	unsigned int done = 0;
-	uint64_t tag;
+	unsigned int done = 0, tag;
 	int32_t result;
 
 	while (done < requests) {
@@ -399,34 +374,60 @@ static size_t memory_size(const struct workload *w)
 static void make_slot(struct vhost_client *c, const struct workload *w,
 		      struct slot *slot)
 {
-	memset(slot, 0, sizeof(*slot));
 	slot->hdr = guest_memory(c, sizeof(*slot->hdr), 16);
 	slot->status = guest_memory(c, 1, 1);
 	slot->data = guest_memory(c, data_span(w), PAGE);
+	slot->hdr->type = w->write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
 	slot->hdr->ioprio = 0;
 	if (w->indirect)
 		slot->table = guest_memory(c, (w->segs + 2) *
 					   sizeof(*slot->table), 16);
 }
 
+/* The descriptors of a slot: in its table, or of the ring from its head on. */
+static void write_chain(struct lane *lane, const struct workload *w, unsigned int head)
+{
+	const struct slot *slot = &lane->slots[head];
+	struct vring_desc *ring = lane->q->vring.desc;
+	struct vring_desc *table = w->indirect ? slot->table : ring;
+	unsigned int i, at = w->indirect ? 0 : head;
+	uint16_t for_device = w->write ? 0 : VRING_DESC_F_WRITE;
+	uint32_t piece = w->bytes / w->segs;
+	struct vhost_client *c = lane->c;
+
+	vhost_client_set_desc(table, at, vhost_client_dma(c, slot->hdr),
+			      sizeof(*slot->hdr), VRING_DESC_F_NEXT, at + 1);
+	/* With a gap behind each, so that they stay pieces. */
+	for (i = 0, at++; i < w->segs; i++, at++)
+		vhost_client_set_desc(table, at,
+				      vhost_client_dma(c, slot->data + 2 * i * piece),
+				      piece, VRING_DESC_F_NEXT | for_device, at + 1);
+	vhost_client_set_desc(table, at, vhost_client_dma(c, slot->status), 1,
+			      VRING_DESC_F_WRITE, 0);
+	if (w->indirect)
+		vhost_client_set_desc(ring, head, vhost_client_dma(c, table),
+				      (w->segs + 2) * sizeof(*table),
+				      VRING_DESC_F_INDIRECT, 0);
+}
+
 static void make_lane(struct bench *b, struct lane *lane, struct vhost_client *c,
 		      unsigned int queue)
 {
-	unsigned int i;
+	unsigned int step = b->w->indirect ? 1 : b->w->segs + 2, head;
 	int flags;
 
 	lane->c = c;
 	lane->queue = queue;
-	lane->num_free = b->w->depth;
-	lane->slots = calloc(b->w->depth, sizeof(*lane->slots));
-	if (!lane->slots)
-		die("out of memory");
-	for (i = 0; i < b->w->depth; i++) {
-		make_slot(c, b->w, &lane->slots[i]);
-		lane->free[i] = i;
+	lane->q = &c->queues[queue];
+	if (b->w->depth * step > lane->q->num)
+		die("%s: no room in the ring", b->w->name);
+	for (head = 0; head < b->w->depth * step; head += step) {
+		make_slot(c, b->w, &lane->slots[head]);
+		write_chain(lane, b->w, head);
+		lane->free[lane->num_free++] = head;
 	}
-	flags = fcntl(c->queues[queue].call_fd, F_GETFL);
-	fcntl(c->queues[queue].call_fd, F_SETFL, flags & ~O_NONBLOCK);
+	flags = fcntl(lane->q->call_fd, F_GETFL);
+	fcntl(lane->q->call_fd, F_SETFL, flags & ~O_NONBLOCK);
 }
 
 static uint64_t features_of(const struct workload *w)
@@ -450,7 +451,7 @@ static int open_disk(struct bench *b, const char *path)
 	size = lseek(fd, 0, SEEK_END);
 	if (size < (off_t)b->w->bytes)
 		die("%s is too small", path);
-	b->disk_bytes = size;
+	b->blocks = size / b->w->bytes;
 	return fd;
 }
 
@@ -502,7 +503,7 @@ static void open_user(struct bench *b, struct vhost_client *c, unsigned int inde
 
 	b->files[index] = -1;
 	/* What this client can't ask the server for. */
-	b->disk_bytes = 1ULL << 30;
+	b->blocks = (1ULL << 30) / w->bytes;
 	if (!ret)
 		scatter(c);
 	if (!ret)
@@ -540,8 +541,6 @@ static void tear_down_lanes(struct bench *b)
 {
 	unsigned int i;
 
-	for (i = 0; i < b->num_lanes; i++)
-		free(b->lanes[i].slots);
 	for (i = 0; i < b->w->devices; i++) {
 		vhost_client_close(&b->devices[i]);
 		if (b->files[i] >= 0)
@@ -557,6 +556,7 @@ static void set_up_uring(struct bench *b)
 {
 	struct iovec all;
 	unsigned int i;
+	void *data;
 	int ret;
 
 	b->devices = calloc(1, sizeof(*b->devices));
@@ -568,15 +568,16 @@ static void set_up_uring(struct bench *b)
 	if (ret)
 		die("no memory: %s", strerror(-ret));
 	scatter(b->devices);
-	for (i = 0; i < b->w->depth; i++) {
-		make_slot(b->devices, b->w, &b->uring_slots[i]);
-		b->uring_free[b->uring_num_free++] = i;
-	}
 	all = (struct iovec){ b->devices->mem, b->devices->mem_size };
 	b->uring = uring_open(b->files[0], b->w->depth,
 			      b->opt->kind == TARGET_URING_REGISTERED ? &all : NULL);
 	if (!b->uring)
 		die("io_uring: %s", strerror(errno));
+	for (i = 0; i < b->w->depth; i++) {
+		data = guest_memory(b->devices, b->w->bytes, PAGE);
+		uring_prepare(b->uring, i, b->w->write, data, b->w->bytes);
+		b->uring_free[b->uring_num_free++] = i;
+	}
 }
 
 static void tear_down_uring(struct bench *b)
@@ -676,10 +677,8 @@ static void add_up_queues(struct bench *b)
 	b->kicks = 0;
 	b->signals = 0;
 	for (i = 0; i < b->num_lanes; i++) {
-		struct lane *lane = &b->lanes[i];
-
-		b->kicks += lane->c->queues[lane->queue].kicks;
-		b->signals += lane->c->queues[lane->queue].signals;
+		b->kicks += b->lanes[i].q->kicks;
+		b->signals += b->lanes[i].q->signals;
 	}
 }
 

@@ -16,7 +16,7 @@ struct uring {
 	bool fixed_buffer;
 	/* Entries that the kernel has not been told of. */
 	unsigned int added;
-	unsigned int *sq_tail, sq_mask;
+	unsigned int *sq_tail, *sq_array, sq_mask;
 	unsigned int *cq_head, *cq_tail, cq_mask;
 	struct io_uring_sqe *sqes;
 	struct io_uring_cqe *cqes;
@@ -28,8 +28,6 @@ static int map_rings(struct uring *u, const struct io_uring_params *p)
 {
 	size_t sq = p->sq_off.array + p->sq_entries * sizeof(unsigned int);
 	size_t cq = p->cq_off.cqes + p->cq_entries * sizeof(*u->cqes);
-	unsigned int *array;
-	unsigned int i;
 
 	u->rings_size = sq > cq ? sq : cq;
 	u->sqes_size = p->sq_entries * sizeof(*u->sqes);
@@ -40,15 +38,12 @@ static int map_rings(struct uring *u, const struct io_uring_params *p)
 	if (u->rings == MAP_FAILED || u->sqes == MAP_FAILED)
 		return -1;
 	u->sq_tail = u->rings + p->sq_off.tail;
+	u->sq_array = u->rings + p->sq_off.array;
 	u->sq_mask = p->sq_entries - 1;
 	u->cq_head = u->rings + p->cq_off.head;
 	u->cq_tail = u->rings + p->cq_off.tail;
 	u->cq_mask = p->cq_entries - 1;
 	u->cqes = u->rings + p->cq_off.cqes;
-	/* Entries are used in turn. */
-	array = u->rings + p->sq_off.array;
-	for (i = 0; i < p->sq_entries; i++)
-		array[i] = i;
 	return 0;
 }
 
@@ -94,11 +89,10 @@ void uring_close(struct uring *u)
 	free(u);
 }
 
-void uring_add(struct uring *u, bool write, void *data, uint32_t bytes,
-	       uint64_t offset, uint64_t tag)
+void uring_prepare(struct uring *u, unsigned int tag, bool write, void *data,
+		   uint32_t bytes)
 {
-	unsigned int tail = *u->sq_tail;
-	struct io_uring_sqe *sqe = &u->sqes[tail & u->sq_mask];
+	struct io_uring_sqe *sqe = &u->sqes[tag];
 
 	memset(sqe, 0, sizeof(*sqe));
 	if (u->fixed_buffer)
@@ -108,8 +102,15 @@ void uring_add(struct uring *u, bool write, void *data, uint32_t bytes,
 	sqe->flags = IOSQE_FIXED_FILE;
 	sqe->addr = (uintptr_t)data;
 	sqe->len = bytes;
-	sqe->off = offset;
 	sqe->user_data = tag;
+}
+
+void uring_add(struct uring *u, unsigned int tag, uint64_t offset)
+{
+	unsigned int tail = *u->sq_tail;
+
+	u->sqes[tag].off = offset;
+	u->sq_array[tail & u->sq_mask] = tag;
 	__atomic_store_n(u->sq_tail, tail + 1, __ATOMIC_RELEASE);
 	u->added++;
 }
@@ -125,7 +126,7 @@ int uring_enter(struct uring *u)
 	return 0;
 }
 
-bool uring_get(struct uring *u, uint64_t *tag, int32_t *result)
+bool uring_get(struct uring *u, unsigned int *tag, int32_t *result)
 {
 	unsigned int head = *u->cq_head;
 	struct io_uring_cqe *cqe = &u->cqes[head & u->cq_mask];

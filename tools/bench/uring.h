@@ -20,12 +20,16 @@ struct uring;
 struct uring *uring_open(int fd, unsigned int depth, const struct iovec *buffer);
 void uring_close(struct uring *u);
 
-/* Prepares a read or write; @tag comes back with its end. */
-void uring_add(struct uring *u, bool write, void *data, uint32_t bytes,
-	       uint64_t offset, uint64_t tag);
+/*
+ * Writes the entry of a request, of which only the offset changes from one time to
+ * the next. Tags are less than the depth.
+ */
+void uring_prepare(struct uring *u, unsigned int tag, bool write, void *data,
+		   uint32_t bytes);
+void uring_add(struct uring *u, unsigned int tag, uint64_t offset);
 /* One system call: starts what was added and waits until one has ended. */
 int uring_enter(struct uring *u);
 /* Takes one that has ended: what it returned. False if there is none. */
-bool uring_get(struct uring *u, uint64_t *tag, int32_t *result);
+bool uring_get(struct uring *u, unsigned int *tag, int32_t *result);
 
 #endif
