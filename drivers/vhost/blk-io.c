@@ -23,7 +23,7 @@
 
 #include "blk.h"
 
-/* Vectors of a further bio: with them it fills a page. */
+/* Vectors of a further bio at most: with them it fills a page. */
 #define VHOST_BLK_MAX_VECS	240
 
 /* Flags of a bio that is polled for. */
@@ -130,28 +130,35 @@ static void vhost_blk_channel_release_ended(struct vhost_blk_channel *channel)
 	llist_for_each_entry_safe(further, next, llist_del_all(&channel->ended),
 				  node) {
 		vhost_blk_bio_release(&further->bio);
-		if (channel->spare)
+		if (channel->spare ||
+		    further->bio.bi_max_vecs != VHOST_BLK_MAX_VECS)
 			kfree(further);
 		else
 			channel->spare = further;
 	}
 }
 
-/* All are of one size, so that any of them can be the spare. */
+/*
+ * Get a bio with room for *@nr_vecs vectors, or if memory is short for however many
+ * that says then. Any of the largest can be the spare, which has to return as such.
+ */
 static struct vhost_blk_bio *
-vhost_blk_channel_get_bio(struct vhost_blk_channel *channel)
+vhost_blk_channel_get_bio(struct vhost_blk_channel *channel,
+			  unsigned int *nr_vecs)
 {
 	struct vhost_blk_bio *further;
 
 	for (;;) {
-		further = kmalloc(struct_size(further, vecs, VHOST_BLK_MAX_VECS),
+		further = kmalloc(struct_size(further, vecs, *nr_vecs),
 				  VHOST_BLK_GFP_TRY);
-		if (!further) {
-			further = channel->spare;
-			channel->spare = NULL;
-		}
 		if (further)
 			return further;
+		further = channel->spare;
+		channel->spare = NULL;
+		if (further) {
+			*nr_vecs = VHOST_BLK_MAX_VECS;
+			return further;
+		}
 		wait_event(channel->ended_wait, !llist_empty(&channel->ended));
 		vhost_blk_channel_release_ended(channel);
 	}
@@ -177,11 +184,12 @@ static struct bio *vhost_blk_bio_make(struct vhost_blk_io *io,
 		bio = &io->first;
 		bio_init(bio, bdev, io->vecs, VHOST_BLK_INLINE_VECS, opf);
 	} else {
-		struct vhost_blk_bio *further =
-			vhost_blk_channel_get_bio(io->channel);
+		struct vhost_blk_bio *further;
 
+		nr_vecs = min_t(unsigned int, nr_vecs, VHOST_BLK_MAX_VECS);
+		further = vhost_blk_channel_get_bio(io->channel, &nr_vecs);
 		bio = &further->bio;
-		bio_init(bio, bdev, further->vecs, VHOST_BLK_MAX_VECS, opf);
+		bio_init(bio, bdev, further->vecs, nr_vecs, opf);
 	}
 	vhost_blk_bio_adopt(io, bio);
 	return bio;
