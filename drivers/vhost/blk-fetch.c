@@ -3,12 +3,12 @@
  * vhost_blk ring: the short way to fetch a descriptor chain.
  *
  * vhost core reads every descriptor and looks up every address by itself, which
- * is most of what it costs to fetch a request. Nearly all chains are short, and in
- * one memory region. Those are taken here: an indirect table is read at once, and
- * the region of the last address is tried first.
+ * is most of what it costs to fetch a request. Nearly all chains are as long as a
+ * driver makes them and in one memory region. Those are taken here: an indirect
+ * table is read at once, and the region of the last address is tried first.
  *
  * Nothing is decided here. Whatever is not of that kind (an IOTLB, the dirty log,
- * a ring of the other endianness, a long chain, and above all anything that is
+ * a ring of the other endianness, a longer chain, and above all anything that is
  * wrong with one) is left untouched for vhost core, which alone says what is legal.
  */
 #include <linux/uaccess.h>
@@ -90,7 +90,7 @@ static bool vhost_blk_fetch_chain(struct vhost_blk_queue *queue, unsigned int nu
 	struct iovec *iov = vq->iov, *writable = iov;
 	size_t out_bytes = 0, in_bytes = 0;
 
-	for (steps = 0; steps < VHOST_BLK_SHORT_CHAIN; steps++) {
+	for (steps = 0; steps < VHOST_BLK_ORDINARY_CHAIN; steps++) {
 		u64 rest = le64_to_cpu(desc->rest);
 		u16 flags = rest >> 32, next = rest >> 48;
 		u32 len = rest;
@@ -133,7 +133,7 @@ static bool vhost_blk_fetch_table(struct vhost_blk_queue *queue)
 	unsigned int num = len / sizeof(*head);
 	void __user *table;
 
-	if (len % sizeof(*head) || num > VHOST_BLK_SHORT_CHAIN)
+	if (len % sizeof(*head) || num > VHOST_BLK_ORDINARY_CHAIN)
 		return false;
 	return vhost_blk_fetch_translate(queue, le64_to_cpu(head->addr), len,
 					 &table) &&
@@ -177,7 +177,7 @@ void vhost_blk_fetch_begin(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_fetch_short - fetch the next chain if it is an ordinary one
+ * vhost_blk_fetch_ordinary - fetch the next chain if it is an ordinary one
  * @queue: a running queue with its @vq.mutex held, after vhost_blk_fetch_begin();
  *	its @chain gets what @vq.iov has of the chain then
  *
@@ -187,7 +187,7 @@ void vhost_blk_fetch_begin(struct vhost_blk_queue *queue)
  * empty; or -EAGAIN if vhost core has to be asked, because this is nothing for
  * here.
  */
-int vhost_blk_fetch_short(struct vhost_blk_queue *queue)
+int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	__virtio16 entry;

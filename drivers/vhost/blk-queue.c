@@ -200,7 +200,7 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue,
 	unsigned int ndesc = 0;
 	int head, ret;
 
-	head = vhost_blk_fetch_short(queue);
+	head = vhost_blk_fetch_ordinary(queue);
 	if (unlikely(head < 0))
 		head = vhost_blk_queue_fetch_any(queue, &ndesc);
 	if (head < 0)

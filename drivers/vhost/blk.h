@@ -38,9 +38,6 @@
 /* Data segments of a request that needs no memory beyond its own. */
 #define VHOST_BLK_INLINE_VECS	16
 
-/* Descriptors of an ordinary request: its data, header and status. */
-#define VHOST_BLK_SHORT_CHAIN	(VHOST_BLK_INLINE_VECS + 2)
-
 /* Pages pinned by one call; more need further calls, not more memory. */
 #define VHOST_BLK_PIN_BATCH	16
 
@@ -52,6 +49,9 @@
 #define VHOST_BLK_SEG_MAX	254
 #define VHOST_BLK_SIZE_MAX	SZ_1M
 #define VHOST_BLK_MAX_DATA	((size_t)VHOST_BLK_SEG_MAX * VHOST_BLK_SIZE_MAX)
+
+/* Descriptors of the longest chain that a driver makes: data, header and status. */
+#define VHOST_BLK_ORDINARY_CHAIN	(VHOST_BLK_SEG_MAX + 2)
 
 /*
  * Data under way in one queue, in bytes, at which no more is fetched: what one
@@ -429,7 +429,7 @@ struct vhost_blk_queue {
 	bool chain_missing;
 	struct vhost_blk_region region;
 	bool is_ordinary;
-	struct vhost_blk_desc descs[VHOST_BLK_SHORT_CHAIN];
+	struct vhost_blk_desc descs[VHOST_BLK_ORDINARY_CHAIN];
 	struct vhost_blk_chain chain;
 	struct virtio_blk_outhdr header;
 	struct vhost_blk_channel channel;
@@ -443,7 +443,7 @@ struct vhost_blk_queue {
 };
 
 void vhost_blk_fetch_begin(struct vhost_blk_queue *queue);
-int vhost_blk_fetch_short(struct vhost_blk_queue *queue);
+int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue);
 
 void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 			  unsigned int index);
