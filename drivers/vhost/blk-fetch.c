@@ -11,6 +11,7 @@
  * a ring of the other endianness, a longer chain, and above all anything that is
  * wrong with one) is left untouched for vhost core, which alone says what is legal.
  */
+#include <linux/nospec.h>
 #include <linux/uaccess.h>
 #include <linux/vhost_iotlb.h>
 
@@ -118,7 +119,7 @@ static bool vhost_blk_fetch_chain(struct vhost_blk_queue *queue, unsigned int nu
 		if (next >= limit)
 			return false;
 		if (num)
-			desc = &queue->descs[next];
+			desc = &queue->descs[array_index_nospec(next, num)];
 		else if (!vhost_blk_fetch_read(queue->descs, vq->desc + next, 1))
 			return false;
 	}
