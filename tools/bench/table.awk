@@ -79,6 +79,7 @@ function row_for_each(    n, m, c, i, r, of) {
 	set(0, 1, "subject")
 	for (m = 1; m <= n; m++) {
 		split(wanted[m], of, ":")
+		sub(/^part_/, "", of[1])
 		set(0, m + 1, of[1])
 	}
 	if (ratio != "")
