@@ -50,7 +50,7 @@
 #define MAX_RING	512
 #define PAGE		4096
 #define LARGE		(64 * 1024)
-#define DEEP		16
+#define DEEP		8
 #define TURNS		32
 #define MAX_WINDOWS	64
 #define MAX_TARGETS	64
