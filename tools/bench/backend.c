@@ -50,8 +50,8 @@
 #define MAX_RING	512
 #define PAGE		4096
 #define LARGE		(64 * 1024)
-#define DEEP		16
-#define TURNS		16
+#define DEEP		8
+#define TURNS		32
 #define MAX_WINDOWS	64
 #define MAX_TARGETS	64
 #define MAX_SEGS	256
@@ -721,6 +721,9 @@ static unsigned int requests_of(const struct options *opt, const struct workload
 		requests /= 8;
 	if (w->depth > DEEP)
 		requests *= w->depth / DEEP;
+	/* Who waits for whom changes from turn to turn. */
+	if (w->queues * w->devices > 1)
+		requests *= 4;
 	/* Each has to have some turns. */
 	in_flight = w->depth * w->queues * w->devices;
 	return requests < TURNS * in_flight ? TURNS * in_flight : requests;

@@ -3,16 +3,20 @@
 # What a guest sees: fio in it on vhost-blk-pci, on QEMU's virtio-blk-pci with an
 # iothread, and on vhost-user-blk-pci served by qemu-storage-daemon, each on a
 # null_blk of its own. The subjects take turns, round by round, so that what disturbs
-# the machine disturbs all of them. Beside the times are the guest's exits, the
-# wake-ups of its processors and the interrupts that it was given, as KVM counts them.
+# the machine disturbs all of them. Beside the times are events that KVM counts, a
+# request: exits of the guest, kicks, the device's interrupts (signals) and all
+# interrupts that the guest was given, its timer's among them.
 #
 # usage: e2e.sh OUT.csv
 #	Runs on a host as root, needs what selftests/lib/guest.sh needs. Appends
 #	"e2e,SUBJECT,KERNEL,WORKLOAD,METRIC,VALUE,SPREAD" to OUT.csv: medians of
-#	ROUNDS (5), and how far the rounds are apart, relative to it. SUBJECTS and
-#	JOBS choose some of both. DRIVER=own takes our virtio_blk for all of them
-#	instead of the in-tree one: here the device is the subject. Times mean something only on a machine that has
-#	nothing else to do.
+#	ROUNDS (5), and how far the rounds are apart, relative to it; and how often
+#	the guest had to be started again because it died or hung (restarts), its
+#	console in OUT.csv.guest-N. SUBJECTS and JOBS choose some of both, RUNTIME is
+#	fio's in seconds (3). DRIVER=own takes our virtio_blk for all of them instead
+#	of the in-tree one, which vhost-user-blk-pci doesn't work with: here the
+#	device is the subject. Times mean something only on a machine that has nothing
+#	else to do.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../../selftests/lib/guest.sh"
@@ -21,21 +25,31 @@ here=$(dirname "$(readlink -f "$0")")
 out=$1
 kernel=${KERNEL:-$(uname -r)}
 rounds=${ROUNDS:-5}
+runtime=${RUNTIME:-3}
+driver=${DRIVER:-in-tree}
 all=(
 	vhost-blk vhost-blk-workers vhost-blk-poll
-	native native-nopoll io_uring io_uring-nopoll mapping vhost-user
+	native native-nopoll io_uring io_uring-nopoll mapping
 )
+[ "$driver" = own ] || all+=(vhost-user)
 read -r -a subjects <<< "${SUBJECTS:-${all[*]}}"
-read -r -a jobs <<< "${JOBS:-randread-qd1 randread-qd32 randwrite-qd32-verify seqread-128k}"
+read -r -a jobs <<< "${JOBS:-randread-qd1 randread-qd8 randread-qd32 randread-qd128 randwrite-qd32-verify seqread-128k}"
+metrics=(
+	iops mean_us p50_us p99_us p99.9_us
+	exits kicks signals irq_injections halt_wakeup restarts
+)
+max_restarts=5
 kvm=/sys/kernel/debug/kvm
-counters=(exits halt_wakeup irq_injections)
-runs=$(mktemp)
+instances=/sys/kernel/tracing/instances
+work=$(mktemp -d)
 arguments=()
+restarts=0
 
 # node NAME OPTION...: a block device of QEMU on a null_blk of its own.
 node()
 {
-	arguments+=(-blockdev "$(IFS=,; echo "driver=host_device,node-name=$1,filename=$(make_nullb "bench-$1"),cache.direct=on${*:+,${*:2}}")")
+	mapfile -t -O "${#arguments[@]}" arguments < \
+		<(host_disk "$1" "$(make_nullb "bench-$1")" "${@:2}")
 }
 
 vhost_blk()
@@ -103,100 +117,172 @@ find_disks()
 	}
 }
 
-# KVM's counters of the guest, the only machine on this host.
-read_counters()
+# The jobs are /run/JOB.fio in the guest.
+start_guest()
 {
-	local counter
-	for counter in "${counters[@]}"; do
-		cat "$kvm"/*-*/"$counter" | awk '{ n += $1 } END { printf "%d ", n }'
+	guest_start "${arguments[@]}"
+	case $driver in
+	own) guest insmod "$own_driver" ;;
+	*) guest modprobe virtio_blk ;;
+	esac
+	find_disks
+	guest "cd /opt && for job in *.fio; do
+		sed 's/^runtime=.*/runtime=$runtime/' \$job > /run/\$job
+	done"
+}
+
+# restart_guest REASON
+restart_guest()
+{
+	restarts=$((restarts + 1))
+	"$MACHINE" log guest > "$out.guest-$restarts"
+	echo "e2e: $1: the guest is started again, its console is in ${out##*/}.guest-$restarts" >&2
+	((restarts <= max_restarts)) || bail "the guest ends too often"
+	"$MACHINE" kill guest
+	start_guest
+}
+
+# trace NAME EVENT[:FILTER]...: from now on KVM's events are counted, as the records of
+# a trace that nobody reads.
+trace()
+{
+	local dir=$instances/$1 event
+	mkdir "$dir"
+	echo 4 > "$dir/buffer_size_kb"
+	for event in "${@:2}"; do
+		event=kvm/$event
+		[[ $event != *:* ]] || echo "${event#*:}" > "$dir/events/${event%%:*}/filter"
+		echo 1 > "$dir/events/${event%%:*}/enable"
 	done
 }
 
-# One fio run as a line: iops, mean latency, 50th, 99th and 99.9th percentile.
+# A kick is a write of two bytes; the trace knows writes as type 2.
+start_tracing()
+{
+	trace e2e-kicks 'kvm_mmio:type == 2 && len == 2' kvm_fast_mmio
+	trace e2e-signals kvm_msi_set_irq
+}
+
+stop_tracing()
+{
+	local name
+	for name in e2e-kicks e2e-signals; do
+		[ ! -d "$instances/$name" ] || rmdir "$instances/$name"
+	done
+}
+
+# The counters of the guest, the only machine on this host, each with its name.
+read_counters()
+{
+	local name
+	for name in kicks signals; do
+		awk -v name="$name" '/^(entries|overrun):/ { n += $2 } END { print name, n }' \
+			"$instances/e2e-$name"/per_cpu/cpu*/stats
+	done
+	for name in exits halt_wakeup irq_injections; do
+		cat "$kvm"/*-*/"$name" | awk -v name="$name" '{ n += $1 } END { print name, n }'
+	done
+}
+
+# The figures of fio's run.
 # shellcheck disable=SC2016 # jq's variables
 figures='.jobs[0] | if .error != 0 then error("fio fails") else . end
 	| (if .["job options"].rw == "randwrite" then .write else .read end)
-	| [.iops, .lat_ns.mean / 1000, (.clat_ns.percentile
-		| .["50.000000"], .["99.000000"], .["99.900000"] | . / 1000)] | map(tostring) | join(" ")'
+	| { iops, mean_us: (.lat_ns.mean / 1000), p50_us: (.clat_ns.percentile["50.000000"] / 1000),
+		p99_us: (.clat_ns.percentile["99.000000"] / 1000),
+		"p99.9_us": (.clat_ns.percentile["99.900000"] / 1000) }
+	| to_entries[] | "\(.key) \(.value)"'
 
-# Appends "SUBJECT JOB METRIC VALUE" for each metric to $runs. The requests that the
-# counters are divided by are those that the guest's disk counts, as KVM does from
-# the beginning of fio to its end.
+# Prints "METRIC VALUE" for each metric. The requests that the counters are divided by
+# are those that the guest's disk counts, as KVM does from the beginning of fio to its
+# end. Fails where the guest does.
 measure()
 {
-	local subject=$1 disk=$2 job=$3 output before after requests values i
+	local subject=$1 disk=$2 job=$3 output before status=0
 	before=$(read_counters)
 	output=$(guest "cat /sys/block/$disk/stat; fio --filename=/dev/$disk \
-		--output-format=json /opt/$job.fio; cat /sys/block/$disk/stat") ||
-		bail "fio fails: $job on $subject: $output"
-	after=$(read_counters)
-	requests=$(awk '/^[ 0-9]+$/ { n = $1 + $5 - n } END { print n }' <<< "$output")
-	read -r -a values <<< "$(sed -n '/^{/,/^}/p' <<< "$output" | jq -r "$figures")"
-	[ "${#values[@]}" = 5 ] || bail "no figures: $job on $subject"
-	for i in 0 1 2 3 4; do
-		echo "$subject $job $(cut -d ' ' -f $((i + 1)) <<< "iops mean_us p50_us p99_us p99.9_us") ${values[i]}"
-	done >> "$runs"
-	awk -v names="${counters[*]}" -v before="$before" -v after="$after" \
-		-v requests="$requests" -v line="$subject $job" '
-		BEGIN {
-			split(before, a, " ")
-			split(after, b, " ")
-			n = split(names, name, " ")
-			for (i = 1; i <= n; i++)
-				print line, name[i], (b[i] - a[i]) / requests
-		}' >> "$runs"
+		--output-format=json /run/$job.fio; status=\$?; cat /sys/block/$disk/stat
+		exit \$status") || status=$?
+	((status != 124 && status != 125)) || return 1
+	((status == 0)) || bail "fio fails: $job on $subject: $output"
+	sed -n '/^{/,/^}/p' <<< "$output" | jq -r "$figures" ||
+		bail "no figures: $job on $subject"
+	awk '
+		FNR == 1 { file++ }
+		file == 1 && /^[ 0-9]+$/ { requests = $1 + $5 - requests }
+		file == 2 { before[$1] = $2 }
+		file == 3 { print $1, ($2 - before[$1]) / requests }
+	' <(echo "$output") <(echo "$before") <(read_counters)
 }
 
-# Medians of the rounds.
+# Appends "SUBJECT JOB METRIC VALUE" for each metric to the runs.
+measure_in_turn()
+{
+	local job i begun
+	for job in "${jobs[@]}"; do
+		for i in "${!subjects[@]}"; do
+			echo "e2e: round $1 of $rounds: $job on ${subjects[i]}" >&2
+			begun=$restarts
+			until measure "${subjects[i]}" "${disks[i]}" "$job" > "$work/run"; do
+				restart_guest "no answer from $job on ${subjects[i]}"
+			done
+			echo "restarts $((restarts - begun))" >> "$work/run"
+			sed "s/^/${subjects[i]} $job /" "$work/run" >> "$work/runs"
+		done
+	done
+}
+
+# Medians of the rounds; of the restarts the sum.
 summarize()
 {
-	sort -s -k 1,3 -k 4g "$runs" | awk -v suite=e2e -v kernel="$kernel" '
-	function flush(    median) {
-		if (!n)
-			return
-		median = (v[int((n + 1) / 2)] + v[int(n / 2) + 1]) / 2
-		printf "%s,%s,%s,%s,%s,%.10g,%.4f\n", suite, key[1], kernel, key[2], key[3],
-			median, median ? (v[n] - v[1]) / median : 0
+	sort -g -k 4 "$work/runs" | awk -v kernel="$kernel" \
+		-v jobs="${jobs[*]}" -v subjects="${subjects[*]}" -v metrics="${metrics[*]}" '
+	function print_metric(subject, job, metric, key,    num, middle, spread) {
+		num = n[key]
+		middle = (v[key, int((num + 1) / 2)] + v[key, int(num / 2) + 1]) / 2
+		spread = middle ? (v[key, num] - v[key, 1]) / middle : 0
+		printf "e2e,%s,%s,%s,%s,%.10g,%.4f\n", subject, kernel, job, metric,
+			metric == "restarts" ? sum[key] : middle, spread
 	}
-	$1 " " $2 " " $3 != last {
-		flush()
-		last = $1 " " $2 " " $3
-		split(last, key, " ")
-		n = 0
+	{
+		key = $1 " " $2 " " $3
+		v[key, ++n[key]] = $4
+		sum[key] += $4
 	}
-	{ v[++n] = $4 }
-	END { flush() }'
+	END {
+		num_jobs = split(jobs, job, " ")
+		num_subjects = split(subjects, subject, " ")
+		num_metrics = split(metrics, metric, " ")
+		for (j = 1; j <= num_jobs; j++)
+			for (s = 1; s <= num_subjects; s++)
+				for (m = 1; m <= num_metrics; m++)
+					print_metric(subject[s], job[j], metric[m],
+						     subject[s] " " job[j] " " metric[m])
+	}'
 }
 
 clean_up()
 {
 	"$MACHINE" kill guest 2> /dev/null || true
+	stop_tracing
 	stop_server
 	for subject in "${subjects[@]}"; do
 		remove_nullb "bench-$subject" 2> /dev/null || true
 	done
-	rm "$runs"
+	rm -r "$work"
 }
 
 need_guest
 mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
+mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing
 trap clean_up EXIT
 for subject in "${subjects[@]}"; do
 	add_subject "$subject"
 done
-guest_start "${arguments[@]}"
-case ${DRIVER:-in-tree} in
-own) guest insmod "$own_driver" ;;
-*) guest modprobe virtio_blk ;;
-esac
-find_disks
+start_tracing
+start_guest
 for ((round = 1; round <= rounds; round++)); do
-	for job in "${jobs[@]}"; do
-		for i in "${!subjects[@]}"; do
-			echo "e2e: round $round of $rounds: $job on ${subjects[i]}" >&2
-			measure "${subjects[i]}" "${disks[i]}" "$job"
-		done
-	done
+	measure_in_turn "$round"
 done
 guest_has_no_reports
 guest_stop

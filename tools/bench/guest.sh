@@ -4,28 +4,46 @@
 # on QEMU's virtio-blk-pci whose backend does nothing, and fio on a null_blk, which
 # is what fio and the block layer cost with next to no driver.
 #
-# usage: guest.sh OUT.csv OWN_DRIVER
+# usage: guest.sh OUT.csv OWN_DRIVER SUFFIX SUBJECT...
 #	Runs as root on a machine with four processors whose clock counts
 #	instructions, with one virtio disk of four queues and no driver for it.
-#	Appends "guest,SUBJECT,KERNEL,WORKLOAD,insn,VALUE,SPREAD" to OUT.csv: the
-#	median of ROUNDS (3), and how far they are apart, relative to it.
+#	Appends "guest,SUBJECT,KERNEL,WORKLOADSUFFIX,insn,VALUE,SPREAD" to OUT.csv:
+#	the median of ROUNDS (3), and how far they are apart, relative to it.
+#	Subjects are null_blk, in-tree and ours.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../../selftests/lib/disks.sh"
 
 out=$1
 own_driver=$2
+suffix=$3
+subjects=("${@:4}")
 kernel=${KERNEL:-$(uname -r)}
 rounds=${ROUNDS:-3}
-jobs=(randread-qd1 randread-qd32 randread-qd32-batch16 randread-qd32-jobs4 seqread-128k)
+jobs=(randread-qd1 randread-qd32 randread-qd32-batch16 seqread-128k)
+# Where all four processors wait and the clock leaps nobody knows by how much.
+[ -n "$suffix" ] || jobs+=(randread-qd32-jobs4)
 window=0.3
 work=$(mktemp -d)
 [ -z "${BRIEF:-}" ] || jobs=(randread-qd1 randread-qd32-batch16)
 
-# Long enough to be measured in the middle.
+# Long enough to be measured in the middle. Where a request has many pages its cost
+# depends on how many of them lie beside another: none.
 prepare_job()
 {
 	sed 's/^runtime=.*/runtime=600/; s/^ramp_time=.*//' "$here/$1.fio" > "$work/$1.fio"
+	[[ $1 != *-128k ]] || echo "mem=mmapshared:$work/buffers" >> "$work/$1.fio"
+}
+
+# The pages of a file, allocated in an order that is not theirs.
+scatter_buffers()
+{
+	local pages=331 page
+	for ((page = 0; page < pages; page++)); do
+		printf x | dd bs=4096 seek=$((page * 7 % pages)) conv=notrunc \
+			of="$work/buffers" status=none
+	done
+	truncate -s $((pages * 4096)) "$work/buffers"
 }
 
 # Read so far. Not the requests, which the block layer may split and merge.
@@ -59,7 +77,7 @@ run_fio()
 	[[ $job != *-jobs4 ]] || { cpus=0-3; idle=0; }
 	kib=$(sed -n 's/^bs=\([0-9]*\)k$/\1/p' "$work/$job.fio")
 	before=$(sectors_of "$stat")
-	taskset -c "$cpus" fio --filename="$1" "$work/$job.fio" > "$work/fio" 2>&1 &
+	chrt -o 0 taskset -c "$cpus" fio --filename="$1" "$work/$job.fio" > "$work/fio" 2>&1 &
 	pid=$!
 	wait_until has_begun "$stat" "$before"
 	sleep 0.05
@@ -89,8 +107,8 @@ measure()
 		for ((round = 0; round < rounds; round++)); do
 			run_fio "$2" "$job"
 		done > "$work/rounds"
-		echo "guest: $1 $job: $(tr '\n' ' ' < "$work/rounds")" >&2
-		sort -g "$work/rounds" | awk -v line="guest,$1,$kernel,$job,insn" '
+		echo "guest: $1 $job$suffix: $(tr '\n' ' ' < "$work/rounds")" >&2
+		sort -g "$work/rounds" | awk -v line="guest,$1,$kernel,$job$suffix,insn" '
 			{ v[NR] = $1 }
 			END {
 				median = (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2
@@ -119,13 +137,24 @@ measure_driver()
 	rmmod virtio_blk
 }
 
-# Out of fio's way.
+measure_nullb()
+{
+	measure null_blk "$(make_nullb bench0 memory_backed=0 irqmode=0 size=1024 submit_queues=4 max_sectors=2560)"
+	remove_nullb bench0
+}
+
+# Out of fio's way, and not to be kept waiting between the clock and the disk.
 taskset -pc 1 $$ > /dev/null
+chrt -f -p 1 $$
+scatter_buffers
 for job in "${jobs[@]}"; do
 	prepare_job "$job"
 done
-measure null_blk "$(make_nullb bench0 memory_backed=0 irqmode=0 size=1024 submit_queues=4 max_sectors=2560)"
-remove_nullb bench0
-measure_driver in-tree modprobe virtio_blk
-measure_driver ours insmod "$own_driver"
+for subject in "${subjects[@]}"; do
+	case $subject in
+	null_blk) measure_nullb ;;
+	in-tree) measure_driver in-tree modprobe virtio_blk ;;
+	ours) measure_driver ours insmod "$own_driver" ;;
+	esac
+done
 rm -r "$work"

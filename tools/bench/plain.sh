@@ -37,6 +37,20 @@ plain_start() {
 		--accel tcg,thread=single --cpu max,la57=off \
 		--kernel "$cache/images/$name/vmlinuz" \
 		--initrd "$cache/images/$name/host.cpio" --share "$stage" \
-		-- -icount shift=0,sleep=off "$@"
-	host_run -t 60 "modprobe vhost && insmod /testbed/$name/vhost_blk.ko"
+		-- -icount shift=0,sleep=off -seed 1 -rtc base=2026-01-01,clock=vm "$@"
+	host_run -t 60 "echo 0 > /proc/sys/kernel/randomize_va_space
+		modprobe vhost && insmod /testbed/$name/vhost_blk.ko"
+}
+
+# order_threads answers|guest: QEMU's main loop ends the disk's requests, and the clock
+# doesn't know when. So it and the guest's processors get one processor of this machine,
+# and either the main loop goes first, and a request ends where it was begun, or the guest
+# does, and what it has begun ends when it has nothing else to do.
+order_threads() {
+	local pid cpus policy=(--fifo --pid 1)
+	[[ $1 == answers ]] || policy=(--idle --pid 0)
+	pid=$("$machine" pid "$host")
+	cpus=$(taskset -cp "$pid")
+	taskset -acp "${cpus##*[ ,-]}" "$pid" > /dev/null
+	chrt "${policy[@]}" "$pid" || log "no right to order threads: figures will not repeat"
 }

@@ -11,6 +11,10 @@ stage=$checkout/build/testbed
 machine=$testbed_dir/machine
 host=host-$$
 
+# Of the benchmarks' figures.
+# shellcheck disable=SC2034 # used by bench and demo
+csv_header=suite,subject,kernel,workload,metric,value,spread
+
 # The kernel's files as a module build in the root sees them.
 in_root_path() {
 	echo "/cache${1#"$cache"}"
