@@ -10,6 +10,7 @@
 
 #include <linux/blk-mq.h>
 #include <linux/slab.h>
+#include <linux/thread_info.h>
 #include <linux/version.h>
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
@@ -19,6 +20,11 @@
 #ifndef kzalloc_obj
 #define kzalloc_obj(obj, gfp)	kzalloc(sizeof(obj), gfp)
 #define kvzalloc_obj(obj, gfp)	kvzalloc(sizeof(obj), gfp)
+#endif
+
+/* Lazy preemption is as old as 6.13, and not of all architectures. */
+#ifndef TIF_NEED_RESCHED_LAZY
+#define TIF_NEED_RESCHED_LAZY TIF_NEED_RESCHED
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)

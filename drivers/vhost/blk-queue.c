@@ -302,6 +302,15 @@ static void vhost_blk_queue_adapt_window(struct vhost_blk_queue *queue)
 	queue->idle_since = 0;
 }
 
+/*
+ * Whether somebody else could use the CPU. With lazy preemption the kernel would
+ * leave it to whoever runs until the next tick, and cond_resched() does nothing.
+ */
+static bool vhost_blk_is_in_the_way(void)
+{
+	return need_resched() || test_thread_flag(TIF_NEED_RESCHED_LAZY);
+}
+
 static bool vhost_blk_queue_has_work(struct vhost_blk_queue *queue)
 {
 	vhost_blk_channel_poll(&queue->channel);
@@ -339,8 +348,9 @@ static bool vhost_blk_queue_look(struct vhost_blk_queue *queue)
 		}
 		cpu_relax();
 		now = local_clock();
-	} while (now < min(slice_end, queue->poll_end) && !need_resched() &&
-		 !signal_pending(current) && !vhost_vq_has_work(&queue->vq));
+	} while (now < min(slice_end, queue->poll_end) &&
+		 !vhost_blk_is_in_the_way() && !signal_pending(current) &&
+		 !vhost_vq_has_work(&queue->vq));
 	if (now >= queue->poll_end)
 		queue->poll_end = 0;
 	return false;
@@ -439,6 +449,8 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 		vhost_vq_work_queue(vq, &queue->work);
 out:
 	mutex_unlock(&vq->mutex);
+	if (again && vhost_blk_is_in_the_way())
+		schedule();
 }
 
 static void vhost_blk_queue_work(struct vhost_work *work)

@@ -10,6 +10,7 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -101,6 +102,39 @@ static void test_control(const char *disk)
 	tap_equal(vhost_client_run(&f.c, false), 0, "a queue that polls stops");
 	tap_ok(now() - start < 5, "without waiting for the window's end");
 	tear_down(&f);
+}
+
+static double time_of_reads(struct fixture *f)
+{
+	double start = now();
+
+	kicks_for(f, 0, 200, 0);
+	return now() - start;
+}
+
+/* The driver runs on the CPU on which the worker polls. */
+static void test_gives_way(const char *disk)
+{
+	double asleep, polling;
+	struct fixture f;
+	cpu_set_t all, one;
+
+	sched_getaffinity(0, sizeof(all), &all);
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	/* The worker inherits that. */
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	asleep = time_of_reads(&f);
+	vhost_client_set_busyloop(&f.c, 0, SECOND_US);
+	kicks_for(&f, 0, 20, 0);
+	polling = time_of_reads(&f);
+	if (!tap_ok(polling < 4 * asleep + 0.05,
+		    "who polls gives the CPU away as soon as another wants it"))
+		printf("# 200 reads took %.3f s, without polling %.3f s\n", polling,
+		       asleep);
+	tear_down(&f);
+	sched_setaffinity(0, sizeof(all), &all);
 }
 
 static int burst_of_reads(struct fixture *f, unsigned int num)
@@ -216,6 +250,7 @@ int main(int argc, char **argv)
 	test_kicks(argv[1]);
 	test_adapts(argv[1]);
 	test_control(argv[1]);
+	test_gives_way(argv[1]);
 	test_polled_device(argv[3]);
 	test_slow(argv[2]);
 	test_fair(argv[1]);
