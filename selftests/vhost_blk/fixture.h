@@ -207,6 +207,21 @@ static inline unsigned int count_ok(const uint8_t *statuses, unsigned int num)
 	return done;
 }
 
+/*
+ * Whether the condition comes true within two seconds. A thread that has ended is to be
+ * seen until the kernel has buried it.
+ */
+#define soon(condition)							\
+({									\
+	int tries_ = 2000;						\
+	bool met_;							\
+									\
+	do {								\
+		met_ = (condition);					\
+	} while (!met_ && tries_-- && !usleep(1000));			\
+	met_;								\
+})
+
 /* In seconds. */
 static inline double now(void)
 {
