@@ -211,8 +211,6 @@ int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue)
 	    !vhost_blk_fetch_read(queue->descs, vq->desc + head, 1))
 		return -EAGAIN;
 
-	queue->chain.log_num = 0;
-	queue->chain.alone = false;
 	flags = le64_to_cpu(queue->descs->rest) >> 32;
 	if (flags == VRING_DESC_F_INDIRECT)
 		good = vhost_blk_fetch_table(queue);

@@ -174,8 +174,6 @@ static noinline int vhost_blk_queue_fetch_any(struct vhost_blk_queue *queue,
 	bool logged = vhost_has_feature(vq, VHOST_F_LOG_ALL);
 	int head;
 
-	chain->log_num = 0;
-	chain->alone = false;
 	head = vhost_get_vq_desc_n(vq, vq->iov, ARRAY_SIZE(vq->iov),
 				   &chain->out, &chain->in,
 				   logged ? vq->log : NULL, &chain->log_num,
@@ -200,6 +198,8 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue,
 	unsigned int ndesc = 0;
 	int head, ret;
 
+	queue->chain.log_num = 0;
+	queue->chain.alone = false;
 	head = vhost_blk_fetch_ordinary(queue);
 	if (unlikely(head < 0))
 		head = vhost_blk_queue_fetch_any(queue, &ndesc);
