@@ -17,15 +17,11 @@
  * more data under way than VHOST_BLK_MAX_IN_FLIGHT and the last request before
  * that was reached.
  *
- * Busy polling (VHOST_SET_VRING_BUSYLOOP_TIMEOUT, microseconds): before it turns
- * the kicks on and sleeps, the worker goes on looking for a while. It grows that
- * time up to the limit while looking pays, and shrinks it to nothing while it
- * doesn't. It looks in short slices and queues itself behind whatever else its
- * worker has to do, so that neither other queues nor an ioctl wait for long.
+ * Before the guest is told of answers, and before it turns the kicks on, the worker
+ * may look for more: see blk-wait.c.
  */
 #include <linux/blkdev.h>
 #include <linux/sched/clock.h>
-#include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 
@@ -39,12 +35,6 @@
  * from one word of a bitmap, and one of 64 tags has four: more are never had.
  */
 #define VHOST_BLK_TAG_BATCH	16
-
-/* How long one run of a worker looks for work, in nanoseconds. */
-#define VHOST_BLK_POLL_SLICE	(50 * NSEC_PER_USEC)
-
-/* Where a window of polling starts to grow, and below which it is not worth it. */
-#define VHOST_BLK_POLL_MIN	(5 * NSEC_PER_USEC)
 
 /* Why fetching has ended. */
 enum vhost_blk_fetched {
@@ -99,7 +89,7 @@ static int vhost_blk_queue_add_used(struct vhost_blk_queue *queue,
 /*
  * Take back every completed request and, if @answer, put it into the used ring.
  * Without, guest memory is not touched: it may be another process's that is
- * current. Returns true if the guest is to be signalled.
+ * current. Returns whether there are new answers.
  */
 static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 {
@@ -131,26 +121,44 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 	if (!count)
 		return false;
 	queue->counters.batches++;
+	queue->untold += count;
 	if (vhost_blk_queue_add_used(queue, count))
 		vhost_blk_queue_break(queue);
 	return true;
 }
 
+/* Tell the guest of answers, if there are any that it wasn't told of. */
 static void vhost_blk_queue_signal(struct vhost_blk_queue *queue)
 {
+	if (!queue->untold)
+		return;
+	queue->untold = 0;
 	queue->counters.signals++;
 	vhost_signal(queue->vq.dev, &queue->vq);
+	vhost_blk_wait_signalled(queue);
 }
 
-/* Answer what has completed, and tell the guest. Returns whether there was any. */
+/*
+ * Answer what has completed. The guest is told when it is worth it. Returns whether
+ * there was any.
+ */
 static bool vhost_blk_queue_answer(struct vhost_blk_queue *queue)
 {
 	bool used = !llist_empty(&queue->completed) &&
 		    vhost_blk_queue_reap(queue, true);
 
-	if (used)
+	if (queue->untold && vhost_blk_wait_is_enough(queue))
 		vhost_blk_queue_signal(queue);
 	return used;
+}
+
+/* Look for more to do, before a signal and before sleep. Returns whether there is. */
+static bool vhost_blk_queue_look(struct vhost_blk_queue *queue)
+{
+	if (queue->untold && vhost_blk_wait_gather(queue))
+		return true;
+	vhost_blk_queue_signal(queue);
+	return vhost_blk_wait_poll(queue);
 }
 
 /*
@@ -276,86 +284,6 @@ static enum vhost_blk_fetched vhost_blk_queue_burst(struct vhost_blk_queue *queu
 	return result;
 }
 
-static u64 vhost_blk_queue_poll_limit(const struct vhost_blk_queue *queue)
-{
-	return (u64)queue->vq.busyloop_timeout * NSEC_PER_USEC;
-}
-
-/*
- * The worker was brought back from its sleep: would looking for longer have
- * spared that? If not, it is looking for nothing.
- */
-static void vhost_blk_queue_adapt_window(struct vhost_blk_queue *queue)
-{
-	u64 limit = vhost_blk_queue_poll_limit(queue);
-
-	if (!queue->idle_since || queue->poll_end)
-		return;
-	if (local_clock() - queue->idle_since <= limit)
-		queue->poll_ns = max(2 * queue->poll_ns,
-				     (u64)VHOST_BLK_POLL_MIN);
-	else if (queue->poll_ns > VHOST_BLK_POLL_MIN)
-		queue->poll_ns /= 2;
-	else
-		queue->poll_ns = 0;
-	queue->poll_ns = min(queue->poll_ns, limit);
-	queue->idle_since = 0;
-}
-
-/*
- * Whether somebody else could use the CPU. With lazy preemption the kernel would
- * leave it to whoever runs until the next tick, and cond_resched() does nothing.
- */
-static bool vhost_blk_is_in_the_way(void)
-{
-	return need_resched() || test_thread_flag(TIF_NEED_RESCHED_LAZY);
-}
-
-static bool vhost_blk_queue_has_work(struct vhost_blk_queue *queue)
-{
-	vhost_blk_channel_poll(&queue->channel);
-	return !llist_empty(&queue->completed) ||
-	       !vhost_vq_avail_empty(queue->vq.dev, &queue->vq);
-}
-
-/*
- * Look for work for a slice of time. Returns whether there is any. If not, and
- * @poll_end is still set, then this is to go on in the next run.
- */
-static bool vhost_blk_queue_look(struct vhost_blk_queue *queue)
-{
-	u64 now, slice_end;
-
-	if (!queue->vq.busyloop_timeout) {
-		queue->poll_end = 0;
-		return false;
-	}
-	now = local_clock();
-	slice_end = now + VHOST_BLK_POLL_SLICE;
-	if (!queue->poll_end) {
-		queue->idle_since = now;
-		if (!queue->poll_ns)
-			return false;
-		queue->poll_end = now + queue->poll_ns;
-		queue->counters.polls++;
-	}
-	do {
-		if (vhost_blk_queue_has_work(queue)) {
-			queue->counters.poll_hits++;
-			queue->poll_end = 0;
-			queue->idle_since = 0;
-			return true;
-		}
-		cpu_relax();
-		now = local_clock();
-	} while (now < min(slice_end, queue->poll_end) &&
-		 !vhost_blk_is_in_the_way() && !signal_pending(current) &&
-		 !vhost_vq_has_work(&queue->vq));
-	if (now >= queue->poll_end)
-		queue->poll_end = 0;
-	return false;
-}
-
 /* Until the IOTLB is updated or the ring mended. */
 static bool vhost_blk_queue_is_halted(const struct vhost_blk_queue *queue)
 {
@@ -435,9 +363,10 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 	WRITE_ONCE(queue->working, true);
 	mapped = vhost_blk_queue_is_mapped(queue);
 	if (mapped) {
-		vhost_blk_queue_adapt_window(queue);
+		vhost_blk_wait_adapt(queue);
 		queue->channel.poll = vq->busyloop_timeout && queue->poll_ns;
 		again = vhost_blk_queue_serve(queue);
+		vhost_blk_queue_signal(queue);
 	}
 	/* The worker's other queues may have to sleep. */
 	vhost_blk_channel_finish_polled(&queue->channel);
@@ -449,7 +378,7 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 		vhost_vq_work_queue(vq, &queue->work);
 out:
 	mutex_unlock(&vq->mutex);
-	if (again && vhost_blk_is_in_the_way())
+	if (again && vhost_blk_wait_is_in_the_way())
 		schedule();
 }
 
@@ -576,8 +505,8 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	queue->broken = false;
 	queue->ring_missing = false;
 	queue->chain_missing = false;
-	queue->poll_end = 0;
-	queue->poll_ns = vhost_blk_queue_poll_limit(queue);
+	queue->untold = 0;
+	vhost_blk_wait_start(queue);
 	vhost_vq_set_backend(vq, queue->blk);
 	ret = vhost_vq_init_access(vq);
 	if (ret)
@@ -603,18 +532,16 @@ err_backend:
  */
 void vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer)
 {
-	bool used = vhost_blk_queue_reap(queue, answer);
-
+	vhost_blk_queue_reap(queue, answer);
 	while (vhost_blk_queue_in_flight(queue)) {
 		if (vhost_blk_channel_poll(&queue->channel))
 			cond_resched();
 		else
 			wait_event(queue->drained,
 				   !llist_empty(&queue->completed));
-		used |= vhost_blk_queue_reap(queue, answer);
+		vhost_blk_queue_reap(queue, answer);
 	}
-	if (used)
-		vhost_blk_queue_signal(queue);
+	vhost_blk_queue_signal(queue);
 }
 
 /**

@@ -5,6 +5,7 @@
  *	blk.c		the character device: bind, start, stop, life of a queue
  *	blk-queue.c	ring: descriptor chains in, used elements and signals out
  *	blk-fetch.c	ring: the short way in for an ordinary chain
+ *	blk-wait.c	ring: how long to look for more before a signal or sleep
  *	blk-request.c	protocol: what a chain asks for and what it is answered
  *	blk-bdev.c	storage: a block device, its features and limits
  *	blk-io.c	storage: operations on it as bios
@@ -405,6 +406,12 @@ struct vhost_blk_region {
  * @chain: the chain that is being started, checked
  * @header: the own copy of its header
  * @channel: the storage room's part
+ * @untold: answers in the ring that the guest wasn't told of
+ * @signalled_at: when it was told the last time
+ * @depth: requests that the guest has under way, as far as learned
+ * @gather_pause: signals that are to go without gathering before
+ * @gather_backoff: how many that were the last time; 0 after a success
+ * @reaction_ns: what it takes the guest to react to a signal, as far as learned
  * @poll_ns: how long to look for work before sleeping
  * @poll_end: when the window of polling that is open ends; 0 if none is
  * @idle_since: since when there was nothing to do; 0 while there is
@@ -433,6 +440,12 @@ struct vhost_blk_queue {
 	struct vhost_blk_chain chain;
 	struct virtio_blk_outhdr header;
 	struct vhost_blk_channel channel;
+	unsigned int untold;
+	u64 signalled_at;
+	unsigned int depth;
+	unsigned int gather_pause;
+	unsigned int gather_backoff;
+	u64 reaction_ns;
 	u64 poll_ns;
 	u64 poll_end;
 	u64 idle_since;
@@ -444,6 +457,14 @@ struct vhost_blk_queue {
 
 void vhost_blk_fetch_begin(struct vhost_blk_queue *queue);
 int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue);
+
+void vhost_blk_wait_start(struct vhost_blk_queue *queue);
+void vhost_blk_wait_signalled(struct vhost_blk_queue *queue);
+void vhost_blk_wait_adapt(struct vhost_blk_queue *queue);
+bool vhost_blk_wait_is_in_the_way(void);
+bool vhost_blk_wait_is_enough(struct vhost_blk_queue *queue);
+bool vhost_blk_wait_gather(struct vhost_blk_queue *queue);
+bool vhost_blk_wait_poll(struct vhost_blk_queue *queue);
 
 void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 			  unsigned int index);
