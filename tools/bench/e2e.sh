@@ -29,7 +29,7 @@ runtime=${RUNTIME:-3}
 driver=${DRIVER:-in-tree}
 all=(
 	vhost-blk vhost-blk-workers vhost-blk-poll
-	native native-nopoll io_uring io_uring-nopoll mapping
+	native native-nopoll native-poll io_uring io_uring-nopoll mapping
 )
 [ "$driver" = own ] || all+=(vhost-user)
 read -r -a subjects <<< "${SUBJECTS:-${all[*]}}"
@@ -39,6 +39,9 @@ metrics=(
 	exits kicks signals irq_injections halt_wakeup restarts
 )
 max_restarts=5
+# The window of those that poll for long: QEMU's default of 32 us is less than it takes
+# a nested guest to react to anything.
+poll_us=400
 kvm=/sys/kernel/debug/kvm
 instances=/sys/kernel/tracing/instances
 work=$(mktemp -d)
@@ -98,8 +101,9 @@ add_subject()
 	case $1 in
 	vhost-blk) vhost_blk "$1" ;;
 	vhost-blk-workers) vhost_blk "$1" worker-per-virtqueue=on ;;
-	vhost-blk-poll) vhost_blk "$1" poll-us=50 ;;
+	vhost-blk-poll) vhost_blk "$1" "poll-us=$poll_us" ;;
 	native | io_uring) virtio_blk "$1" "$1" ;;
+	native-poll) virtio_blk "$1" native "poll-max-ns=$((poll_us * 1000))" ;;
 	native-nopoll | io_uring-nopoll) virtio_blk "$1" "${1%-nopoll}" poll-max-ns=0 ;;
 	mapping) mapped_virtio_blk "$1" ;;
 	vhost-user) vhost_user_blk "$1" ;;
