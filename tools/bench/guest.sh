@@ -7,7 +7,7 @@
 # usage: guest.sh OUT.csv OWN_DRIVER SUFFIX SUBJECT...
 #	Runs as root on a machine with four processors whose clock counts
 #	instructions, with one virtio disk of four queues and no driver for it.
-#	Appends "guest,SUBJECT,KERNEL,WORKLOADSUFFIX,insn,VALUE,SPREAD" to OUT.csv:
+#	Appends "guest,SUBJECT,KERNEL,WORKLOADSUFFIX,instructions_per_request,VALUE,SPREAD" to OUT.csv:
 #	the median of ROUNDS (3), and how far they are apart, relative to it.
 #	Subjects are null_blk, in-tree and ours.
 set -euo pipefail
@@ -108,7 +108,7 @@ measure()
 			run_fio "$2" "$job"
 		done > "$work/rounds"
 		echo "guest: $1 $job$suffix: $(tr '\n' ' ' < "$work/rounds")" >&2
-		sort -g "$work/rounds" | awk -v line="guest,$1,$kernel,$job$suffix,insn" '
+		sort -g "$work/rounds" | awk -v line="guest,$1,$kernel,$job$suffix,instructions_per_request" '
 			{ v[NR] = $1 }
 			END {
 				median = (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2
