@@ -12,7 +12,8 @@
 #	"e2e,SUBJECT,KERNEL,WORKLOAD,METRIC,VALUE,SPREAD" to OUT.csv: medians of
 #	ROUNDS (5), and how far the rounds are apart, relative to it; and how often
 #	the guest had to be started again because it died or hung (restarts), its
-#	console in OUT.csv.guest-N. SUBJECTS and JOBS choose some of both, RUNTIME is
+#	console in OUT.csv.guest-N. Rounds that OUT.csv.rounds has are not repeated, so
+#	that a run whose host died can go on. SUBJECTS and JOBS choose some of both, RUNTIME is
 #	fio's in seconds (3). DRIVER=own takes our virtio_blk for all of them instead
 #	of the in-tree one, which vhost-user-blk-pci doesn't work with: here the
 #	device is the subject. Times mean something only on a machine that has nothing
@@ -45,6 +46,7 @@ poll_us=400
 kvm=/sys/kernel/debug/kvm
 instances=/sys/kernel/tracing/instances
 work=$(mktemp -d)
+rounds_done=$out.rounds
 arguments=()
 restarts=0
 
@@ -219,10 +221,12 @@ measure()
 	' <(echo "$output") <(echo "$before") <(read_counters)
 }
 
-# Appends "SUBJECT JOB METRIC VALUE" for each metric to the runs.
+# Appends "SUBJECT JOB METRIC VALUE" for each metric to the rounds that are done, and
+# last the round itself.
 measure_in_turn()
 {
 	local job i begun
+	: > "$work/round"
 	for job in "${jobs[@]}"; do
 		for i in "${!subjects[@]}"; do
 			echo "e2e: round $1 of $rounds: $job on ${subjects[i]}" >&2
@@ -231,15 +235,17 @@ measure_in_turn()
 				restart_guest "no answer from $job on ${subjects[i]}"
 			done
 			echo "restarts $((restarts - begun))" >> "$work/run"
-			sed "s/^/${subjects[i]} $job /" "$work/run" >> "$work/runs"
+			sed "s/^/${subjects[i]} $job /" "$work/run" >> "$work/round"
 		done
 	done
+	echo "round $1" >> "$work/round"
+	cat "$work/round" >> "$rounds_done"
 }
 
 # Medians of the rounds; of the restarts the sum.
 summarize()
 {
-	sort -g -k 4 "$work/runs" | awk -v kernel="$kernel" \
+	grep -v '^round' "$rounds_done" | sort -g -k 4 | awk -v kernel="$kernel" \
 		-v jobs="${jobs[*]}" -v subjects="${subjects[*]}" -v metrics="${metrics[*]}" '
 	function print_metric(subject, job, metric, key,    num, middle, spread) {
 		num = n[key]
@@ -285,9 +291,11 @@ for subject in "${subjects[@]}"; do
 done
 start_tracing
 start_guest
-for ((round = 1; round <= rounds; round++)); do
+touch "$rounds_done"
+for ((round = $(grep -c '^round' "$rounds_done" || true) + 1; round <= rounds; round++)); do
 	measure_in_turn "$round"
 done
 guest_has_no_reports
 guest_stop
 summarize >> "$out"
+rm "$rounds_done"
