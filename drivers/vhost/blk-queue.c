@@ -134,8 +134,8 @@ static void vhost_blk_queue_signal(struct vhost_blk_queue *queue)
 		return;
 	queue->untold = 0;
 	queue->counters.signals++;
+	vhost_blk_wait_signal(queue);
 	vhost_signal(queue->vq.dev, &queue->vq);
-	vhost_blk_wait_signalled(queue);
 }
 
 /*

@@ -73,6 +73,8 @@ void vhost_blk_wait_start(struct vhost_blk_queue *queue)
  *
  * With lazy preemption the kernel would leave it to whoever runs until the next
  * tick, and cond_resched() does nothing.
+ *
+ * Return: true if so.
  */
 bool vhost_blk_wait_is_in_the_way(void)
 {
@@ -175,18 +177,26 @@ static void vhost_blk_gather_fail(struct vhost_blk_queue *queue, u16 seen)
 	queue->gather_pause = queue->gather_backoff;
 	queue->depth = max((u16)(queue->vq.last_used_idx - seen), 1);
 	if (vhost_blk_gather_is_early(queue, seen))
-		vhost_blk_gather_learn(queue, 2 * queue->reaction_ns);
+		queue->reaction_ns = min(2 * queue->reaction_ns,
+					 VHOST_BLK_REACTION_MAX);
 }
 
 /**
- * vhost_blk_wait_signalled - the guest has just been told of its answers
+ * vhost_blk_wait_signal - the guest is about to be told of its answers
  * @queue: a running queue with its @vq.mutex held
+ *
+ * It reacts to the first of the signals that it hasn't seen.
  */
-void vhost_blk_wait_signalled(struct vhost_blk_queue *queue)
+void vhost_blk_wait_signal(struct vhost_blk_queue *queue)
 {
-	queue->signalled_at = local_clock();
+	u16 seen;
+
 	if (queue->gather_pause)
 		queue->gather_pause--;
+	if (queue->depth < VHOST_BLK_GATHER_MIN ||
+	    !vhost_blk_gather_seen(queue, &seen) ||
+	    !vhost_blk_gather_is_early(queue, seen))
+		queue->signalled_at = local_clock();
 }
 
 /**

@@ -407,7 +407,7 @@ struct vhost_blk_region {
  * @header: the own copy of its header
  * @channel: the storage room's part
  * @untold: answers in the ring that the guest wasn't told of
- * @signalled_at: when it was told the last time
+ * @signalled_at: when the first signal was sent that it hasn't seen yet, or the last
  * @depth: requests that the guest has under way, as far as learned
  * @gather_pause: signals that are to go without gathering before
  * @gather_backoff: how many that were the last time; 0 after a success
@@ -459,7 +459,7 @@ void vhost_blk_fetch_begin(struct vhost_blk_queue *queue);
 int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue);
 
 void vhost_blk_wait_start(struct vhost_blk_queue *queue);
-void vhost_blk_wait_signalled(struct vhost_blk_queue *queue);
+void vhost_blk_wait_signal(struct vhost_blk_queue *queue);
 void vhost_blk_wait_adapt(struct vhost_blk_queue *queue);
 bool vhost_blk_wait_is_in_the_way(void);
 bool vhost_blk_wait_is_enough(struct vhost_blk_queue *queue);
