@@ -39,6 +39,9 @@
 /* Signals that are let go at most, after gathering was in vain. */
 #define VHOST_BLK_GATHER_PAUSE	63u
 
+/* Signals after gathering as much as was meant to be, until that is more. */
+#define VHOST_BLK_GATHER_GROW	16
+
 /* What the guest's time to react can be, in nanoseconds, whatever is measured. */
 #define VHOST_BLK_REACTION_MIN	(2 * (u64)NSEC_PER_USEC)
 #define VHOST_BLK_REACTION_MAX	(100 * (u64)NSEC_PER_USEC)
@@ -65,6 +68,7 @@ void vhost_blk_wait_start(struct vhost_blk_queue *queue)
 	queue->depth = 1;
 	queue->gather_pause = 0;
 	queue->gather_backoff = 0;
+	queue->gather_successes = 0;
 	queue->reaction_ns = VHOST_BLK_REACTION_MAX;
 }
 
@@ -138,6 +142,17 @@ static bool vhost_blk_gather_is_early(const struct vhost_blk_queue *queue,
 	return (s16)(seen - queue->vq.signalled_used) < 0;
 }
 
+/* Waiting was worth it. Try for more, now and then. */
+static void vhost_blk_gather_succeed(struct vhost_blk_queue *queue)
+{
+	queue->gather_backoff = 0;
+	if (++queue->gather_successes < VHOST_BLK_GATHER_GROW)
+		return;
+	queue->gather_successes = 0;
+	if (queue->depth < 2 * VHOST_BLK_GATHER_MAX)
+		queue->depth++;
+}
+
 static bool vhost_blk_gather_is_enough(struct vhost_blk_queue *queue, u16 *seen)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
@@ -152,7 +167,7 @@ static bool vhost_blk_gather_is_enough(struct vhost_blk_queue *queue, u16 *seen)
 	    (u16)(vq->last_used_idx - *seen) < target)
 		return false;
 	if (target > 1)
-		queue->gather_backoff = 0;
+		vhost_blk_gather_succeed(queue);
 	return true;
 }
 
@@ -175,7 +190,9 @@ static void vhost_blk_gather_fail(struct vhost_blk_queue *queue, u16 seen)
 	queue->gather_backoff = min(2 * queue->gather_backoff + 1,
 				    VHOST_BLK_GATHER_PAUSE);
 	queue->gather_pause = queue->gather_backoff;
-	queue->depth = max((u16)(queue->vq.last_used_idx - seen), 1);
+	queue->depth = max((u16)(queue->vq.last_used_idx - seen),
+			   max(queue->depth / 2, 1));
+	queue->gather_successes = 0;
 	if (vhost_blk_gather_is_early(queue, seen))
 		queue->reaction_ns = min(2 * queue->reaction_ns,
 					 VHOST_BLK_REACTION_MAX);
