@@ -26,7 +26,7 @@ unbind_under_fio()
 	guest "cd /sys/bus/virtio/drivers/virtio_blk
 		for device in virtio*; do echo \$device > unbind; done
 		for i in \$(seq 100); do
-			test -e /tmp/writer.status && break
+			test -s /tmp/writer.status && break
 			sleep 0.1
 		done
 		test \$(cat /tmp/writer.status) != 0"
