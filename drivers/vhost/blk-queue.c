@@ -21,7 +21,6 @@
  * may look for more: see blk-wait.c.
  */
 #include <linux/blkdev.h>
-#include <linux/sched/clock.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 
