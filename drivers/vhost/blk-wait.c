@@ -46,6 +46,9 @@
 #define VHOST_BLK_REACTION_MIN	(2 * (u64)NSEC_PER_USEC)
 #define VHOST_BLK_REACTION_MAX	(100 * (u64)NSEC_PER_USEC)
 
+/* What it is taken for until one is seen: the price of each vain wait before. */
+#define VHOST_BLK_REACTION_START	(10 * (u64)NSEC_PER_USEC)
+
 /* How long one run of a worker looks for work, in nanoseconds. */
 #define VHOST_BLK_POLL_SLICE	(50 * NSEC_PER_USEC)
 
@@ -69,7 +72,7 @@ void vhost_blk_wait_start(struct vhost_blk_queue *queue)
 	queue->gather_pause = 0;
 	queue->gather_backoff = 0;
 	queue->gather_successes = 0;
-	queue->reaction_ns = VHOST_BLK_REACTION_MAX;
+	queue->reaction_ns = VHOST_BLK_REACTION_START;
 }
 
 /**
