@@ -39,15 +39,16 @@
 /* Signals that are let go at most, after gathering was in vain. */
 #define VHOST_BLK_GATHER_PAUSE	63u
 
-/* Signals after gathering as much as was meant to be, until that is more. */
-#define VHOST_BLK_GATHER_GROW	16
+/*
+ * Signals after gathering as much as was meant to be, until that is more: first, and
+ * at most, after trying for more was in vain.
+ */
+#define VHOST_BLK_GATHER_GROW_MIN	16
+#define VHOST_BLK_GATHER_GROW_MAX	1024u
 
 /* What the guest's time to react can be, in nanoseconds, whatever is measured. */
 #define VHOST_BLK_REACTION_MIN	(2 * (u64)NSEC_PER_USEC)
 #define VHOST_BLK_REACTION_MAX	(100 * (u64)NSEC_PER_USEC)
-
-/* What it is taken for until one is seen: the price of each vain wait before. */
-#define VHOST_BLK_REACTION_START	(10 * (u64)NSEC_PER_USEC)
 
 /* How long one run of a worker looks for work, in nanoseconds. */
 #define VHOST_BLK_POLL_SLICE	(50 * NSEC_PER_USEC)
@@ -72,7 +73,8 @@ void vhost_blk_wait_start(struct vhost_blk_queue *queue)
 	queue->gather_pause = 0;
 	queue->gather_backoff = 0;
 	queue->gather_successes = 0;
-	queue->reaction_ns = VHOST_BLK_REACTION_START;
+	queue->gather_grow = VHOST_BLK_GATHER_GROW_MIN;
+	queue->reaction_ns = VHOST_BLK_REACTION_MAX;
 }
 
 /**
@@ -149,7 +151,7 @@ static bool vhost_blk_gather_is_early(const struct vhost_blk_queue *queue,
 static void vhost_blk_gather_succeed(struct vhost_blk_queue *queue)
 {
 	queue->gather_backoff = 0;
-	if (++queue->gather_successes < VHOST_BLK_GATHER_GROW)
+	if (++queue->gather_successes < queue->gather_grow)
 		return;
 	queue->gather_successes = 0;
 	if (queue->depth < 2 * VHOST_BLK_GATHER_MAX)
@@ -159,11 +161,16 @@ static void vhost_blk_gather_succeed(struct vhost_blk_queue *queue)
 static bool vhost_blk_gather_is_enough(struct vhost_blk_queue *queue, u16 *seen)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
+	u16 under_way;
 	unsigned int target;
 
 	if (queue->gather_pause || !vhost_blk_gather_seen(queue, seen))
 		return true;
-	queue->depth = max(queue->depth, (u16)(vq->avail_idx - *seen));
+	under_way = vq->avail_idx - *seen;
+	if (under_way > queue->depth) {
+		queue->depth = under_way;
+		queue->gather_grow = VHOST_BLK_GATHER_GROW_MIN;
+	}
 	target = vhost_blk_gather_target(queue);
 	/* Another signal would change nothing then. */
 	if (vhost_blk_gather_is_early(queue, *seen) ||
@@ -196,6 +203,8 @@ static void vhost_blk_gather_fail(struct vhost_blk_queue *queue, u16 seen)
 	queue->depth = max((u16)(queue->vq.last_used_idx - seen),
 			   max(queue->depth / 2, 1));
 	queue->gather_successes = 0;
+	queue->gather_grow = min(4 * queue->gather_grow,
+				 VHOST_BLK_GATHER_GROW_MAX);
 	if (vhost_blk_gather_is_early(queue, seen))
 		queue->reaction_ns = min(2 * queue->reaction_ns,
 					 VHOST_BLK_REACTION_MAX);

@@ -412,6 +412,7 @@ struct vhost_blk_region {
  * @gather_pause: signals that are to go without gathering before
  * @gather_backoff: how many that were the last time; 0 after a success
  * @gather_successes: in a row
+ * @gather_grow: of them, until more is tried for
  * @reaction_ns: what it takes the guest to react to a signal, as far as learned
  * @poll_ns: how long to look for work before sleeping
  * @poll_end: when the window of polling that is open ends; 0 if none is
@@ -447,6 +448,7 @@ struct vhost_blk_queue {
 	unsigned int gather_pause;
 	unsigned int gather_backoff;
 	unsigned int gather_successes;
+	unsigned int gather_grow;
 	u64 reaction_ns;
 	u64 poll_ns;
 	u64 poll_end;
