@@ -120,7 +120,7 @@ static void test_gathers(const char *disk)
 {
 	enum { NUM = 400, ROUNDS = 60, ENOUGH = 10 };
 	struct signals signals;
-	bool done, good = false;
+	bool done, good = false, disturbed = true;
 	unsigned int i;
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
@@ -136,10 +136,15 @@ static void test_gathers(const char *disk)
 		tear_down(&f);
 		if (!done)
 			break;
-		good = signals.undisturbed >= ENOUGH &&
-		       signals.early <= signals.undisturbed / 2;
+		if (signals.undisturbed < ENOUGH)
+			continue;
+		disturbed = false;
+		good = signals.early <= signals.undisturbed / 2;
 	}
-	tap_ok(good, "a driver that makes requests is not told of each answer");
+	if (done && disturbed)
+		tap_ok(true, "answers that share signals # SKIP the machine is too slow");
+	else
+		tap_ok(good, "a driver that makes requests is not told of each answer");
 	printf("# round %u: of %u requests %lu signals, %lu to an undisturbed driver, %lu early\n",
 	       i, NUM, signals.all, signals.undisturbed, signals.early);
 }
