@@ -43,11 +43,44 @@ static inline int compat_alloc_tag_set(struct blk_mq_tag_set *set)
 #define blk_mq_alloc_tag_set compat_alloc_tag_set
 #endif
 
+/*
+ * Operations that have other arguments in older kernels: X_OP(name) makes, of
+ * the function that is written for the newest, the one to point to: name_op.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
+#define GETGEO_OP(name) \
+	static int name##_op(struct block_device *bdev, struct hd_geometry *geo) \
+	{ \
+		return name(bdev->bd_disk, geo); \
+	}
+#else
+#define GETGEO_OP(name) \
+	static int name##_op(struct gendisk *disk, struct hd_geometry *geo) \
+	{ \
+		return name(disk, geo); \
+	}
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+#define COMPAT_NODE	unsigned int
+#else
+#define COMPAT_NODE	int
+#endif
+#define INIT_REQUEST_OP(name) \
+	static int name##_op(struct blk_mq_tag_set *set, struct request *rq, \
+			     unsigned int index, COMPAT_NODE node) \
+	{ \
+		return name(set, rq, index, node); \
+	}
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 16, 0)
 #define blk_rq_map_sg(rq, sgl)	blk_rq_map_sg((rq)->q, rq, sgl)
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#define blk_mq_num_possible_queues(max) \
+	min_not_zero(num_possible_cpus(), max)
+
 #define blk_rq_map_kern(rq, buf, len, gfp) \
 	blk_rq_map_kern((rq)->q, rq, buf, len, gfp)
 #endif

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * virtio_blk: the guest driver for virtio block devices (virtio 1.4, section
+ * 5.2). Here are the driver and the life of a disk; virtio_blk.h tells where the
+ * rest is.
+ *
+ * The device need not be trusted, as it is not in a confidential guest: whatever
+ * it says or does costs at most the data of its own disk.
+ */
+#include <linux/idr.h>
+#include <linux/interrupt.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/virtio_config.h>
+
+#include "virtio_blk.h"
+
+#define VIRTIO_BLK_MINORS	16
+
+static int virtio_blk_major;
+static DEFINE_IDA(virtio_blk_ida);
+
+static int virtio_blk_getgeo(struct gendisk *disk, struct hd_geometry *geo)
+{
+	struct virtio_blk *vblk = disk->private_data;
+
+	geo->heads = vblk->geometry.heads;
+	geo->sectors = vblk->geometry.sectors;
+	geo->cylinders = vblk->geometry.cylinders;
+	if (!geo->heads || !geo->sectors) {
+		/* What SCSI disks of this size show: a cylinder has 1 MiB. */
+		geo->heads = 64;
+		geo->sectors = 32;
+		geo->cylinders = get_capacity(disk) >> 11;
+	}
+	return 0;
+}
+
+GETGEO_OP(virtio_blk_getgeo)
+
+static void virtio_blk_free_disk(struct gendisk *disk)
+{
+	struct virtio_blk *vblk = disk->private_data;
+
+	ida_free(&virtio_blk_ida, vblk->index);
+	kfree(vblk);
+}
+
+static const struct block_device_operations virtio_blk_fops = {
+	.owner		= THIS_MODULE,
+	.getgeo		= virtio_blk_getgeo_op,
+	.free_disk	= virtio_blk_free_disk,
+};
+
+static void virtio_blk_config_work(struct work_struct *work)
+{
+	struct virtio_blk *vblk =
+		container_of(work, struct virtio_blk, config_work);
+
+	virtio_blk_update_capacity(vblk, true);
+}
+
+static void virtio_blk_config_changed(struct virtio_device *vdev)
+{
+	struct virtio_blk *vblk = vdev->priv;
+
+	queue_work(system_freezable_wq, &vblk->config_work);
+}
+
+/* vda to vdz, then vdaa and so on. */
+static void virtio_blk_name(int index, char *name)
+{
+	char letters[DISK_NAME_LEN] = {};
+	int i = sizeof(letters) - 1;
+
+	do {
+		letters[--i] = 'a' + index % 26;
+		index = index / 26 - 1;
+	} while (index >= 0);
+	snprintf(name, DISK_NAME_LEN, "vd%.*s", DISK_NAME_LEN - 3, &letters[i]);
+}
+
+static int virtio_blk_alloc_disk(struct virtio_blk *vblk)
+{
+	struct queue_limits lim = {};
+	struct gendisk *disk;
+	int err;
+
+	err = virtio_blk_read_limits(vblk, &lim);
+	if (err)
+		return err;
+	disk = blk_mq_alloc_disk(&vblk->tag_set, &lim, vblk);
+	if (IS_ERR(disk)) {
+		dev_err(&vblk->vdev->dev, "limits of the device are refused\n");
+		return PTR_ERR(disk);
+	}
+
+	virtio_blk_name(vblk->index, disk->disk_name);
+	disk->major = virtio_blk_major;
+	disk->first_minor = vblk->index * VIRTIO_BLK_MINORS;
+	disk->minors = VIRTIO_BLK_MINORS;
+	disk->fops = &virtio_blk_fops;
+	disk->private_data = vblk;
+	if (virtio_has_feature(vblk->vdev, VIRTIO_BLK_F_RO))
+		set_disk_ro(disk, true);
+	virtio_blk_read_geometry(vblk);
+	vblk->disk = disk;
+	return 0;
+}
+
+static int virtio_blk_probe(struct virtio_device *vdev)
+{
+	struct virtio_blk *vblk;
+	int err;
+
+	if (!vdev->config->get) {
+		dev_err(&vdev->dev, "no access to the configuration space\n");
+		return -EINVAL;
+	}
+	vblk = kzalloc_obj(*vblk, GFP_KERNEL);
+	if (!vblk)
+		return -ENOMEM;
+	vblk->vdev = vdev;
+	vdev->priv = vblk;
+	INIT_WORK(&vblk->config_work, virtio_blk_config_work);
+
+	vblk->index = ida_alloc_max(&virtio_blk_ida,
+				    (1 << MINORBITS) / VIRTIO_BLK_MINORS - 1,
+				    GFP_KERNEL);
+	if (vblk->index < 0) {
+		err = vblk->index;
+		goto err_free;
+	}
+	err = virtio_blk_init_queues(vblk);
+	if (err)
+		goto err_index;
+	err = virtio_blk_alloc_tags(vblk);
+	if (err)
+		goto err_queues;
+	err = virtio_blk_alloc_disk(vblk);
+	if (err)
+		goto err_tags;
+	err = virtio_blk_update_capacity(vblk, false);
+	if (err)
+		goto err_disk;
+
+	/* Adding the disk reads its partition table. */
+	virtio_device_ready(vdev);
+	err = device_add_disk(&vdev->dev, vblk->disk, virtio_blk_groups);
+	if (err)
+		goto err_reset;
+	return 0;
+
+err_reset:
+	virtio_reset_device(vdev);
+err_disk:
+	/* Of a disk that was never added, free_disk is not called. */
+	put_disk(vblk->disk);
+err_tags:
+	blk_mq_free_tag_set(&vblk->tag_set);
+err_queues:
+	virtio_blk_exit_queues(vblk);
+err_index:
+	ida_free(&virtio_blk_ida, vblk->index);
+err_free:
+	kfree(vblk);
+	return err;
+}
+
+static void virtio_blk_remove(struct virtio_device *vdev)
+{
+	struct virtio_blk *vblk = vdev->priv;
+
+	/* The core reports no more changes from here on. */
+	cancel_work_sync(&vblk->config_work);
+	/* Ends the requests in flight, for which the device must still work. */
+	del_gendisk(vblk->disk);
+	virtio_reset_device(vdev);
+	blk_mq_free_tag_set(&vblk->tag_set);
+	virtio_blk_exit_queues(vblk);
+	vblk->vdev = NULL;
+	put_disk(vblk->disk);
+}
+
+static const struct virtio_device_id virtio_blk_ids[] = {
+	{ VIRTIO_ID_BLOCK, VIRTIO_DEV_ANY_ID },
+	{ 0 },
+};
+MODULE_DEVICE_TABLE(virtio, virtio_blk_ids);
+
+static const unsigned int virtio_blk_features[] = {
+	VIRTIO_BLK_F_SIZE_MAX,
+	VIRTIO_BLK_F_SEG_MAX,
+	VIRTIO_BLK_F_GEOMETRY,
+	VIRTIO_BLK_F_RO,
+	VIRTIO_BLK_F_BLK_SIZE,
+	VIRTIO_BLK_F_FLUSH,
+	VIRTIO_BLK_F_TOPOLOGY,
+	VIRTIO_BLK_F_CONFIG_WCE,
+	VIRTIO_BLK_F_MQ,
+	VIRTIO_BLK_F_DISCARD,
+	VIRTIO_BLK_F_WRITE_ZEROES,
+	VIRTIO_BLK_F_LIFETIME,
+	VIRTIO_BLK_F_SECURE_ERASE,
+};
+
+static struct virtio_driver virtio_blk_driver = {
+	.driver.name		= KBUILD_MODNAME,
+	.id_table		= virtio_blk_ids,
+	.feature_table		= virtio_blk_features,
+	.feature_table_size	= ARRAY_SIZE(virtio_blk_features),
+	.probe			= virtio_blk_probe,
+	.remove			= virtio_blk_remove,
+	.config_changed		= virtio_blk_config_changed,
+};
+
+static int __init virtio_blk_init(void)
+{
+	int err;
+
+	virtio_blk_major = register_blkdev(0, "virtblk");
+	if (virtio_blk_major < 0)
+		return virtio_blk_major;
+	err = register_virtio_driver(&virtio_blk_driver);
+	if (err == -EEXIST || err == -EBUSY)
+		pr_err("virtio_blk: another driver of this name is in the kernel; unload it, or boot without it if it is built in\n");
+	if (err)
+		unregister_blkdev(virtio_blk_major, "virtblk");
+	return err;
+}
+module_init(virtio_blk_init);
+
+static void __exit virtio_blk_exit(void)
+{
+	unregister_virtio_driver(&virtio_blk_driver);
+	unregister_blkdev(virtio_blk_major, "virtblk");
+}
+module_exit(virtio_blk_exit);
+
+MODULE_DESCRIPTION("Virtio block driver");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,571 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * virtio_blk: from a request of the block layer to the virtqueue and back.
+ *
+ * Every hardware queue of blk-mq is a virtqueue with its own lock and interrupt.
+ * A request becomes a scatter-gather list of three parts: the header that the
+ * device reads, the data, and the status byte that the device writes. All three
+ * live in the request's driver part (struct virtio_blk_pdu), which is made once,
+ * so that an ordinary request allocates nothing here.
+ *
+ * The path of a request: it is prepared outside of the queue's lock, added to
+ * the ring under it, and the device is kicked once for a batch. The interrupt
+ * takes what the device has used; what ended well is ended in a batch, after the
+ * lock is released, the rest one by one or on the CPU that blk-mq wants.
+ *
+ * The device is not trusted. A used id that is out of range or not in flight is
+ * refused by the virtio core, which takes the queue out of service; a status
+ * byte that means nothing fails its request.
+ */
+#include <linux/interrupt.h>
+#include <linux/module.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+
+#include "virtio_blk.h"
+
+/**
+ * struct virtio_blk_pdu - the driver part of a request
+ * @hdr: what the device is asked for, in its byte order
+ * @in: what the device answers
+ * @in.status: how the request ended
+ * @cleanup: @chain or @ranges is to be freed
+ * @segments: data segments in use
+ * @hdr_sg: @hdr
+ * @in_sg: @in
+ * @data: the data segments, or the first of them
+ * @chain: of more than %VIRTIO_BLK_INLINE_SEGMENTS segments, else empty
+ * @range: the data of a request for one range
+ * @ranges: the data of a request for several ranges, else NULL
+ */
+struct virtio_blk_pdu {
+	struct virtio_blk_outhdr hdr;
+	struct {
+		u8 status;
+	} in;
+	bool cleanup;
+	unsigned short segments;
+	struct scatterlist hdr_sg;
+	struct scatterlist in_sg;
+	struct scatterlist data[VIRTIO_BLK_INLINE_SEGMENTS];
+	struct sg_table chain;
+	struct virtio_blk_discard_write_zeroes range;
+	struct virtio_blk_discard_write_zeroes *ranges;
+};
+
+static void virtio_blk_set_header(struct virtio_blk *vblk, struct request *rq,
+				  u32 type, u64 sector)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+
+	pdu->hdr.type = cpu_to_virtio32(vblk->vdev, type);
+	pdu->hdr.ioprio = cpu_to_virtio32(vblk->vdev, req_get_ioprio(rq));
+	pdu->hdr.sector = cpu_to_virtio64(vblk->vdev, sector);
+}
+
+static blk_status_t virtio_blk_map_many(struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	unsigned int segments = blk_rq_nr_phys_segments(rq);
+
+	if (segments > VIRTIO_BLK_INLINE_SEGMENTS) {
+		pdu->chain.sgl = pdu->data;
+		if (sg_alloc_table_chained(&pdu->chain, segments, pdu->data,
+					   VIRTIO_BLK_INLINE_SEGMENTS))
+			return BLK_STS_RESOURCE;
+		pdu->cleanup = true;
+	}
+	pdu->segments = blk_rq_map_sg(rq, pdu->data);
+	return BLK_STS_OK;
+}
+
+static blk_status_t virtio_blk_map_data(struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	struct bio_vec bvec;
+
+	pdu->segments = blk_rq_nr_phys_segments(rq);
+	if (pdu->segments > 1)
+		return virtio_blk_map_many(rq);
+	if (pdu->segments) {
+		/* One segment never has more than one vector. */
+		bvec = req_bvec(rq);
+		sg_set_page(pdu->data, bvec.bv_page, bvec.bv_len,
+			    bvec.bv_offset);
+		sg_mark_end(pdu->data);
+	}
+	return BLK_STS_OK;
+}
+
+/*
+ * The ranges of a request. What follows on the one before, as happens to
+ * discards of a device that takes one range only, makes it longer.
+ *
+ * With NULL in place of an array they are just counted.
+ */
+static unsigned int virtio_blk_fill_ranges(struct request *rq, u32 flags,
+					   struct virtio_blk_discard_write_zeroes *range)
+{
+	unsigned int n = 0;
+	sector_t start = 0, end = 0;
+	struct bio *bio;
+
+	__rq_for_each_bio(bio, rq) {
+		if (!n || bio->bi_iter.bi_sector != end) {
+			start = bio->bi_iter.bi_sector;
+			n++;
+		}
+		end = bio_end_sector(bio);
+		if (!range)
+			continue;
+		range[n - 1].sector = cpu_to_le64(start);
+		range[n - 1].num_sectors = cpu_to_le32(end - start);
+		range[n - 1].flags = cpu_to_le32(flags);
+	}
+	return n;
+}
+
+/* Discard, write zeroes and secure erase: the data are the ranges. */
+static blk_status_t virtio_blk_map_ranges(struct request *rq, u32 flags)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	unsigned int n = virtio_blk_fill_ranges(rq, flags, NULL);
+	struct virtio_blk_discard_write_zeroes *range = &pdu->range;
+
+	if (n > VIRTIO_BLK_MAX_RANGES)
+		return BLK_STS_IOERR;
+	if (n > 1) {
+		range = kmalloc_array(n, sizeof(*range), GFP_ATOMIC);
+		if (!range)
+			return BLK_STS_RESOURCE;
+		pdu->ranges = range;
+		pdu->cleanup = true;
+	}
+	virtio_blk_fill_ranges(rq, flags, range);
+	sg_set_buf(pdu->data, range, n * sizeof(*range));
+	sg_mark_end(pdu->data);
+	pdu->segments = 1;
+	return BLK_STS_OK;
+}
+
+static blk_status_t virtio_blk_prepare_other(struct virtio_blk *vblk,
+					     struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	u32 flags = 0;
+
+	switch (req_op(rq)) {
+	case REQ_OP_FLUSH:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_FLUSH, 0);
+		pdu->segments = 0;
+		return BLK_STS_OK;
+	case REQ_OP_DISCARD:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_DISCARD, 0);
+		return virtio_blk_map_ranges(rq, 0);
+	case REQ_OP_SECURE_ERASE:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_SECURE_ERASE, 0);
+		return virtio_blk_map_ranges(rq, 0);
+	case REQ_OP_WRITE_ZEROES:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_WRITE_ZEROES, 0);
+		if (!(rq->cmd_flags & REQ_NOUNMAP))
+			flags = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+		return virtio_blk_map_ranges(rq, flags);
+	case REQ_OP_DRV_IN:
+		/* virtio_blk_get() filled the header. */
+		return virtio_blk_map_data(rq);
+	default:
+		return BLK_STS_NOTSUPP;
+	}
+}
+
+static blk_status_t virtio_blk_prepare(struct virtio_blk *vblk,
+				       struct request *rq)
+{
+	switch (req_op(rq)) {
+	case REQ_OP_READ:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_IN, blk_rq_pos(rq));
+		return virtio_blk_map_data(rq);
+	case REQ_OP_WRITE:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_OUT, blk_rq_pos(rq));
+		return virtio_blk_map_data(rq);
+	default:
+		return virtio_blk_prepare_other(vblk, rq);
+	}
+}
+
+/* Undoes what virtio_blk_prepare() did. */
+static void virtio_blk_cleanup(struct virtio_blk_pdu *pdu)
+{
+	if (likely(!pdu->cleanup))
+		return;
+	pdu->cleanup = false;
+	kfree(pdu->ranges);
+	pdu->ranges = NULL;
+	if (pdu->chain.orig_nents) {
+		sg_free_table_chained(&pdu->chain, VIRTIO_BLK_INLINE_SEGMENTS);
+		pdu->chain.orig_nents = 0;
+		/* The last of the inline segments was the link to the others. */
+		sg_init_table(pdu->data, VIRTIO_BLK_INLINE_SEGMENTS);
+	}
+}
+
+/* Header, data, status: the order of virtio 1.4, section 5.2.6. */
+static int virtio_blk_add(struct virtio_blk_queue *queue, struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	unsigned int out = 1, in = 1;
+	struct scatterlist *parts[3];
+
+	parts[0] = &pdu->hdr_sg;
+	parts[1] = pdu->data;
+	if (!pdu->segments)
+		parts[1] = &pdu->in_sg;
+	else if (rq_data_dir(rq) == WRITE)
+		out++;
+	else
+		in++;
+	parts[2] = &pdu->in_sg;
+	/* A device that writes no status has not succeeded. */
+	pdu->in.status = VIRTIO_BLK_STATUS_NONE;
+	return virtqueue_add_sgs(queue->vq, parts, out, in, rq, GFP_ATOMIC);
+}
+
+/*
+ * Adds a prepared request, which then belongs to the device. Else it is as if it
+ * had not been prepared.
+ *
+ * It starts only when it is added, so that there is nothing to undo in the block
+ * layer if it can't be; under the lock nobody can end it meanwhile.
+ */
+static blk_status_t virtio_blk_send(struct virtio_blk_queue *queue,
+				    struct request *rq)
+{
+	int err = virtio_blk_add(queue, rq);
+
+	lockdep_assert_held(&queue->lock);
+	if (likely(!err)) {
+		blk_mq_start_request(rq);
+		return BLK_STS_OK;
+	}
+
+	virtio_blk_cleanup(blk_mq_rq_to_pdu(rq));
+	switch (err) {
+	case -ENOSPC:
+		return BLK_STS_DEV_RESOURCE;
+	case -ENOMEM:
+		return BLK_STS_RESOURCE;
+	default:
+		return BLK_STS_IOERR;
+	}
+}
+
+static blk_status_t virtio_blk_queue_rq(struct blk_mq_hw_ctx *hctx,
+					const struct blk_mq_queue_data *bd)
+{
+	struct virtio_blk_queue *queue = hctx->driver_data;
+	blk_status_t status;
+	bool kick;
+
+	status = virtio_blk_prepare(queue->vblk, bd->rq);
+	if (status)
+		return status;
+
+	spin_lock_irq(&queue->lock);
+	status = virtio_blk_send(queue, bd->rq);
+	if (status == BLK_STS_DEV_RESOURCE) {
+		/* The next one that ends starts it again. */
+		queue->full = true;
+		blk_mq_stop_hw_queue(hctx);
+	}
+	/* What did not fit waits for requests that the device must hear of. */
+	kick = (bd->last || status) && virtqueue_kick_prepare(queue->vq);
+	spin_unlock_irq(&queue->lock);
+
+	if (kick)
+		virtqueue_notify(queue->vq);
+	return status;
+}
+
+static void virtio_blk_commit_rqs(struct blk_mq_hw_ctx *hctx)
+{
+	struct virtio_blk_queue *queue = hctx->driver_data;
+	bool kick;
+
+	spin_lock_irq(&queue->lock);
+	kick = virtqueue_kick_prepare(queue->vq);
+	spin_unlock_irq(&queue->lock);
+	if (kick)
+		virtqueue_notify(queue->vq);
+}
+
+static blk_status_t virtio_blk_status(u8 status)
+{
+	switch (status) {
+	case VIRTIO_BLK_S_OK:
+		return BLK_STS_OK;
+	case VIRTIO_BLK_S_UNSUPP:
+		return BLK_STS_NOTSUPP;
+	default:
+		return BLK_STS_IOERR;
+	}
+}
+
+static void virtio_blk_complete(struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+
+	blk_mq_end_request(rq, virtio_blk_status(READ_ONCE(pdu->in.status)));
+}
+
+/*
+ * Takes a request back from the device. It ends with the batch, or it ends
+ * elsewhere, or it remains to be ended.
+ */
+static void virtio_blk_take_back(struct request *rq, struct io_comp_batch *iob,
+				 struct rq_list *remaining)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	bool failed = READ_ONCE(pdu->in.status) != VIRTIO_BLK_S_OK;
+
+	if (unlikely(blk_should_fake_timeout(rq->q)))
+		return;
+	virtio_blk_cleanup(pdu);
+	if (blk_mq_complete_request_remote(rq))
+		return;
+	/* A batch knows no errors. */
+	if (unlikely(failed) ||
+	    !blk_mq_add_to_batch(rq, iob, failed, blk_mq_end_request_batch))
+		rq_list_add_tail(remaining, rq);
+}
+
+static void virtio_blk_end(struct virtio_blk_queue *queue,
+			   struct rq_list *remaining, bool restart)
+{
+	struct request *rq;
+
+	while ((rq = rq_list_pop(remaining)))
+		virtio_blk_complete(rq);
+	if (unlikely(restart))
+		blk_mq_start_stopped_hw_queue(queue->hctx, true);
+}
+
+static void virtio_blk_interrupt(struct virtqueue *vq)
+{
+	struct virtio_blk *vblk = vq->vdev->priv;
+	struct virtio_blk_queue *queue = &vblk->queues[vq->index];
+	struct rq_list remaining = {};
+	DEFINE_IO_COMP_BATCH(iob);
+	struct request *rq;
+	unsigned long flags;
+	unsigned int len;
+	bool restart;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	do {
+		virtqueue_disable_cb(vq);
+		while ((rq = virtqueue_get_buf(vq, &len)))
+			virtio_blk_take_back(rq, &iob, &remaining);
+	} while (!virtqueue_enable_cb(vq));
+	restart = queue->full;
+	queue->full = false;
+	spin_unlock_irqrestore(&queue->lock, flags);
+
+	if (iob.complete)
+		iob.complete(&iob);
+	virtio_blk_end(queue, &remaining, restart);
+}
+
+static void virtio_blk_map_queues(struct blk_mq_tag_set *set)
+{
+	struct virtio_blk *vblk = set->driver_data;
+
+	/* Each CPU submits to the queue whose interrupt comes back to it. */
+	blk_mq_map_hw_queues(&set->map[HCTX_TYPE_DEFAULT], &vblk->vdev->dev, 0);
+}
+
+static int virtio_blk_init_hctx(struct blk_mq_hw_ctx *hctx, void *data,
+				unsigned int index)
+{
+	struct virtio_blk *vblk = data;
+	struct virtio_blk_queue *queue = &vblk->queues[index];
+
+	queue->hctx = hctx;
+	hctx->driver_data = queue;
+	return 0;
+}
+
+static int virtio_blk_init_request(struct blk_mq_tag_set *set,
+				   struct request *rq, unsigned int index,
+				   int node)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+
+	sg_init_one(&pdu->hdr_sg, &pdu->hdr, sizeof(pdu->hdr));
+	sg_init_one(&pdu->in_sg, &pdu->in.status, sizeof(pdu->in.status));
+	sg_init_table(pdu->data, VIRTIO_BLK_INLINE_SEGMENTS);
+	return 0;
+}
+
+INIT_REQUEST_OP(virtio_blk_init_request)
+
+static const struct blk_mq_ops virtio_blk_mq_ops = {
+	.queue_rq	= virtio_blk_queue_rq,
+	.commit_rqs	= virtio_blk_commit_rqs,
+	.complete	= virtio_blk_complete,
+	.map_queues	= virtio_blk_map_queues,
+	.init_hctx	= virtio_blk_init_hctx,
+	.init_request	= virtio_blk_init_request_op,
+};
+
+static int virtio_blk_count_queues(struct virtio_device *vdev)
+{
+	u16 num;
+
+	if (virtio_cread_feature(vdev, VIRTIO_BLK_F_MQ,
+				 struct virtio_blk_config, num_queues, &num))
+		return 1;
+	if (!num) {
+		dev_err(&vdev->dev, "device offers several queues, but has none\n");
+		return -EINVAL;
+	}
+	return blk_mq_num_possible_queues(num);
+}
+
+static int virtio_blk_find_vqs(struct virtio_blk *vblk)
+{
+	unsigned int i, num = vblk->num_queues;
+	struct irq_affinity affinity = {};
+	struct virtqueue_info *info;
+	struct virtqueue **vqs;
+	int err = -ENOMEM;
+
+	info = kcalloc(num, sizeof(*info), GFP_KERNEL);
+	vqs = kcalloc(num, sizeof(*vqs), GFP_KERNEL);
+	if (!info || !vqs)
+		goto out;
+
+	for (i = 0; i < num; i++) {
+		info[i].name = vblk->queues[i].name;
+		info[i].callback = virtio_blk_interrupt;
+	}
+	err = virtio_find_vqs(vblk->vdev, num, vqs, info, &affinity);
+	for (i = 0; !err && i < num; i++)
+		vblk->queues[i].vq = vqs[i];
+out:
+	kfree(vqs);
+	kfree(info);
+	return err;
+}
+
+static unsigned int virtio_blk_ring_size(struct virtio_blk *vblk)
+{
+	unsigned int i, size = UINT_MAX;
+
+	for (i = 0; i < vblk->num_queues; i++)
+		size = min(size, virtqueue_get_vring_size(vblk->queues[i].vq));
+	return size;
+}
+
+static int virtio_blk_alloc_queues(struct virtio_blk *vblk)
+{
+	unsigned int i;
+
+	vblk->queues = kcalloc(vblk->num_queues, sizeof(*vblk->queues),
+			       GFP_KERNEL);
+	if (!vblk->queues)
+		return -ENOMEM;
+	for (i = 0; i < vblk->num_queues; i++) {
+		struct virtio_blk_queue *queue = &vblk->queues[i];
+
+		spin_lock_init(&queue->lock);
+		queue->vblk = vblk;
+		snprintf(queue->name, sizeof(queue->name), "req.%u", i);
+	}
+	return 0;
+}
+
+/**
+ * virtio_blk_init_queues - find the virtqueues of a disk
+ * @vblk: disk
+ *
+ * Return: 0 or an error
+ */
+int virtio_blk_init_queues(struct virtio_blk *vblk)
+{
+	int err = virtio_blk_count_queues(vblk->vdev);
+
+	if (err < 0)
+		return err;
+	vblk->num_queues = err;
+	err = virtio_blk_alloc_queues(vblk);
+	if (err)
+		return err;
+	err = virtio_blk_find_vqs(vblk);
+	if (err) {
+		kfree(vblk->queues);
+		return err;
+	}
+	vblk->ring_size = virtio_blk_ring_size(vblk);
+	return 0;
+}
+
+/**
+ * virtio_blk_exit_queues - undo virtio_blk_init_queues()
+ * @vblk: disk, whose device is reset
+ */
+void virtio_blk_exit_queues(struct virtio_blk *vblk)
+{
+	vblk->vdev->config->del_vqs(vblk->vdev);
+	kfree(vblk->queues);
+}
+
+/**
+ * virtio_blk_alloc_tags - make the requests of a disk
+ * @vblk: disk, with its queues
+ *
+ * Return: 0 or an error
+ */
+int virtio_blk_alloc_tags(struct virtio_blk *vblk)
+{
+	struct blk_mq_tag_set *set = &vblk->tag_set;
+	unsigned int depth = vblk->ring_size;
+
+	/* An indirect table takes one descriptor a request, a flush takes two. */
+	if (!virtio_has_feature(vblk->vdev, VIRTIO_RING_F_INDIRECT_DESC))
+		depth /= VIRTIO_BLK_OVERHEAD;
+
+	set->ops = &virtio_blk_mq_ops;
+	set->nr_hw_queues = vblk->num_queues;
+	set->queue_depth = max(depth, 1U);
+	set->numa_node = NUMA_NO_NODE;
+	set->cmd_size = sizeof(struct virtio_blk_pdu);
+	set->driver_data = vblk;
+	return blk_mq_alloc_tag_set(set);
+}
+
+/**
+ * virtio_blk_get - ask the device for something and wait for it
+ * @vblk: disk
+ * @type: of the request, a %VIRTIO_BLK_T_*
+ * @sector: of the request
+ * @buf: for the answer; not on the stack, which a request can't be mapped from
+ * @len: size of @buf
+ *
+ * Return: 0 or an error, %-EOPNOTSUPP if the device does not know the request
+ */
+int virtio_blk_get(struct virtio_blk *vblk, u32 type, u64 sector, void *buf,
+		   unsigned int len)
+{
+	struct request *rq;
+	int err;
+
+	rq = blk_mq_alloc_request(vblk->disk->queue, REQ_OP_DRV_IN, 0);
+	if (IS_ERR(rq))
+		return PTR_ERR(rq);
+	virtio_blk_set_header(vblk, rq, type, sector);
+	err = blk_rq_map_kern(rq, buf, len, GFP_KERNEL);
+	if (!err)
+		err = blk_status_to_errno(blk_execute_rq(rq, false));
+	blk_mq_free_request(rq);
+	return err;
+}

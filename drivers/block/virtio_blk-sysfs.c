@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * virtio_blk: attributes of the disk in sysfs, which go before the device does.
+ *
+ *	serial			what VIRTIO_BLK_T_GET_ID answers
+ *	cache_type		"write back" or "write through"; to be written if
+ *				the device can change it (VIRTIO_BLK_F_CONFIG_WCE)
+ *	life_time, pre_eol_info	how worn the medium is (VIRTIO_BLK_F_LIFETIME), as
+ *				eMMC devices show it, where the values come from
+ */
+#include <linux/slab.h>
+#include <linux/sysfs.h>
+#include <linux/virtio_config.h>
+
+#include "virtio_blk.h"
+
+/* The answer to VIRTIO_BLK_T_GET_LIFETIME. */
+struct virtio_blk_lifetime {
+	__le16 pre_eol_info;
+	__le16 device_lifetime_est_typ_a;
+	__le16 device_lifetime_est_typ_b;
+};
+
+static struct virtio_blk *virtio_blk_of(struct device *dev)
+{
+	return dev_to_disk(dev)->private_data;
+}
+
+static ssize_t serial_show(struct device *dev, struct device_attribute *attr,
+			   char *buf)
+{
+	char *id;
+	int ret;
+
+	id = kzalloc(VIRTIO_BLK_ID_BYTES, GFP_KERNEL);
+	if (!id)
+		return -ENOMEM;
+	ret = virtio_blk_get(virtio_blk_of(dev), VIRTIO_BLK_T_GET_ID, 0, id,
+			     VIRTIO_BLK_ID_BYTES);
+	if (!ret)
+		ret = sysfs_emit(buf, "%.*s", VIRTIO_BLK_ID_BYTES, id);
+	else if (ret == -EOPNOTSUPP)
+		ret = 0;
+	kfree(id);
+	return ret;
+}
+static DEVICE_ATTR_RO(serial);
+
+static const char *const virtio_blk_cache_types[] = {
+	"write through", "write back"
+};
+
+static ssize_t cache_type_show(struct device *dev,
+			       struct device_attribute *attr, char *buf)
+{
+	bool cache = virtio_blk_write_cache(virtio_blk_of(dev)->vdev);
+
+	return sysfs_emit(buf, "%s\n", virtio_blk_cache_types[cache]);
+}
+
+static ssize_t cache_type_store(struct device *dev,
+				struct device_attribute *attr, const char *buf,
+				size_t count)
+{
+	struct virtio_blk *vblk = virtio_blk_of(dev);
+	struct request_queue *q = vblk->disk->queue;
+	struct queue_limits lim;
+	u8 wce;
+	int ret;
+
+	ret = sysfs_match_string(virtio_blk_cache_types, buf);
+	if (ret < 0)
+		return ret;
+	wce = ret;
+	lim = queue_limits_start_update(q);
+	virtio_cwrite(vblk->vdev, struct virtio_blk_config, wce, &wce);
+	/* The device has the last word. */
+	if (virtio_blk_write_cache(vblk->vdev))
+		lim.features |= BLK_FEAT_WRITE_CACHE;
+	else
+		lim.features &= ~BLK_FEAT_WRITE_CACHE;
+	ret = queue_limits_commit_update_frozen(q, &lim);
+	return ret ?: count;
+}
+static DEVICE_ATTR_RW(cache_type);
+
+static int virtio_blk_get_lifetime(struct device *dev,
+				   struct virtio_blk_lifetime *lifetime)
+{
+	struct virtio_blk_lifetime *answer;
+	int err;
+
+	answer = kzalloc_obj(*answer, GFP_KERNEL);
+	if (!answer)
+		return -ENOMEM;
+	err = virtio_blk_get(virtio_blk_of(dev), VIRTIO_BLK_T_GET_LIFETIME, 0,
+			     answer, sizeof(*answer));
+	*lifetime = *answer;
+	kfree(answer);
+	return err;
+}
+
+static ssize_t life_time_show(struct device *dev, struct device_attribute *attr,
+			      char *buf)
+{
+	struct virtio_blk_lifetime lifetime;
+	int err = virtio_blk_get_lifetime(dev, &lifetime);
+
+	if (err)
+		return err;
+	return sysfs_emit(buf, "0x%02x 0x%02x\n",
+			  le16_to_cpu(lifetime.device_lifetime_est_typ_a),
+			  le16_to_cpu(lifetime.device_lifetime_est_typ_b));
+}
+static DEVICE_ATTR_RO(life_time);
+
+static ssize_t pre_eol_info_show(struct device *dev,
+				 struct device_attribute *attr, char *buf)
+{
+	struct virtio_blk_lifetime lifetime;
+	int err = virtio_blk_get_lifetime(dev, &lifetime);
+
+	if (err)
+		return err;
+	return sysfs_emit(buf, "0x%02x\n", le16_to_cpu(lifetime.pre_eol_info));
+}
+static DEVICE_ATTR_RO(pre_eol_info);
+
+static struct attribute *virtio_blk_attrs[] = {
+	&dev_attr_serial.attr,
+	&dev_attr_cache_type.attr,
+	&dev_attr_life_time.attr,
+	&dev_attr_pre_eol_info.attr,
+	NULL,
+};
+
+static umode_t virtio_blk_attr_is_visible(struct kobject *kobj,
+					  struct attribute *attr, int index)
+{
+	struct virtio_device *vdev = virtio_blk_of(kobj_to_dev(kobj))->vdev;
+
+	if (attr == &dev_attr_cache_type.attr &&
+	    !virtio_has_feature(vdev, VIRTIO_BLK_F_CONFIG_WCE))
+		return 0444;
+	if ((attr == &dev_attr_life_time.attr ||
+	     attr == &dev_attr_pre_eol_info.attr) &&
+	    !virtio_has_feature(vdev, VIRTIO_BLK_F_LIFETIME))
+		return 0;
+	return attr->mode;
+}
+
+static const struct attribute_group virtio_blk_group = {
+	.attrs		= virtio_blk_attrs,
+	.is_visible	= virtio_blk_attr_is_visible,
+};
+
+const struct attribute_group *virtio_blk_groups[] = {
+	&virtio_blk_group,
+	NULL,
+};

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the parts of virtio_blk know of each other.
+ *
+ *	virtio_blk-main.c	the driver and the life of a disk
+ *	virtio_blk-config.c	what the device's configuration space says of it
+ *	virtio_blk-queue.c	requests: block layer to virtqueue and back
+ *	virtio_blk-sysfs.c	attributes of the disk
+ */
+#ifndef _VIRTIO_BLK_H
+#define _VIRTIO_BLK_H
+
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/hdreg.h>
+#include <linux/scatterlist.h>
+#include <linux/spinlock.h>
+#include <linux/virtio.h>
+#include <linux/virtio_blk.h>
+#include <linux/workqueue.h>
+
+#include "compat.h"
+
+/* Data segments in the driver part of a request; longer lists are chained. */
+#define VIRTIO_BLK_INLINE_SEGMENTS	16
+
+/* Descriptors of a request that are not data: header and status. */
+#define VIRTIO_BLK_OVERHEAD		2
+
+/*
+ * Ranges of one discard request. They have to fit into one segment, of which
+ * the smallest that the block layer knows has a page.
+ */
+#define VIRTIO_BLK_MAX_RANGES \
+	(SZ_4K / sizeof(struct virtio_blk_discard_write_zeroes))
+
+/* Of virtio 1.4, section 5.2; the kernel's headers don't have it. */
+#define VIRTIO_BLK_F_LIFETIME		15
+#define VIRTIO_BLK_T_GET_LIFETIME	10
+
+/* No VIRTIO_BLK_S_* has this value. */
+#define VIRTIO_BLK_STATUS_NONE		0xff
+
+/**
+ * struct virtio_blk_queue - a virtqueue as blk-mq sees it
+ * @lock: protects @vq and @full; taken in interrupts
+ * @vq: the virtqueue
+ * @vblk: whose it is
+ * @hctx: the hardware queue of blk-mq
+ * @full: a request did not fit, and @hctx is stopped until one has ended
+ * @name: of the interrupt
+ */
+struct virtio_blk_queue {
+	spinlock_t lock; /* protects vq and full */
+	struct virtqueue *vq;
+	struct virtio_blk *vblk;
+	struct blk_mq_hw_ctx *hctx;
+	bool full;
+	char name[16];
+} ____cacheline_aligned_in_smp;
+
+/**
+ * struct virtio_blk - a disk
+ * @vdev: the device; gone when @disk is, which a process may hold open longer
+ * @disk: what the block layer shows of it
+ * @tag_set: the requests
+ * @queues: @num_queues of them
+ * @num_queues: virtqueues in use
+ * @ring_size: descriptors of the smallest ring: a request has to fit into each
+ * @index: place in the row of names vda, vdb, ...
+ * @geometry: what the device says, or all 0
+ * @config_work: reads the configuration space after the device changed it
+ *
+ * Freed with the last reference to @disk.
+ */
+struct virtio_blk {
+	struct virtio_device *vdev;
+	struct gendisk *disk;
+	struct blk_mq_tag_set tag_set;
+	struct virtio_blk_queue *queues;
+	unsigned int num_queues;
+	unsigned int ring_size;
+	int index;
+	struct hd_geometry geometry;
+	struct work_struct config_work;
+};
+
+/* virtio_blk-config.c */
+int virtio_blk_read_limits(struct virtio_blk *vblk, struct queue_limits *lim);
+void virtio_blk_read_geometry(struct virtio_blk *vblk);
+bool virtio_blk_write_cache(struct virtio_device *vdev);
+int virtio_blk_update_capacity(struct virtio_blk *vblk, bool resized);
+
+/* virtio_blk-queue.c */
+int virtio_blk_init_queues(struct virtio_blk *vblk);
+void virtio_blk_exit_queues(struct virtio_blk *vblk);
+int virtio_blk_alloc_tags(struct virtio_blk *vblk);
+int virtio_blk_get(struct virtio_blk *vblk, u32 type, u64 sector, void *buf,
+		   unsigned int len);
+
+/* virtio_blk-sysfs.c */
+extern const struct attribute_group *virtio_blk_groups[];
+
+#endif /* _VIRTIO_BLK_H */
