@@ -9,9 +9,10 @@
  * so that an ordinary request allocates nothing here.
  *
  * The path of a request: it is prepared outside of the queue's lock, added to
- * the ring under it, and the device is kicked once for a batch. The interrupt
- * takes what the device has used; what ended well is ended in a batch, after the
- * lock is released, the rest one by one or on the CPU that blk-mq wants.
+ * the ring under it, and the device is kicked once for a batch. The interrupt,
+ * or who polls a queue that has none, takes what the device has used; what ended
+ * well is ended in a batch, after the lock is released, the rest one by one or on
+ * the CPU that blk-mq wants.
  *
  * The device is not trusted. A used id that is out of range or not in flight is
  * refused by the virtio core, which takes the queue out of service; a status
@@ -23,6 +24,21 @@
 #include <linux/virtio_ring.h>
 
 #include "virtio_blk.h"
+
+static unsigned int num_request_queues;
+module_param(num_request_queues, uint, 0644);
+MODULE_PARM_DESC(num_request_queues,
+		 "Most queues of a disk that is found from now on; 0: as many as it and the CPUs have");
+
+static unsigned int poll_queues;
+module_param(poll_queues, uint, 0644);
+MODULE_PARM_DESC(poll_queues,
+		 "How many of the queues are for polling only; one never is");
+
+static unsigned int queue_depth;
+module_param(queue_depth, uint, 0444);
+MODULE_PARM_DESC(queue_depth,
+		 "Most requests of a queue in flight; 0: as many as the ring holds");
 
 /**
  * struct virtio_blk_pdu - the driver part of a request
@@ -272,7 +288,7 @@ static blk_status_t virtio_blk_queue_rq(struct blk_mq_hw_ctx *hctx,
 
 	spin_lock_irq(&queue->lock);
 	status = virtio_blk_send(queue, bd->rq);
-	if (status == BLK_STS_DEV_RESOURCE) {
+	if (unlikely(status == BLK_STS_DEV_RESOURCE)) {
 		/* The next one that ends starts it again. */
 		queue->full = true;
 		blk_mq_stop_hw_queue(hctx);
@@ -296,6 +312,49 @@ static void virtio_blk_commit_rqs(struct blk_mq_hw_ctx *hctx)
 	spin_unlock_irq(&queue->lock);
 	if (kick)
 		virtqueue_notify(queue->vq);
+}
+
+/* Sends a batch, with one kick. What can't be sent goes to the list "left". */
+static void virtio_blk_send_batch(struct virtio_blk_queue *queue,
+				  struct rq_list *ready, struct rq_list *left)
+{
+	struct request *rq;
+	bool kick;
+
+	spin_lock_irq(&queue->lock);
+	while ((rq = rq_list_pop(ready)))
+		if (unlikely(virtio_blk_send(queue, rq)))
+			rq_list_add_tail(left, rq);
+	kick = virtqueue_kick_prepare(queue->vq);
+	spin_unlock_irq(&queue->lock);
+	if (kick)
+		virtqueue_notify(queue->vq);
+}
+
+/*
+ * What remains in the list is tried again by blk-mq, through queue_rq, where there
+ * is a way to say why a request can't be sent.
+ */
+static void virtio_blk_queue_rqs(struct rq_list *rqlist)
+{
+	struct rq_list ready = {}, left = {};
+	struct virtio_blk_queue *queue = NULL;
+	struct request *rq;
+
+	while ((rq = rq_list_pop(rqlist))) {
+		struct virtio_blk_queue *next = rq->mq_hctx->driver_data;
+
+		if (queue && queue != next)
+			virtio_blk_send_batch(queue, &ready, &left);
+		queue = next;
+		if (likely(!virtio_blk_prepare(queue->vblk, rq)))
+			rq_list_add_tail(&ready, rq);
+		else
+			rq_list_add_tail(&left, rq);
+	}
+	if (queue)
+		virtio_blk_send_batch(queue, &ready, &left);
+	*rqlist = left;
 }
 
 static blk_status_t virtio_blk_status(u8 status)
@@ -338,14 +397,39 @@ static void virtio_blk_take_back(struct request *rq, struct io_comp_batch *iob,
 		rq_list_add_tail(remaining, rq);
 }
 
+/* Takes all that the device has used, with the queue's lock held. */
+static unsigned int virtio_blk_take_used(struct virtio_blk_queue *queue,
+					 struct io_comp_batch *iob,
+					 struct rq_list *remaining)
+{
+	unsigned int len, found = 0;
+	struct request *rq;
+
+	while ((rq = virtqueue_get_buf(queue->vq, &len))) {
+		virtio_blk_take_back(rq, iob, remaining);
+		found++;
+	}
+	return found;
+}
+
+/* Whether the hardware queue was stopped, and has a chance again. */
+static bool virtio_blk_was_full(struct virtio_blk_queue *queue)
+{
+	bool full = queue->full;
+
+	queue->full = false;
+	return full;
+}
+
+/* What is to be done without the lock for what was taken under it. */
 static void virtio_blk_end(struct virtio_blk_queue *queue,
-			   struct rq_list *remaining, bool restart)
+			   struct rq_list *remaining, bool was_full)
 {
 	struct request *rq;
 
 	while ((rq = rq_list_pop(remaining)))
 		virtio_blk_complete(rq);
-	if (unlikely(restart))
+	if (unlikely(was_full))
 		blk_mq_start_stopped_hw_queue(queue->hctx, true);
 }
 
@@ -355,32 +439,57 @@ static void virtio_blk_interrupt(struct virtqueue *vq)
 	struct virtio_blk_queue *queue = &vblk->queues[vq->index];
 	struct rq_list remaining = {};
 	DEFINE_IO_COMP_BATCH(iob);
-	struct request *rq;
 	unsigned long flags;
-	unsigned int len;
-	bool restart;
+	bool was_full;
 
 	spin_lock_irqsave(&queue->lock, flags);
 	do {
 		virtqueue_disable_cb(vq);
-		while ((rq = virtqueue_get_buf(vq, &len)))
-			virtio_blk_take_back(rq, &iob, &remaining);
+		virtio_blk_take_used(queue, &iob, &remaining);
 	} while (!virtqueue_enable_cb(vq));
-	restart = queue->full;
-	queue->full = false;
+	was_full = virtio_blk_was_full(queue);
 	spin_unlock_irqrestore(&queue->lock, flags);
 
 	if (iob.complete)
 		iob.complete(&iob);
-	virtio_blk_end(queue, &remaining, restart);
+	virtio_blk_end(queue, &remaining, was_full);
+}
+
+/* The caller ends the batch. */
+static int virtio_blk_poll(struct blk_mq_hw_ctx *hctx, struct io_comp_batch *iob)
+{
+	struct virtio_blk_queue *queue = hctx->driver_data;
+	struct rq_list remaining = {};
+	unsigned long flags;
+	bool was_full;
+	int found;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	found = virtio_blk_take_used(queue, iob, &remaining);
+	was_full = found && virtio_blk_was_full(queue);
+	spin_unlock_irqrestore(&queue->lock, flags);
+
+	virtio_blk_end(queue, &remaining, was_full);
+	return found;
 }
 
 static void virtio_blk_map_queues(struct blk_mq_tag_set *set)
 {
 	struct virtio_blk *vblk = set->driver_data;
+	struct blk_mq_queue_map *map = &set->map[HCTX_TYPE_DEFAULT];
 
 	/* Each CPU submits to the queue whose interrupt comes back to it. */
-	blk_mq_map_hw_queues(&set->map[HCTX_TYPE_DEFAULT], &vblk->vdev->dev, 0);
+	map->nr_queues = vblk->num_queues - vblk->num_poll_queues;
+	map->queue_offset = 0;
+	blk_mq_map_hw_queues(map, &vblk->vdev->dev, 0);
+	if (!vblk->num_poll_queues)
+		return;
+
+	/* None for reads alone, the last ones for polling. */
+	set->map[HCTX_TYPE_READ].nr_queues = 0;
+	set->map[HCTX_TYPE_POLL].queue_offset = map->nr_queues;
+	set->map[HCTX_TYPE_POLL].nr_queues = vblk->num_poll_queues;
+	blk_mq_map_queues(&set->map[HCTX_TYPE_POLL]);
 }
 
 static int virtio_blk_init_hctx(struct blk_mq_hw_ctx *hctx, void *data,
@@ -410,25 +519,40 @@ INIT_REQUEST_OP(virtio_blk_init_request)
 
 static const struct blk_mq_ops virtio_blk_mq_ops = {
 	.queue_rq	= virtio_blk_queue_rq,
+	.queue_rqs	= virtio_blk_queue_rqs,
 	.commit_rqs	= virtio_blk_commit_rqs,
 	.complete	= virtio_blk_complete,
+	.poll		= virtio_blk_poll,
 	.map_queues	= virtio_blk_map_queues,
 	.init_hctx	= virtio_blk_init_hctx,
 	.init_request	= virtio_blk_init_request_op,
 };
 
-static int virtio_blk_count_queues(struct virtio_device *vdev)
+static int virtio_blk_count_queues(struct virtio_blk *vblk)
 {
-	u16 num;
+	struct virtio_device *vdev = vblk->vdev;
+	u16 num = 1;
 
-	if (virtio_cread_feature(vdev, VIRTIO_BLK_F_MQ,
-				 struct virtio_blk_config, num_queues, &num))
-		return 1;
+	virtio_cread_feature(vdev, VIRTIO_BLK_F_MQ, struct virtio_blk_config,
+			     num_queues, &num);
 	if (!num) {
 		dev_err(&vdev->dev, "device offers several queues, but has none\n");
 		return -EINVAL;
 	}
-	return blk_mq_num_possible_queues(num);
+	vblk->num_queues =
+		blk_mq_num_possible_queues(min_not_zero(num_request_queues, num));
+	vblk->num_poll_queues = min(poll_queues, vblk->num_queues - 1);
+	dev_info(&vdev->dev, "%u/0/%u default/read/poll queues\n",
+		 vblk->num_queues - vblk->num_poll_queues,
+		 vblk->num_poll_queues);
+	return 0;
+}
+
+static bool virtio_blk_is_polled(struct virtio_blk_queue *queue)
+{
+	struct virtio_blk *vblk = queue->vblk;
+
+	return queue - vblk->queues >= vblk->num_queues - vblk->num_poll_queues;
 }
 
 static int virtio_blk_find_vqs(struct virtio_blk *vblk)
@@ -446,7 +570,8 @@ static int virtio_blk_find_vqs(struct virtio_blk *vblk)
 
 	for (i = 0; i < num; i++) {
 		info[i].name = vblk->queues[i].name;
-		info[i].callback = virtio_blk_interrupt;
+		if (!virtio_blk_is_polled(&vblk->queues[i]))
+			info[i].callback = virtio_blk_interrupt;
 	}
 	err = virtio_find_vqs(vblk->vdev, num, vqs, info, &affinity);
 	for (i = 0; !err && i < num; i++)
@@ -479,7 +604,8 @@ static int virtio_blk_alloc_queues(struct virtio_blk *vblk)
 
 		spin_lock_init(&queue->lock);
 		queue->vblk = vblk;
-		snprintf(queue->name, sizeof(queue->name), "req.%u", i);
+		snprintf(queue->name, sizeof(queue->name), "%s.%u",
+			 virtio_blk_is_polled(queue) ? "req_poll" : "req", i);
 	}
 	return 0;
 }
@@ -492,11 +618,10 @@ static int virtio_blk_alloc_queues(struct virtio_blk *vblk)
  */
 int virtio_blk_init_queues(struct virtio_blk *vblk)
 {
-	int err = virtio_blk_count_queues(vblk->vdev);
+	int err = virtio_blk_count_queues(vblk);
 
-	if (err < 0)
+	if (err)
 		return err;
-	vblk->num_queues = err;
 	err = virtio_blk_alloc_queues(vblk);
 	if (err)
 		return err;
@@ -533,9 +658,12 @@ int virtio_blk_alloc_tags(struct virtio_blk *vblk)
 	/* An indirect table takes one descriptor a request, a flush takes two. */
 	if (!virtio_has_feature(vblk->vdev, VIRTIO_RING_F_INDIRECT_DESC))
 		depth /= VIRTIO_BLK_OVERHEAD;
+	if (queue_depth)
+		depth = min(depth, queue_depth);
 
 	set->ops = &virtio_blk_mq_ops;
 	set->nr_hw_queues = vblk->num_queues;
+	set->nr_maps = vblk->num_poll_queues ? HCTX_MAX_TYPES : 1;
 	set->queue_depth = max(depth, 1U);
 	set->numa_node = NUMA_NO_NODE;
 	set->cmd_size = sizeof(struct virtio_blk_pdu);

@@ -56,7 +56,7 @@ struct virtio_blk_queue {
 	struct virtio_blk *vblk;
 	struct blk_mq_hw_ctx *hctx;
 	bool full;
-	char name[16];
+	char name[24];
 } ____cacheline_aligned_in_smp;
 
 /**
@@ -66,6 +66,8 @@ struct virtio_blk_queue {
  * @tag_set: the requests
  * @queues: @num_queues of them
  * @num_queues: virtqueues in use
+ * @num_poll_queues: how many of them, the last ones, are polled and don't
+ *	interrupt
  * @ring_size: descriptors of the smallest ring: a request has to fit into each
  * @index: place in the row of names vda, vdb, ...
  * @geometry: what the device says, or all 0
@@ -79,6 +81,7 @@ struct virtio_blk {
 	struct blk_mq_tag_set tag_set;
 	struct virtio_blk_queue *queues;
 	unsigned int num_queues;
+	unsigned int num_poll_queues;
 	unsigned int ring_size;
 	int index;
 	struct hd_geometry geometry;
