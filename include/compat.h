@@ -41,6 +41,16 @@ static inline int compat_alloc_tag_set(struct blk_mq_tag_set *set)
 }
 
 #define blk_mq_alloc_tag_set compat_alloc_tag_set
+
+static inline unsigned int compat_freeze_queue(struct request_queue *q)
+{
+	blk_mq_freeze_queue(q);
+	return 0;
+}
+
+#define blk_mq_freeze_queue compat_freeze_queue
+#define blk_mq_unfreeze_queue(q, memflags) \
+	((void)(memflags), blk_mq_unfreeze_queue(q))
 #endif
 
 /*
@@ -72,6 +82,14 @@ static inline int compat_alloc_tag_set(struct blk_mq_tag_set *set)
 	{ \
 		return name(set, rq, index, node); \
 	}
+
+/* Of struct virtio_driver, where the transport can be reset under a driver. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+#define VIRTIO_RESET_OPS(prepare, done)
+#else
+#define VIRTIO_RESET_OPS(prepare, done) \
+	.reset_prepare = prepare, .reset_done = done,
+#endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 16, 0)
 #define blk_rq_map_sg(rq, sgl)	blk_rq_map_sg((rq)->q, rq, sgl)

@@ -10,6 +10,7 @@
 #include <linux/idr.h>
 #include <linux/interrupt.h>
 #include <linux/module.h>
+#include <linux/pm.h>
 #include <linux/slab.h>
 #include <linux/virtio_config.h>
 
@@ -173,13 +174,46 @@ static void virtio_blk_remove(struct virtio_device *vdev)
 
 	/* The core reports no more changes from here on. */
 	cancel_work_sync(&vblk->config_work);
-	/* Ends the requests in flight, for which the device must still work. */
+	if (virtio_blk_is_broken(vblk)) {
+		/* Before those who use the disk hear of it, and wait. */
+		virtio_blk_abandon(vblk);
+		blk_mark_disk_dead(vblk->disk);
+	}
+	/* Waits for the requests in flight, for which the device must still work. */
 	del_gendisk(vblk->disk);
-	virtio_reset_device(vdev);
+	virtio_blk_reset_device(vblk);
 	blk_mq_free_tag_set(&vblk->tag_set);
 	virtio_blk_exit_queues(vblk);
 	vblk->vdev = NULL;
 	put_disk(vblk->disk);
+}
+
+/* For suspend, hibernation, and a reset by the transport. */
+static int virtio_blk_freeze(struct virtio_device *vdev)
+{
+	struct virtio_blk *vblk = vdev->priv;
+	struct request_queue *q = vblk->disk->queue;
+	unsigned int memflags;
+
+	/* Lets the device end what it has, and holds up what comes. */
+	memflags = blk_mq_freeze_queue(q);
+	blk_mq_quiesce_queue_nowait(q);
+	blk_mq_unfreeze_queue(q, memflags);
+
+	cancel_work_sync(&vblk->config_work);
+	virtio_blk_reset_device(vblk);
+	virtio_blk_stop_queues(vblk);
+	return 0;
+}
+
+static int virtio_blk_restore(struct virtio_device *vdev)
+{
+	struct virtio_blk *vblk = vdev->priv;
+	int err = virtio_blk_start(vblk);
+
+	/* If it did not start, what was held up fails rather than waits for ever. */
+	blk_mq_unquiesce_queue(vblk->disk->queue);
+	return err;
 }
 
 static const struct virtio_device_id virtio_blk_ids[] = {
@@ -212,6 +246,9 @@ static struct virtio_driver virtio_blk_driver = {
 	.probe			= virtio_blk_probe,
 	.remove			= virtio_blk_remove,
 	.config_changed		= virtio_blk_config_changed,
+	.freeze			= pm_sleep_ptr(virtio_blk_freeze),
+	.restore		= pm_sleep_ptr(virtio_blk_restore),
+	VIRTIO_RESET_OPS(virtio_blk_freeze, virtio_blk_restore)
 };
 
 static int __init virtio_blk_init(void)

@@ -232,6 +232,8 @@ static int virtio_blk_add(struct virtio_blk_queue *queue, struct request *rq)
 	unsigned int out = 1, in = 1;
 	struct scatterlist *parts[3];
 
+	if (unlikely(!queue->vq))
+		return -EIO;
 	parts[0] = &pdu->hdr_sg;
 	parts[1] = pdu->data;
 	if (!pdu->segments)
@@ -275,6 +277,11 @@ static blk_status_t virtio_blk_send(struct virtio_blk_queue *queue,
 	}
 }
 
+static bool virtio_blk_kick_prepare(struct virtio_blk_queue *queue)
+{
+	return likely(queue->vq) && virtqueue_kick_prepare(queue->vq);
+}
+
 static blk_status_t virtio_blk_queue_rq(struct blk_mq_hw_ctx *hctx,
 					const struct blk_mq_queue_data *bd)
 {
@@ -294,7 +301,7 @@ static blk_status_t virtio_blk_queue_rq(struct blk_mq_hw_ctx *hctx,
 		blk_mq_stop_hw_queue(hctx);
 	}
 	/* What did not fit waits for requests that the device must hear of. */
-	kick = (bd->last || status) && virtqueue_kick_prepare(queue->vq);
+	kick = (bd->last || status) && virtio_blk_kick_prepare(queue);
 	spin_unlock_irq(&queue->lock);
 
 	if (kick)
@@ -308,7 +315,7 @@ static void virtio_blk_commit_rqs(struct blk_mq_hw_ctx *hctx)
 	bool kick;
 
 	spin_lock_irq(&queue->lock);
-	kick = virtqueue_kick_prepare(queue->vq);
+	kick = virtio_blk_kick_prepare(queue);
 	spin_unlock_irq(&queue->lock);
 	if (kick)
 		virtqueue_notify(queue->vq);
@@ -325,7 +332,7 @@ static void virtio_blk_send_batch(struct virtio_blk_queue *queue,
 	while ((rq = rq_list_pop(ready)))
 		if (unlikely(virtio_blk_send(queue, rq)))
 			rq_list_add_tail(left, rq);
-	kick = virtqueue_kick_prepare(queue->vq);
+	kick = virtio_blk_kick_prepare(queue);
 	spin_unlock_irq(&queue->lock);
 	if (kick)
 		virtqueue_notify(queue->vq);
@@ -398,14 +405,14 @@ static void virtio_blk_take_back(struct request *rq, struct io_comp_batch *iob,
 }
 
 /* Takes all that the device has used, with the queue's lock held. */
-static unsigned int virtio_blk_take_used(struct virtio_blk_queue *queue,
+static unsigned int virtio_blk_take_used(struct virtqueue *vq,
 					 struct io_comp_batch *iob,
 					 struct rq_list *remaining)
 {
 	unsigned int len, found = 0;
 	struct request *rq;
 
-	while ((rq = virtqueue_get_buf(queue->vq, &len))) {
+	while ((rq = virtqueue_get_buf(vq, &len))) {
 		virtio_blk_take_back(rq, iob, remaining);
 		found++;
 	}
@@ -445,7 +452,7 @@ static void virtio_blk_interrupt(struct virtqueue *vq)
 	spin_lock_irqsave(&queue->lock, flags);
 	do {
 		virtqueue_disable_cb(vq);
-		virtio_blk_take_used(queue, &iob, &remaining);
+		virtio_blk_take_used(vq, &iob, &remaining);
 	} while (!virtqueue_enable_cb(vq));
 	was_full = virtio_blk_was_full(queue);
 	spin_unlock_irqrestore(&queue->lock, flags);
@@ -462,10 +469,12 @@ static int virtio_blk_poll(struct blk_mq_hw_ctx *hctx, struct io_comp_batch *iob
 	struct rq_list remaining = {};
 	unsigned long flags;
 	bool was_full;
-	int found;
+	int found = 0;
 
 	spin_lock_irqsave(&queue->lock, flags);
-	found = virtio_blk_take_used(queue, iob, &remaining);
+	/* Nothing else keeps pollers away while the queue is stopped. */
+	if (likely(queue->vq))
+		found = virtio_blk_take_used(queue->vq, iob, &remaining);
 	was_full = found && virtio_blk_was_full(queue);
 	spin_unlock_irqrestore(&queue->lock, flags);
 
@@ -582,7 +591,8 @@ out:
 	return err;
 }
 
-static unsigned int virtio_blk_ring_size(struct virtio_blk *vblk)
+/* Of the smallest: every request has to fit into every ring. */
+static unsigned int virtio_blk_find_ring_size(struct virtio_blk *vblk)
 {
 	unsigned int i, size = UINT_MAX;
 
@@ -630,7 +640,7 @@ int virtio_blk_init_queues(struct virtio_blk *vblk)
 		kfree(vblk->queues);
 		return err;
 	}
-	vblk->ring_size = virtio_blk_ring_size(vblk);
+	vblk->ring_size = virtio_blk_find_ring_size(vblk);
 	return 0;
 }
 
@@ -640,8 +650,72 @@ int virtio_blk_init_queues(struct virtio_blk *vblk)
  */
 void virtio_blk_exit_queues(struct virtio_blk *vblk)
 {
-	vblk->vdev->config->del_vqs(vblk->vdev);
+	virtio_blk_stop_queues(vblk);
 	kfree(vblk->queues);
+}
+
+/**
+ * virtio_blk_stop_queues - give the virtqueues back
+ * @vblk: disk, whose device is reset and has no request
+ *
+ * From here on requests fail, unless the caller holds them up in the block
+ * layer until virtio_blk_start_queues().
+ */
+void virtio_blk_stop_queues(struct virtio_blk *vblk)
+{
+	bool started = vblk->queues[0].vq;
+	unsigned int i;
+
+	for (i = 0; i < vblk->num_queues; i++) {
+		struct virtio_blk_queue *queue = &vblk->queues[i];
+
+		spin_lock_irq(&queue->lock);
+		queue->vq = NULL;
+		queue->full = false;
+		spin_unlock_irq(&queue->lock);
+	}
+	if (started)
+		vblk->vdev->config->del_vqs(vblk->vdev);
+}
+
+/**
+ * virtio_blk_start_queues - find the same virtqueues again
+ * @vblk: disk, after virtio_blk_stop_queues() and a new start of its device
+ *
+ * The limits of the disk are those of the device as it was: if it is less now,
+ * it can't be used any more.
+ *
+ * Return: 0 or an error
+ */
+int virtio_blk_start_queues(struct virtio_blk *vblk)
+{
+	int err = virtio_blk_find_vqs(vblk);
+
+	if (err)
+		return err;
+	if (virtio_blk_find_ring_size(vblk) < vblk->ring_size) {
+		virtio_blk_stop_queues(vblk);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/**
+ * virtio_blk_take_outstanding - take all requests from a device
+ * @queue: whose requests; its device is reset or is not there any more
+ * @outstanding: list for the requests, which are not prepared any more
+ */
+void virtio_blk_take_outstanding(struct virtio_blk_queue *queue,
+				 struct rq_list *outstanding)
+{
+	struct request *rq;
+
+	spin_lock_irq(&queue->lock);
+	while (queue->vq && (rq = virtqueue_detach_unused_buf(queue->vq))) {
+		virtio_blk_cleanup(blk_mq_rq_to_pdu(rq));
+		rq_list_add_tail(outstanding, rq);
+	}
+	spin_unlock_irq(&queue->lock);
 }
 
 /**

@@ -5,6 +5,7 @@
  *	virtio_blk-main.c	the driver and the life of a disk
  *	virtio_blk-config.c	what the device's configuration space says of it
  *	virtio_blk-queue.c	requests: block layer to virtqueue and back
+ *	virtio_blk-recovery.c	the end of a device and its new start
  *	virtio_blk-sysfs.c	attributes of the disk
  */
 #ifndef _VIRTIO_BLK_H
@@ -44,7 +45,7 @@
 /**
  * struct virtio_blk_queue - a virtqueue as blk-mq sees it
  * @lock: protects @vq and @full; taken in interrupts
- * @vq: the virtqueue
+ * @vq: the virtqueue; NULL while the queue is stopped
  * @vblk: whose it is
  * @hctx: the hardware queue of blk-mq
  * @full: a request did not fit, and @hctx is stopped until one has ended
@@ -97,9 +98,19 @@ int virtio_blk_update_capacity(struct virtio_blk *vblk, bool resized);
 /* virtio_blk-queue.c */
 int virtio_blk_init_queues(struct virtio_blk *vblk);
 void virtio_blk_exit_queues(struct virtio_blk *vblk);
+void virtio_blk_stop_queues(struct virtio_blk *vblk);
+int virtio_blk_start_queues(struct virtio_blk *vblk);
+void virtio_blk_take_outstanding(struct virtio_blk_queue *queue,
+				 struct rq_list *outstanding);
 int virtio_blk_alloc_tags(struct virtio_blk *vblk);
 int virtio_blk_get(struct virtio_blk *vblk, u32 type, u64 sector, void *buf,
 		   unsigned int len);
+
+/* virtio_blk-recovery.c */
+void virtio_blk_reset_device(struct virtio_blk *vblk);
+bool virtio_blk_is_broken(struct virtio_blk *vblk);
+void virtio_blk_abandon(struct virtio_blk *vblk);
+int virtio_blk_start(struct virtio_blk *vblk);
 
 /* virtio_blk-sysfs.c */
 extern const struct attribute_group *virtio_blk_groups[];
