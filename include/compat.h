@@ -42,6 +42,8 @@ static inline int compat_alloc_tag_set(struct blk_mq_tag_set *set)
 
 #define blk_mq_alloc_tag_set compat_alloc_tag_set
 
+#define max_hw_zone_append_sectors	max_zone_append_sectors
+
 static inline unsigned int compat_freeze_queue(struct request_queue *q)
 {
 	blk_mq_freeze_queue(q);
@@ -68,6 +70,37 @@ static inline unsigned int compat_freeze_queue(struct request_queue *q)
 	static int name##_op(struct gendisk *disk, struct hd_geometry *geo) \
 	{ \
 		return name(disk, geo); \
+	}
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+struct blk_report_zones_args {
+	report_zones_cb cb;
+	void *data;
+};
+
+static inline int disk_report_zone(struct gendisk *disk, struct blk_zone *zone,
+				   unsigned int idx,
+				   struct blk_report_zones_args *args)
+{
+	return args->cb(zone, idx, args->data);
+}
+
+#define REPORT_ZONES_OP(name) \
+	static int name##_op(struct gendisk *disk, sector_t sector, \
+			     unsigned int nr_zones, report_zones_cb cb, \
+			     void *data) \
+	{ \
+		struct blk_report_zones_args args = { .cb = cb, .data = data }; \
+		return name(disk, sector, nr_zones, &args); \
+	}
+#else
+#define REPORT_ZONES_OP(name) \
+	static int name##_op(struct gendisk *disk, sector_t sector, \
+			     unsigned int nr_zones, \
+			     struct blk_report_zones_args *args) \
+	{ \
+		return name(disk, sector, nr_zones, args); \
 	}
 #endif
 

@@ -215,6 +215,25 @@ static void virtio_blk_secure_erase_limits(struct virtio_blk *vblk,
 						       alignment, sectors));
 }
 
+/* A host-aware disk is used like one without zones. */
+static int virtio_blk_zones(struct virtio_blk *vblk, struct queue_limits *lim)
+{
+	u8 model = VIRTIO_BLK_Z_NONE;
+
+	virtio_cread_feature(vblk->vdev, VIRTIO_BLK_F_ZONED,
+			     struct virtio_blk_config, zoned.model, &model);
+	switch (model) {
+	case VIRTIO_BLK_Z_NONE:
+	case VIRTIO_BLK_Z_HA:
+		return 0;
+	case VIRTIO_BLK_Z_HM:
+		return virtio_blk_zone_limits(vblk, lim);
+	default:
+		dev_err(&vblk->vdev->dev, "zone model %u is unknown\n", model);
+		return -EINVAL;
+	}
+}
+
 /**
  * virtio_blk_read_limits - the limits of a disk by its configuration space
  * @vblk: disk, with its queues
@@ -241,7 +260,7 @@ int virtio_blk_read_limits(struct virtio_blk *vblk, struct queue_limits *lim)
 	virtio_blk_discard_limits(vblk, lim);
 	virtio_blk_write_zeroes_limits(vblk, lim);
 	virtio_blk_secure_erase_limits(vblk, lim);
-	return 0;
+	return virtio_blk_zones(vblk, lim);
 }
 
 /**
@@ -308,5 +327,5 @@ int virtio_blk_update_capacity(struct virtio_blk *vblk, bool resized)
 			     disk->disk_name, resized ? "new size: " : "",
 			     capacity, size);
 	set_capacity_and_notify(disk, capacity);
-	return 0;
+	return resized ? virtio_blk_revalidate_zones(vblk) : 0;
 }

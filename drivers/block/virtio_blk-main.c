@@ -39,6 +39,10 @@ static int virtio_blk_getgeo(struct gendisk *disk, struct hd_geometry *geo)
 
 GETGEO_OP(virtio_blk_getgeo)
 
+#ifdef CONFIG_BLK_DEV_ZONED
+REPORT_ZONES_OP(virtio_blk_report_zones)
+#endif
+
 static void virtio_blk_free_disk(struct gendisk *disk)
 {
 	struct virtio_blk *vblk = disk->private_data;
@@ -50,6 +54,9 @@ static void virtio_blk_free_disk(struct gendisk *disk)
 static const struct block_device_operations virtio_blk_fops = {
 	.owner		= THIS_MODULE,
 	.getgeo		= virtio_blk_getgeo_op,
+#ifdef CONFIG_BLK_DEV_ZONED
+	.report_zones	= virtio_blk_report_zones_op,
+#endif
 	.free_disk	= virtio_blk_free_disk,
 };
 
@@ -145,8 +152,11 @@ static int virtio_blk_probe(struct virtio_device *vdev)
 	if (err)
 		goto err_disk;
 
-	/* Adding the disk reads its partition table. */
+	/* From here on there is I/O: zones, then the partition table are read. */
 	virtio_device_ready(vdev);
+	err = virtio_blk_revalidate_zones(vblk);
+	if (err)
+		goto err_reset;
 	err = device_add_disk(&vdev->dev, vblk->disk, virtio_blk_groups);
 	if (err)
 		goto err_reset;
@@ -236,6 +246,8 @@ static const unsigned int virtio_blk_features[] = {
 	VIRTIO_BLK_F_WRITE_ZEROES,
 	VIRTIO_BLK_F_LIFETIME,
 	VIRTIO_BLK_F_SECURE_ERASE,
+	/* The last one: legacy devices have none of it. */
+	VIRTIO_BLK_F_ZONED,
 };
 
 static struct virtio_driver virtio_blk_driver = {
@@ -243,6 +255,8 @@ static struct virtio_driver virtio_blk_driver = {
 	.id_table		= virtio_blk_ids,
 	.feature_table		= virtio_blk_features,
 	.feature_table_size	= ARRAY_SIZE(virtio_blk_features),
+	.feature_table_legacy	= virtio_blk_features,
+	.feature_table_size_legacy = ARRAY_SIZE(virtio_blk_features) - 1,
 	.probe			= virtio_blk_probe,
 	.remove			= virtio_blk_remove,
 	.config_changed		= virtio_blk_config_changed,

@@ -44,11 +44,12 @@ MODULE_PARM_DESC(queue_depth,
  * struct virtio_blk_pdu - the driver part of a request
  * @hdr: what the device is asked for, in its byte order
  * @in: what the device answers
+ * @in.sector: where it put the data of a zone append
  * @in.status: how the request ended
- * @cleanup: @chain or @ranges is to be freed
+ * @cleanup: @chain or @ranges is to be freed, or @in_sg to be made as it was
  * @segments: data segments in use
  * @hdr_sg: @hdr
- * @in_sg: @in
+ * @in_sg: the status alone, but of a zone append all of @in
  * @data: the data segments, or the first of them
  * @chain: of more than %VIRTIO_BLK_INLINE_SEGMENTS segments, else empty
  * @range: the data of a request for one range
@@ -57,6 +58,7 @@ MODULE_PARM_DESC(queue_depth,
 struct virtio_blk_pdu {
 	struct virtio_blk_outhdr hdr;
 	struct {
+		__virtio64 sector;
 		u8 status;
 	} in;
 	bool cleanup;
@@ -164,6 +166,33 @@ static blk_status_t virtio_blk_map_ranges(struct request *rq, u32 flags)
 	return BLK_STS_OK;
 }
 
+static blk_status_t virtio_blk_prepare_zone(struct virtio_blk *vblk,
+					    struct request *rq, u32 type)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+
+	virtio_blk_set_header(vblk, rq, type, blk_rq_pos(rq));
+	pdu->segments = 0;
+	return BLK_STS_OK;
+}
+
+static blk_status_t virtio_blk_prepare_append(struct virtio_blk *vblk,
+					      struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	blk_status_t status;
+
+	virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_ZONE_APPEND,
+			      blk_rq_pos(rq));
+	status = virtio_blk_map_data(rq);
+	if (status)
+		return status;
+	pdu->cleanup = true;
+	sg_set_buf(&pdu->in_sg, &pdu->in,
+		   offsetofend(typeof(pdu->in), status));
+	return BLK_STS_OK;
+}
+
 static blk_status_t virtio_blk_prepare_other(struct virtio_blk *vblk,
 					     struct request *rq)
 {
@@ -186,6 +215,20 @@ static blk_status_t virtio_blk_prepare_other(struct virtio_blk *vblk,
 		if (!(rq->cmd_flags & REQ_NOUNMAP))
 			flags = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 		return virtio_blk_map_ranges(rq, flags);
+	case REQ_OP_ZONE_APPEND:
+		return virtio_blk_prepare_append(vblk, rq);
+	case REQ_OP_ZONE_OPEN:
+		return virtio_blk_prepare_zone(vblk, rq, VIRTIO_BLK_T_ZONE_OPEN);
+	case REQ_OP_ZONE_CLOSE:
+		return virtio_blk_prepare_zone(vblk, rq, VIRTIO_BLK_T_ZONE_CLOSE);
+	case REQ_OP_ZONE_FINISH:
+		return virtio_blk_prepare_zone(vblk, rq, VIRTIO_BLK_T_ZONE_FINISH);
+	case REQ_OP_ZONE_RESET:
+		return virtio_blk_prepare_zone(vblk, rq, VIRTIO_BLK_T_ZONE_RESET);
+	case REQ_OP_ZONE_RESET_ALL:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_ZONE_RESET_ALL, 0);
+		pdu->segments = 0;
+		return BLK_STS_OK;
 	case REQ_OP_DRV_IN:
 		/* virtio_blk_get() filled the header. */
 		return virtio_blk_map_data(rq);
@@ -209,12 +252,18 @@ static blk_status_t virtio_blk_prepare(struct virtio_blk *vblk,
 	}
 }
 
+static void virtio_blk_init_status(struct virtio_blk_pdu *pdu)
+{
+	sg_init_one(&pdu->in_sg, &pdu->in.status, sizeof(pdu->in.status));
+}
+
 /* Undoes what virtio_blk_prepare() did. */
 static void virtio_blk_cleanup(struct virtio_blk_pdu *pdu)
 {
 	if (likely(!pdu->cleanup))
 		return;
 	pdu->cleanup = false;
+	virtio_blk_init_status(pdu);
 	kfree(pdu->ranges);
 	pdu->ranges = NULL;
 	if (pdu->chain.orig_nents) {
@@ -371,6 +420,10 @@ static blk_status_t virtio_blk_status(u8 status)
 		return BLK_STS_OK;
 	case VIRTIO_BLK_S_UNSUPP:
 		return BLK_STS_NOTSUPP;
+	case VIRTIO_BLK_S_ZONE_OPEN_RESOURCE:
+		return BLK_STS_ZONE_OPEN_RESOURCE;
+	case VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE:
+		return BLK_STS_ZONE_ACTIVE_RESOURCE;
 	default:
 		return BLK_STS_IOERR;
 	}
@@ -384,6 +437,25 @@ static void virtio_blk_complete(struct request *rq)
 }
 
 /*
+ * Tells the block layer where the data of a zone append are, if the device can
+ * have put them there: in the zone that was asked for.
+ */
+static void virtio_blk_appended(struct virtio_blk *vblk, struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	u64 sector = virtio64_to_cpu(vblk->vdev, pdu->in.sector);
+	u64 zone = blk_rq_pos(rq);
+
+	if (pdu->in.status != VIRTIO_BLK_S_OK)
+		return;
+	if (sector < zone || sector - zone >= vblk->zone_sectors ||
+	    blk_rq_sectors(rq) > vblk->zone_sectors - (sector - zone))
+		pdu->in.status = VIRTIO_BLK_S_IOERR;
+	else
+		rq->__sector = sector;
+}
+
+/*
  * Takes a request back from the device. It ends with the batch, or it ends
  * elsewhere, or it remains to be ended.
  */
@@ -391,11 +463,16 @@ static void virtio_blk_take_back(struct request *rq, struct io_comp_batch *iob,
 				 struct rq_list *remaining)
 {
 	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
-	bool failed = READ_ONCE(pdu->in.status) != VIRTIO_BLK_S_OK;
+	bool failed;
 
 	if (unlikely(blk_should_fake_timeout(rq->q)))
 		return;
-	virtio_blk_cleanup(pdu);
+	if (unlikely(pdu->cleanup)) {
+		if (req_op(rq) == REQ_OP_ZONE_APPEND)
+			virtio_blk_appended(rq->q->queuedata, rq);
+		virtio_blk_cleanup(pdu);
+	}
+	failed = READ_ONCE(pdu->in.status) != VIRTIO_BLK_S_OK;
 	if (blk_mq_complete_request_remote(rq))
 		return;
 	/* A batch knows no errors. */
@@ -519,7 +596,7 @@ static int virtio_blk_init_request(struct blk_mq_tag_set *set,
 	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
 
 	sg_init_one(&pdu->hdr_sg, &pdu->hdr, sizeof(pdu->hdr));
-	sg_init_one(&pdu->in_sg, &pdu->in.status, sizeof(pdu->in.status));
+	virtio_blk_init_status(pdu);
 	sg_init_table(pdu->data, VIRTIO_BLK_INLINE_SEGMENTS);
 	return 0;
 }

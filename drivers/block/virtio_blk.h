@@ -6,6 +6,7 @@
  *	virtio_blk-config.c	what the device's configuration space says of it
  *	virtio_blk-queue.c	requests: block layer to virtqueue and back
  *	virtio_blk-recovery.c	the end of a device and its new start
+ *	virtio_blk-zoned.c	zones and reports of them
  *	virtio_blk-sysfs.c	attributes of the disk
  */
 #ifndef _VIRTIO_BLK_H
@@ -71,6 +72,7 @@ struct virtio_blk_queue {
  *	interrupt
  * @ring_size: descriptors of the smallest ring: a request has to fit into each
  * @index: place in the row of names vda, vdb, ...
+ * @zone_sectors: of a zone, 0 if there are no zones
  * @geometry: what the device says, or all 0
  * @config_work: reads the configuration space after the device changed it
  *
@@ -85,6 +87,7 @@ struct virtio_blk {
 	unsigned int num_poll_queues;
 	unsigned int ring_size;
 	int index;
+	unsigned int zone_sectors;
 	struct hd_geometry geometry;
 	struct work_struct config_work;
 };
@@ -111,6 +114,27 @@ void virtio_blk_reset_device(struct virtio_blk *vblk);
 bool virtio_blk_is_broken(struct virtio_blk *vblk);
 void virtio_blk_abandon(struct virtio_blk *vblk);
 int virtio_blk_start(struct virtio_blk *vblk);
+
+/* virtio_blk-zoned.c */
+#ifdef CONFIG_BLK_DEV_ZONED
+int virtio_blk_zone_limits(struct virtio_blk *vblk, struct queue_limits *lim);
+int virtio_blk_report_zones(struct gendisk *disk, sector_t sector,
+			    unsigned int nr_zones,
+			    struct blk_report_zones_args *args);
+int virtio_blk_revalidate_zones(struct virtio_blk *vblk);
+#else
+static inline int virtio_blk_zone_limits(struct virtio_blk *vblk,
+					 struct queue_limits *lim)
+{
+	dev_err(&vblk->vdev->dev, "this kernel can't use zoned disks\n");
+	return -EOPNOTSUPP;
+}
+
+static inline int virtio_blk_revalidate_zones(struct virtio_blk *vblk)
+{
+	return 0;
+}
+#endif
 
 /* virtio_blk-sysfs.c */
 extern const struct attribute_group *virtio_blk_groups[];
