@@ -131,6 +131,7 @@ static int virtio_blk_probe(struct virtio_device *vdev)
 	vblk->vdev = vdev;
 	vdev->priv = vblk;
 	INIT_WORK(&vblk->config_work, virtio_blk_config_work);
+	virtio_blk_init_recovery(vblk);
 
 	vblk->index = ida_alloc_max(&virtio_blk_ida,
 				    (1 << MINORBITS) / VIRTIO_BLK_MINORS - 1,
@@ -163,7 +164,8 @@ static int virtio_blk_probe(struct virtio_device *vdev)
 	return 0;
 
 err_reset:
-	virtio_reset_device(vdev);
+	disable_work_sync(&vblk->config_work);
+	virtio_blk_reset_device(vblk);
 err_disk:
 	/* Of a disk that was never added, free_disk is not called. */
 	put_disk(vblk->disk);
@@ -182,13 +184,11 @@ static void virtio_blk_remove(struct virtio_device *vdev)
 {
 	struct virtio_blk *vblk = vdev->priv;
 
-	/* The core reports no more changes from here on. */
-	cancel_work_sync(&vblk->config_work);
-	if (virtio_blk_is_broken(vblk)) {
-		/* Before those who use the disk hear of it, and wait. */
-		virtio_blk_abandon(vblk);
+	/* The core reports no more changes; a recovery may ask for it, too. */
+	disable_work_sync(&vblk->config_work);
+	/* Requests fail before those who use the disk hear of it, and wait. */
+	if (virtio_blk_abandon_broken(vblk))
 		blk_mark_disk_dead(vblk->disk);
-	}
 	/* Waits for the requests in flight, for which the device must still work. */
 	del_gendisk(vblk->disk);
 	virtio_blk_reset_device(vblk);

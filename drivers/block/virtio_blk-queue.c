@@ -46,6 +46,7 @@ MODULE_PARM_DESC(queue_depth,
  * @in: what the device answers
  * @in.sector: where it put the data of a zone append
  * @in.status: how the request ended
+ * @attempts: how often it was sent in vain, if it is sent again (%RQF_DONTPREP)
  * @cleanup: @chain or @ranges is to be freed, or @in_sg to be made as it was
  * @segments: data segments in use
  * @hdr_sg: @hdr
@@ -61,6 +62,7 @@ struct virtio_blk_pdu {
 		__virtio64 sector;
 		u8 status;
 	} in;
+	u8 attempts;
 	bool cleanup;
 	unsigned short segments;
 	struct scatterlist hdr_sg;
@@ -517,19 +519,25 @@ static void virtio_blk_end(struct virtio_blk_queue *queue,
 		blk_mq_start_stopped_hw_queue(queue->hctx, true);
 }
 
-static void virtio_blk_interrupt(struct virtqueue *vq)
+static unsigned int virtio_blk_reap_ring(struct virtio_blk_queue *queue)
 {
-	struct virtio_blk *vblk = vq->vdev->priv;
-	struct virtio_blk_queue *queue = &vblk->queues[vq->index];
 	struct rq_list remaining = {};
 	DEFINE_IO_COMP_BATCH(iob);
+	struct virtqueue *vq;
+	unsigned int found = 0;
 	unsigned long flags;
 	bool was_full;
 
 	spin_lock_irqsave(&queue->lock, flags);
+	vq = queue->vq;
+	/* A device may interrupt when it should not. */
+	if (unlikely(!vq)) {
+		spin_unlock_irqrestore(&queue->lock, flags);
+		return 0;
+	}
 	do {
 		virtqueue_disable_cb(vq);
-		virtio_blk_take_used(vq, &iob, &remaining);
+		found += virtio_blk_take_used(vq, &iob, &remaining);
 	} while (!virtqueue_enable_cb(vq));
 	was_full = virtio_blk_was_full(queue);
 	spin_unlock_irqrestore(&queue->lock, flags);
@@ -537,6 +545,14 @@ static void virtio_blk_interrupt(struct virtqueue *vq)
 	if (iob.complete)
 		iob.complete(&iob);
 	virtio_blk_end(queue, &remaining, was_full);
+	return found;
+}
+
+static void virtio_blk_interrupt(struct virtqueue *vq)
+{
+	struct virtio_blk *vblk = vq->vdev->priv;
+
+	virtio_blk_reap_ring(&vblk->queues[vq->index]);
 }
 
 /* The caller ends the batch. */
@@ -609,6 +625,7 @@ static const struct blk_mq_ops virtio_blk_mq_ops = {
 	.commit_rqs	= virtio_blk_commit_rqs,
 	.complete	= virtio_blk_complete,
 	.poll		= virtio_blk_poll,
+	.timeout	= virtio_blk_timeout,
 	.map_queues	= virtio_blk_map_queues,
 	.init_hctx	= virtio_blk_init_hctx,
 	.init_request	= virtio_blk_init_request_op,
@@ -775,6 +792,82 @@ int virtio_blk_start_queues(struct virtio_blk *vblk)
 		return -EINVAL;
 	}
 	return 0;
+}
+
+/**
+ * virtio_blk_count_attempt - remember that a request was sent in vain
+ * @rq: request
+ *
+ * The block layer keeps it apart from others from here on, as it does with all
+ * that have %RQF_DONTPREP.
+ *
+ * Return: how often it was, this time included
+ */
+unsigned int virtio_blk_count_attempt(struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+
+	if (!(rq->rq_flags & RQF_DONTPREP))
+		pdu->attempts = 0;
+	rq->rq_flags |= RQF_DONTPREP;
+	return ++pdu->attempts;
+}
+
+/**
+ * virtio_blk_reap - end what the device has used, without being interrupted
+ * @queue: queue
+ *
+ * Return: the number of requests
+ */
+unsigned int virtio_blk_reap(struct virtio_blk_queue *queue)
+{
+	DEFINE_IO_COMP_BATCH(iob);
+	unsigned int found;
+
+	if (!virtio_blk_is_polled(queue))
+		return virtio_blk_reap_ring(queue);
+	found = virtio_blk_poll(queue->hctx, &iob);
+	if (iob.complete)
+		iob.complete(&iob);
+	return found;
+}
+
+/**
+ * virtio_blk_take_back_unused - undo the preparation of a request
+ * @rq: request, which the device does not have any more and has not done
+ */
+void virtio_blk_take_back_unused(struct request *rq)
+{
+	virtio_blk_cleanup(blk_mq_rq_to_pdu(rq));
+}
+
+/**
+ * virtio_blk_take_vq - keep a queue from being used
+ * @queue: queue, whose hardware queue is stopped or quiesced
+ *
+ * Return: the virtqueue, which virtio_blk_give_vq() gives back
+ */
+struct virtqueue *virtio_blk_take_vq(struct virtio_blk_queue *queue)
+{
+	struct virtqueue *vq;
+
+	spin_lock_irq(&queue->lock);
+	vq = queue->vq;
+	queue->vq = NULL;
+	spin_unlock_irq(&queue->lock);
+	return vq;
+}
+
+/**
+ * virtio_blk_give_vq - undo virtio_blk_take_vq()
+ * @queue: queue
+ * @vq: its virtqueue
+ */
+void virtio_blk_give_vq(struct virtio_blk_queue *queue, struct virtqueue *vq)
+{
+	spin_lock_irq(&queue->lock);
+	queue->vq = vq;
+	spin_unlock_irq(&queue->lock);
 }
 
 /**

@@ -7,6 +7,8 @@
  *				the device can change it (VIRTIO_BLK_F_CONFIG_WCE)
  *	life_time, pre_eol_info	how worn the medium is (VIRTIO_BLK_F_LIFETIME), as
  *				eMMC devices show it, where the values come from
+ *	recovery/		struct virtio_blk_recovery: "attempts" and
+ *				"queue_reset" to be set, the counters to be read
  */
 #include <linux/slab.h>
 #include <linux/sysfs.h>
@@ -154,7 +156,88 @@ static const struct attribute_group virtio_blk_group = {
 	.is_visible	= virtio_blk_attr_is_visible,
 };
 
+static ssize_t attempts_show(struct device *dev, struct device_attribute *attr,
+			     char *buf)
+{
+	return sysfs_emit(buf, "%u\n", virtio_blk_of(dev)->recovery.attempts);
+}
+
+static ssize_t attempts_store(struct device *dev, struct device_attribute *attr,
+			      const char *buf, size_t count)
+{
+	u8 attempts;
+	int err = kstrtou8(buf, 0, &attempts);
+
+	if (err)
+		return err;
+	WRITE_ONCE(virtio_blk_of(dev)->recovery.attempts, attempts);
+	return count;
+}
+static DEVICE_ATTR_RW(attempts);
+
+static ssize_t queue_reset_show(struct device *dev,
+				struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%u\n",
+			  virtio_blk_of(dev)->recovery.queue_reset);
+}
+
+static ssize_t queue_reset_store(struct device *dev,
+				 struct device_attribute *attr, const char *buf,
+				 size_t count)
+{
+	bool queue_reset;
+	int err = kstrtobool(buf, &queue_reset);
+
+	if (err)
+		return err;
+	WRITE_ONCE(virtio_blk_of(dev)->recovery.queue_reset, queue_reset);
+	return count;
+}
+static DEVICE_ATTR_RW(queue_reset);
+
+static ssize_t counter_show(struct device *dev, struct device_attribute *attr,
+			    char *buf);
+
+static struct device_attribute virtio_blk_counter_attrs[] = {
+	[VIRTIO_BLK_LOST_INTERRUPTS] =
+		__ATTR(lost_interrupts, 0444, counter_show, NULL),
+	[VIRTIO_BLK_QUEUE_RESETS] =
+		__ATTR(queue_resets, 0444, counter_show, NULL),
+	[VIRTIO_BLK_DEVICE_RESETS] =
+		__ATTR(device_resets, 0444, counter_show, NULL),
+	[VIRTIO_BLK_REQUEUED] = __ATTR(requeued, 0444, counter_show, NULL),
+	[VIRTIO_BLK_TIMED_OUT] = __ATTR(timed_out, 0444, counter_show, NULL),
+};
+
+static ssize_t counter_show(struct device *dev, struct device_attribute *attr,
+			    char *buf)
+{
+	struct virtio_blk *vblk = virtio_blk_of(dev);
+	size_t index = attr - virtio_blk_counter_attrs;
+
+	return sysfs_emit(buf, "%lu\n",
+			  READ_ONCE(vblk->recovery.counters[index]));
+}
+
+static struct attribute *virtio_blk_recovery_attrs[] = {
+	&dev_attr_attempts.attr,
+	&dev_attr_queue_reset.attr,
+	&virtio_blk_counter_attrs[VIRTIO_BLK_LOST_INTERRUPTS].attr,
+	&virtio_blk_counter_attrs[VIRTIO_BLK_QUEUE_RESETS].attr,
+	&virtio_blk_counter_attrs[VIRTIO_BLK_DEVICE_RESETS].attr,
+	&virtio_blk_counter_attrs[VIRTIO_BLK_REQUEUED].attr,
+	&virtio_blk_counter_attrs[VIRTIO_BLK_TIMED_OUT].attr,
+	NULL,
+};
+
+static const struct attribute_group virtio_blk_recovery_group = {
+	.name		= "recovery",
+	.attrs		= virtio_blk_recovery_attrs,
+};
+
 const struct attribute_group *virtio_blk_groups[] = {
 	&virtio_blk_group,
+	&virtio_blk_recovery_group,
 	NULL,
 };

@@ -5,7 +5,8 @@
  *	virtio_blk-main.c	the driver and the life of a disk
  *	virtio_blk-config.c	what the device's configuration space says of it
  *	virtio_blk-queue.c	requests: block layer to virtqueue and back
- *	virtio_blk-recovery.c	the end of a device and its new start
+ *	virtio_blk-recovery.c	the end of a device and its new start, and what
+ *				is done about requests that don't end
  *	virtio_blk-zoned.c	zones and reports of them
  *	virtio_blk-sysfs.c	attributes of the disk
  */
@@ -15,6 +16,7 @@
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/hdreg.h>
+#include <linux/mutex.h>
 #include <linux/scatterlist.h>
 #include <linux/spinlock.h>
 #include <linux/virtio.h>
@@ -62,6 +64,39 @@ struct virtio_blk_queue {
 } ____cacheline_aligned_in_smp;
 
 /**
+ * enum virtio_blk_counter - what is counted about requests that don't end
+ * @VIRTIO_BLK_LOST_INTERRUPTS: requests that were found to be done when their
+ *	time was up
+ * @VIRTIO_BLK_QUEUE_RESETS: virtqueues that were reset
+ * @VIRTIO_BLK_DEVICE_RESETS: resets of the device
+ * @VIRTIO_BLK_REQUEUED: requests that were sent again
+ * @VIRTIO_BLK_TIMED_OUT: requests that failed
+ * @VIRTIO_BLK_COUNTERS: how many there are
+ */
+enum virtio_blk_counter {
+	VIRTIO_BLK_LOST_INTERRUPTS,
+	VIRTIO_BLK_QUEUE_RESETS,
+	VIRTIO_BLK_DEVICE_RESETS,
+	VIRTIO_BLK_REQUEUED,
+	VIRTIO_BLK_TIMED_OUT,
+	VIRTIO_BLK_COUNTERS,
+};
+
+/**
+ * struct virtio_blk_recovery - what is done about requests that don't end
+ * @lock: held by who takes requests from the device; protects @counters
+ * @attempts: how often a request is sent again before it fails, 0 to wait
+ * @queue_reset: reset the queue alone, if the device can
+ * @counters: what happened so far
+ */
+struct virtio_blk_recovery {
+	struct mutex lock; /* protects counters */
+	u8 attempts;
+	bool queue_reset;
+	unsigned long counters[VIRTIO_BLK_COUNTERS];
+};
+
+/**
  * struct virtio_blk - a disk
  * @vdev: the device; gone when @disk is, which a process may hold open longer
  * @disk: what the block layer shows of it
@@ -74,6 +109,7 @@ struct virtio_blk_queue {
  * @index: place in the row of names vda, vdb, ...
  * @zone_sectors: of a zone, 0 if there are no zones
  * @geometry: what the device says, or all 0
+ * @recovery: of requests that don't end
  * @config_work: reads the configuration space after the device changed it
  *
  * Freed with the last reference to @disk.
@@ -89,6 +125,7 @@ struct virtio_blk {
 	int index;
 	unsigned int zone_sectors;
 	struct hd_geometry geometry;
+	struct virtio_blk_recovery recovery;
 	struct work_struct config_work;
 };
 
@@ -103,17 +140,23 @@ int virtio_blk_init_queues(struct virtio_blk *vblk);
 void virtio_blk_exit_queues(struct virtio_blk *vblk);
 void virtio_blk_stop_queues(struct virtio_blk *vblk);
 int virtio_blk_start_queues(struct virtio_blk *vblk);
+unsigned int virtio_blk_reap(struct virtio_blk_queue *queue);
 void virtio_blk_take_outstanding(struct virtio_blk_queue *queue,
 				 struct rq_list *outstanding);
+void virtio_blk_take_back_unused(struct request *rq);
+unsigned int virtio_blk_count_attempt(struct request *rq);
+struct virtqueue *virtio_blk_take_vq(struct virtio_blk_queue *queue);
+void virtio_blk_give_vq(struct virtio_blk_queue *queue, struct virtqueue *vq);
 int virtio_blk_alloc_tags(struct virtio_blk *vblk);
 int virtio_blk_get(struct virtio_blk *vblk, u32 type, u64 sector, void *buf,
 		   unsigned int len);
 
 /* virtio_blk-recovery.c */
+void virtio_blk_init_recovery(struct virtio_blk *vblk);
 void virtio_blk_reset_device(struct virtio_blk *vblk);
-bool virtio_blk_is_broken(struct virtio_blk *vblk);
-void virtio_blk_abandon(struct virtio_blk *vblk);
+bool virtio_blk_abandon_broken(struct virtio_blk *vblk);
 int virtio_blk_start(struct virtio_blk *vblk);
+enum blk_eh_timer_return virtio_blk_timeout(struct request *rq);
 
 /* virtio_blk-zoned.c */
 #ifdef CONFIG_BLK_DEV_ZONED
