@@ -43,12 +43,15 @@ GETGEO_OP(virtio_blk_getgeo)
 REPORT_ZONES_OP(virtio_blk_report_zones)
 #endif
 
-static void virtio_blk_free_disk(struct gendisk *disk)
+static void virtio_blk_free(struct virtio_blk *vblk)
 {
-	struct virtio_blk *vblk = disk->private_data;
-
 	ida_free(&virtio_blk_ida, vblk->index);
 	kfree(vblk);
+}
+
+static void virtio_blk_free_disk(struct gendisk *disk)
+{
+	virtio_blk_free(disk->private_data);
 }
 
 static const struct block_device_operations virtio_blk_fops = {
@@ -116,6 +119,45 @@ static int virtio_blk_alloc_disk(struct virtio_blk *vblk)
 	return 0;
 }
 
+static struct virtio_blk *virtio_blk_new(struct virtio_device *vdev)
+{
+	struct virtio_blk *vblk = kzalloc_obj(*vblk, GFP_KERNEL);
+	int index;
+
+	if (!vblk)
+		return ERR_PTR(-ENOMEM);
+	index = ida_alloc_max(&virtio_blk_ida,
+			      (1 << MINORBITS) / VIRTIO_BLK_MINORS - 1,
+			      GFP_KERNEL);
+	if (index < 0) {
+		kfree(vblk);
+		return ERR_PTR(index);
+	}
+	vblk->index = index;
+	vblk->vdev = vdev;
+	vdev->priv = vblk;
+	INIT_WORK(&vblk->config_work, virtio_blk_config_work);
+	virtio_blk_init_recovery(vblk);
+	return vblk;
+}
+
+/* From here on there is I/O: zones, then the partition table are read. */
+static int virtio_blk_go_live(struct virtio_blk *vblk)
+{
+	int err;
+
+	virtio_device_ready(vblk->vdev);
+	err = virtio_blk_revalidate_zones(vblk);
+	if (!err)
+		err = device_add_disk(&vblk->vdev->dev, vblk->disk,
+				      virtio_blk_groups);
+	if (err) {
+		disable_work_sync(&vblk->config_work);
+		virtio_blk_reset_device(vblk);
+	}
+	return err;
+}
+
 static int virtio_blk_probe(struct virtio_device *vdev)
 {
 	struct virtio_blk *vblk;
@@ -125,24 +167,12 @@ static int virtio_blk_probe(struct virtio_device *vdev)
 		dev_err(&vdev->dev, "no access to the configuration space\n");
 		return -EINVAL;
 	}
-	vblk = kzalloc_obj(*vblk, GFP_KERNEL);
-	if (!vblk)
-		return -ENOMEM;
-	vblk->vdev = vdev;
-	vdev->priv = vblk;
-	INIT_WORK(&vblk->config_work, virtio_blk_config_work);
-	virtio_blk_init_recovery(vblk);
-
-	vblk->index = ida_alloc_max(&virtio_blk_ida,
-				    (1 << MINORBITS) / VIRTIO_BLK_MINORS - 1,
-				    GFP_KERNEL);
-	if (vblk->index < 0) {
-		err = vblk->index;
-		goto err_free;
-	}
+	vblk = virtio_blk_new(vdev);
+	if (IS_ERR(vblk))
+		return PTR_ERR(vblk);
 	err = virtio_blk_init_queues(vblk);
 	if (err)
-		goto err_index;
+		goto err_free;
 	err = virtio_blk_alloc_tags(vblk);
 	if (err)
 		goto err_queues;
@@ -150,22 +180,12 @@ static int virtio_blk_probe(struct virtio_device *vdev)
 	if (err)
 		goto err_tags;
 	err = virtio_blk_update_capacity(vblk, false);
+	if (!err)
+		err = virtio_blk_go_live(vblk);
 	if (err)
 		goto err_disk;
-
-	/* From here on there is I/O: zones, then the partition table are read. */
-	virtio_device_ready(vdev);
-	err = virtio_blk_revalidate_zones(vblk);
-	if (err)
-		goto err_reset;
-	err = device_add_disk(&vdev->dev, vblk->disk, virtio_blk_groups);
-	if (err)
-		goto err_reset;
 	return 0;
 
-err_reset:
-	disable_work_sync(&vblk->config_work);
-	virtio_blk_reset_device(vblk);
 err_disk:
 	/* Of a disk that was never added, free_disk is not called. */
 	put_disk(vblk->disk);
@@ -173,10 +193,8 @@ err_tags:
 	blk_mq_free_tag_set(&vblk->tag_set);
 err_queues:
 	virtio_blk_exit_queues(vblk);
-err_index:
-	ida_free(&virtio_blk_ida, vblk->index);
 err_free:
-	kfree(vblk);
+	virtio_blk_free(vblk);
 	return err;
 }
 

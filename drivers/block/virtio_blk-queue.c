@@ -309,9 +309,10 @@ static int virtio_blk_add(struct virtio_blk_queue *queue, struct request *rq)
 static blk_status_t virtio_blk_send(struct virtio_blk_queue *queue,
 				    struct request *rq)
 {
-	int err = virtio_blk_add(queue, rq);
+	int err;
 
 	lockdep_assert_held(&queue->lock);
+	err = virtio_blk_add(queue, rq);
 	if (likely(!err)) {
 		blk_mq_start_request(rq);
 		return BLK_STS_OK;
