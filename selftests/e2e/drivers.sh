@@ -20,7 +20,7 @@ guest_start "${disks[@]}" -object iothread,id=io \
 
 resize()
 {
-	"$MACHINE" monitor guest '{"execute": "block_resize",
+	guest_machine monitor '{"execute": "block_resize",
 		"arguments": {"node-name": "image", "size": 100663296}}' || return
 	guest "for i in \$(seq 50); do
 			test \$(blockdev --getsize64 /dev/vdb) = 100663296 && exit 0

@@ -60,13 +60,13 @@ ok "the driver unloads and loads again" \
 ok "and I/O works" guest "$verify_job" --filename=/dev/vda
 
 ok "fio writes again" guest "($writer > /dev/null 2>&1 &) ; sleep 1"
-ok "the guest reboots under fio" "$MACHINE" reboot guest -t 120
+ok "the guest reboots under fio" guest_machine reboot -t 120
 ok "after the reboot I/O works" \
 	guest "insmod $own_driver && $verify_job --filename=/dev/vda"
 ok "the guest's kernel has nothing to complain of" guest_has_no_reports
 
 ok "fio writes once more" guest "($writer > /dev/null 2>&1 &) ; sleep 2"
-ok "QEMU is killed" "$MACHINE" kill guest
+ok "QEMU is killed" guest_machine kill
 ok "nothing is written after its end" no_write_after_the_end
 ok "nobody holds the disk any more" mkfs.ext4 -q "$disk"
 ok "vhost_blk unloads: no reference was leaked" host_module_reloads

@@ -6,45 +6,72 @@
 # What boots comes from the environment (tools/testbed makes both):
 #	GUEST_KERNEL	kernel image
 #	GUEST_INITRD	initramfs: the testbed's userspace, with the in-tree
-#			virtio_blk where modprobe finds it and ours in /opt
-# and QEMU_VHOST_BLK, the QEMU wrapper that knows vhost-blk-pci.
+#			virtio_blk where modprobe finds it and ours in /opt, where
+#			the programs of selftests/virtio_blk are, too
+# with QEMU_VHOST_BLK, the QEMU wrapper that knows vhost-blk-pci, where that is needed,
+# and GUEST_NAME, where another machine of the name may run.
 
 guest_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$guest_lib_dir/tap.sh"
 . "$guest_lib_dir/disks.sh"
 : "${MACHINE:=$guest_lib_dir/../../tools/testbed/machine}"
 : "${QEMU_VHOST_BLK:=$guest_lib_dir/../../tools/qemu/qemu-vhost-blk}"
+guest_name=${GUEST_NAME:-guest}
 own_driver=/opt/virtio_blk.ko
 
-need_guest()
+guest_options=()
+
+# guest_with OPTION...: of "machine start", for the guests to come.
+guest_with()
+{
+	guest_options+=("$@")
+}
+
+# need_plain_guest: one with QEMU's own devices, which needs nothing of this machine.
+need_plain_guest()
 {
 	[ -n "${GUEST_KERNEL:-}" ] && [ -n "${GUEST_INITRD:-}" ] ||
 		skip_all "GUEST_KERNEL and GUEST_INITRD name no guest"
+	# Its host is not a machine that ends with the tests.
+	trap 'guest_machine kill 2> /dev/null' EXIT
+}
+
+# need_guest: one with vhost-blk-pci.
+need_guest()
+{
+	need_plain_guest
 	[ -e /dev/vhost-blk ] || modprobe vhost_blk || skip_all "no vhost_blk"
+	guest_with --qemu "$QEMU_VHOST_BLK"
+}
+
+# guest_machine COMMAND [ARGUMENT...]: of tools/testbed/machine.
+guest_machine()
+{
+	"$MACHINE" "$1" "$guest_name" "${@:2}"
 }
 
 # guest_start QEMU_ARGUMENT...: one guest at a time, with two CPUs.
 guest_start()
 {
-	"$MACHINE" start guest --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" \
-		--qemu "$QEMU_VHOST_BLK" --boot-timeout "${GUEST_BOOT_LIMIT:-60}" -- "$@" ||
+	guest_machine start --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" \
+		--boot-timeout "${GUEST_BOOT_LIMIT:-60}" "${guest_options[@]}" -- "$@" ||
 		bail "the guest doesn't boot"
 }
 
 # guest COMMAND: runs it in the guest, with its output and its status.
 guest()
 {
-	"$MACHINE" run guest -t "${GUEST_LIMIT:-120}" "$*"
+	guest_machine run -t "${GUEST_LIMIT:-120}" "$*"
 }
 
 guest_has_no_reports()
 {
-	"$MACHINE" check guest
+	guest_machine check
 }
 
 guest_stop()
 {
-	"$MACHINE" stop guest
+	guest_machine stop
 }
 
 # host_disk NODE PATH [OPTION...]: arguments of a host block device for QEMU.

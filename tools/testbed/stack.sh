@@ -46,12 +46,14 @@ build_modules() {
 		"$stage/$name/"
 }
 
-# What a guest gets beside its image: our driver and the fio jobs.
+# What a guest gets beside its image: our driver, the fio jobs, the selftests' programs.
 build_payload() {
 	local tree=$stage/$1/payload
 	rm -rf "$tree"
 	mkdir -p "$tree/opt"
 	cp "$stage/$1/virtio_blk.ko" "$checkout"/tools/bench/*.fio "$tree/opt/"
+	find "$stage/selftests/virtio_blk" -maxdepth 1 -type f -executable ! -name '*.sh' \
+		-exec cp -t "$tree/opt" {} +
 	in_root tools/testbed/payload "${tree#"$checkout/"}" \
 		"${stage#"$checkout/"}/$1/payload.cpio"
 }
@@ -86,12 +88,12 @@ prepare() {
 	"$testbed_dir/setup" "$@"
 	"$testbed_dir/images" "$@"
 	mkdir -p "$stage"
+	build_qemu_device
+	build_selftests
 	for name; do
 		build_modules "$name"
 		build_payload "$name"
 	done
-	build_qemu_device
-	build_selftests
 }
 
 # host_start KERNEL [OPTION...]: boots a host machine with our backend installed as

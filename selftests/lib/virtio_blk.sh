@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What the tests of the guest driver share, beside guest.sh: disks on files of this
+# machine, which driver has them, and whether the data is right. Sourced.
+#
+# A test starts one guest with all its disks and asks the same of both drivers in it,
+# one after the other. In the guest /run/disk/NAME is a disk and /run/sys/NAME its
+# directory in sysfs, where NAME is its serial number.
+
+virtio_blk_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+. "$virtio_blk_lib_dir/guest.sh"
+
+# Who drives the disks now: ours or in-tree.
+driver=
+disks=()
+
+# make_work_dir: for the disks' files, until the test ends.
+make_work_dir()
+{
+	work=$(mktemp -d)
+	trap 'guest_machine kill 2> /dev/null; rm -r "$work"' EXIT
+}
+
+# add_disk NAME DEVICE[,OPTION...] [NODE_OPTION...]: a disk of 16 MiB for guest_start,
+# as an argument of QEMU's -device and more options of its block node.
+add_disk()
+{
+	local name=$1 device=$2
+	shift 2
+	truncate -s 16M "$work/$name"
+	disks+=(-blockdev "$(IFS=,; echo "driver=file,node-name=$name,filename=$work/$name${*:+,$*}")"
+		-device "$device,drive=$name,serial=$name")
+}
+
+# load_driver ours|in-tree [PARAMETER=VALUE...]
+load_driver()
+{
+	local load="insmod $own_driver"
+	driver=$1
+	[ "$driver" = ours ] || load="modprobe virtio_blk"
+	shift
+	ok "$driver: loads${*:+ with $*}" guest "$load $*; $(declare -f link_disks); link_disks"
+}
+
+# In the guest.
+link_disks()
+{
+	local disk
+	rm -rf /run/disk /run/sys
+	mkdir /run/disk /run/sys
+	for disk in /sys/block/vd*; do
+		ln -s "$disk" "/run/sys/$(cat "$disk/serial")" &&
+			ln -s "/dev/${disk##*/}" "/run/disk/$(cat "$disk/serial")" || return
+	done
+}
+
+unload_driver()
+{
+	ok "$driver: unloads" guest "rmmod virtio_blk && ! ls -d /sys/block/vd*"
+}
+
+# each_driver COMMAND...: with our driver loaded, then with the in-tree one.
+each_driver()
+{
+	local each
+	for each in ours in-tree; do
+		load_driver "$each"
+		"$@"
+		unload_driver
+	done
+}
+
+# check TEXT COMMAND...: a test of the driver that is loaded.
+check()
+{
+	ok "$driver: $1" "${@:2}"
+}
+
+# check_not_in_tree REASON TEXT COMMAND...: the same, but the in-tree driver is known to
+# fail it: if it doesn't, the reason no longer holds.
+check_not_in_tree()
+{
+	if [ "$driver" = ours ]; then
+		check "${@:2}"
+	else
+		ok "in-tree: not, since $1: $2" fails "${@:3}"
+	fi
+}
+
+fails()
+{
+	! "$@"
+}
+
+# equal GOT WANT
+equal()
+{
+	echo "got '$1', want '$2'"
+	[ "$1" = "$2" ]
+}
+
+# sysfs NAME ATTRIBUTE: of a disk.
+sysfs()
+{
+	guest cat "/run/sys/$1/$2"
+}
+
+# attribute NAME ATTRIBUTE VALUE: whether it has the value.
+attribute()
+{
+	equal "$(sysfs "$1" "$2")" "$3"
+}
+
+# has_feature NAME BIT: whether device and driver agreed on it.
+has_feature()
+{
+	local features
+	features=$(sysfs "$1" device/features) && [ "${features:$2:1}" = 1 ]
+}
+
+# The disk is written at random in blocks of all sizes and verified.
+verify="fio --name=verify --rw=randwrite --ioengine=libaio --direct=1 --iodepth=16 \
+--verify=crc32c --verify_fatal=1 --do_verify=1 --size=8M --randrepeat=0 --minimal"
+
+# same_data NAME: the guest reads from the medium what this machine finds in its file.
+same_data()
+{
+	local sum
+	sum=$(guest "dd if=/run/disk/$1 bs=1M iflag=direct status=none | sha256sum") &&
+		equal "$sum" "$(sha256sum < "$work/$1")"
+}
+
+# data_is_right NAME [SMALLEST]: what fio writes it reads again, and the file has it.
+data_is_right()
+{
+	guest "$verify --bsrange=${2:-512}-256k --filename=/run/disk/$1" && same_data "$1"
+}
