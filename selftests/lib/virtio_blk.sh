@@ -22,14 +22,15 @@ make_work_dir()
 }
 
 # add_disk NAME DEVICE[,OPTION...] [NODE_OPTION...]: a disk of 16 MiB for guest_start,
-# as an argument of QEMU's -device and more options of its block node.
+# as an argument of QEMU's -device and more options of its block node. NAME is what the
+# monitor knows both by.
 add_disk()
 {
 	local name=$1 device=$2
 	shift 2
 	truncate -s 16M "$work/$name"
 	disks+=(-blockdev "$(IFS=,; echo "driver=file,node-name=$name,filename=$work/$name${*:+,$*}")"
-		-device "$device,drive=$name,serial=$name")
+		-device "$device,id=$name,drive=$name,serial=$name")
 }
 
 # load_driver ours|in-tree [PARAMETER=VALUE...]
@@ -45,13 +46,16 @@ load_driver()
 # In the guest.
 link_disks()
 {
-	local disk
+	local disk name
 	rm -rf /run/disk /run/sys
 	mkdir /run/disk /run/sys
 	for disk in /sys/block/vd*; do
-		ln -s "$disk" "/run/sys/$(cat "$disk/serial")" &&
-			ln -s "/dev/${disk##*/}" "/run/disk/$(cat "$disk/serial")" || return
+		name=$(cat "$disk/serial")
+		[ -n "$name" ] || continue
+		ln -s "$disk" "/run/sys/$name"
+		ln -s "/dev/${disk##*/}" "/run/disk/$name"
 	done
+	ls /run/disk | grep -q .
 }
 
 unload_driver()
@@ -120,7 +124,7 @@ has_feature()
 
 # The disk is written at random in blocks of all sizes and verified.
 verify="fio --name=verify --rw=randwrite --ioengine=libaio --direct=1 --iodepth=16 \
---verify=crc32c --verify_fatal=1 --do_verify=1 --size=8M --randrepeat=0 --minimal"
+--verify=crc32c --verify_fatal=1 --do_verify=1 --size=4M --randrepeat=0 --minimal"
 
 # same_data NAME: the guest reads from the medium what this machine finds in its file.
 same_data()
