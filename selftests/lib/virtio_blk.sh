@@ -123,8 +123,8 @@ has_feature()
 }
 
 # The disk is written at random in blocks of all sizes and verified.
-verify="fio --name=verify --rw=randwrite --ioengine=libaio --direct=1 --iodepth=16 \
---verify=crc32c --verify_fatal=1 --do_verify=1 --size=4M --randrepeat=0 --minimal"
+verify="fio --rw=randwrite --ioengine=libaio --direct=1 --iodepth=16 \
+--verify=crc32c --verify_fatal=1 --do_verify=1 --size=2M --randrepeat=0 --minimal"
 
 # same_data NAME: the guest reads from the medium what this machine finds in its file.
 same_data()
@@ -134,8 +134,27 @@ same_data()
 		equal "$sum" "$(sha256sum < "$work/$1")"
 }
 
-# data_is_right NAME [SMALLEST]: what fio writes it reads again, and the file has it.
+# data_is_right NAME: what fio writes it reads again, and the file has it.
 data_is_right()
 {
-	guest "$verify --bsrange=${2:-512}-256k --filename=/run/disk/$1" && same_data "$1"
+	guest "$verify --name=$1 --bsrange=512-256k --filename=/run/disk/$1" && same_data "$1"
+}
+
+# check_data NAME...: the same of several disks at once, a test each.
+check_data()
+{
+	local name jobs=() errors sums
+	for name; do
+		jobs+=("--name=$name --filename=/run/disk/$name")
+		jobs+=("--bsrange=\$(cat /run/sys/$name/queue/logical_block_size)-256k")
+	done
+	errors=$(guest "$verify ${jobs[*]}" | awk -F ';' 'NF > 50 { print $3, $5 }')
+	sums=$(guest "for name in $*; do
+			echo \"\$name \$(dd if=/run/disk/\$name bs=1M iflag=direct status=none | sha256sum)\"
+		done")
+	for name; do
+		check "$name: data is right" equal \
+			"error $(sed -n "s/^$name //p" <<< "$errors"), $(sed -n "s/^$name //p" <<< "$sums")" \
+			"error 0, $(sha256sum < "$work/$name")"
+	done
 }

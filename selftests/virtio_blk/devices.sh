@@ -70,7 +70,7 @@ segments_fit()
 
 in_order_is_used()
 {
-	if guest "grep -qE '(detach_buf|virtqueue).*_in_order' /proc/kallsyms"; then
+	if guest 'grep -qF _split_in_order /proc/kallsyms'; then
 		has_feature in-order "$in_order"
 	else
 		lacks_feature in-order "$in_order"
@@ -94,11 +94,8 @@ device_tests()
 	check "in-order is used if the kernel knows it" in_order_is_used
 	check "blocks of 4096 bytes" attribute block4096 queue/logical_block_size 4096
 	check "blocks of 4096 bytes: a smaller write is refused" half_block_is_refused
-	for name in queues1 queues4 packed no-event-idx no-indirect few-segments iommu legacy \
-		in-order; do
-		check "$name: data is right" data_is_right "$name"
-	done
-	check "block4096: data is right" data_is_right block4096 4k
+	check_data queues1 queues4 packed no-event-idx no-indirect few-segments iommu legacy \
+		in-order block4096
 }
 
 each_driver device_tests

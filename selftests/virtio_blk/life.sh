@@ -7,13 +7,13 @@ here=$(dirname "$(readlink -f "$0")")
 
 need_plain_guest
 make_work_dir
-# Of the slow disk a request takes 20 ms, so that many are in flight.
+# Of the slow disk a request takes 10 ms, so that many are in flight.
 add_disk stays virtio-blk-pci,num-queues=2
 add_disk polled virtio-blk-pci,num-queues=2
 truncate -s 16M "$work/slow"
 slow_device=virtio-blk-pci,id=slow,drive=slow,serial=slow,num-queues=2
 guest_start "${disks[@]}" \
-	-object throttle-group,id=throttle,x-iops-total=50 \
+	-object throttle-group,id=throttle,x-iops-total=100 \
 	-blockdev "driver=file,node-name=slow-file,filename=$work/slow" \
 	-blockdev driver=throttle,node-name=slow,throttle-group=throttle,file=slow-file \
 	-device "$slow_device"

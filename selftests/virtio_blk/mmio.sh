@@ -33,10 +33,7 @@ mmio_tests()
 	check "RING_PACKED is $1" equal "$(sysfs packed device/features | cut -c 35)" "$1"
 	check "1 queue" number_of_queues queues1 1
 	check "4 queues" number_of_queues queues4 4
-	for name in queues1 queues4 packed no-event-idx no-indirect; do
-		check "$name: data is right" data_is_right "$name"
-	done
-	check "block4096: data is right" data_is_right block4096 4k
+	check_data queues1 queues4 packed no-event-idx no-indirect block4096
 }
 
 # mmio_guest LEGACY VERSION_1
