@@ -300,6 +300,21 @@ static int virtio_blk_add(struct virtio_blk_queue *queue, struct request *rq)
 }
 
 /*
+ * A ring whose rules the device broke takes nothing any more. With recovery, the
+ * request waits for the reset like those that are in the ring: its time begins, and
+ * it is sent no more often than they are.
+ */
+static bool virtio_blk_park(struct virtio_blk_queue *queue, struct request *rq)
+{
+	if (!queue->vq || !virtqueue_is_broken(queue->vq) ||
+	    !READ_ONCE(queue->vblk->recovery.attempts))
+		return false;
+	blk_mq_start_request(rq);
+	rq_list_add_tail(&queue->parked, rq);
+	return true;
+}
+
+/*
  * Adds a prepared request, which then belongs to the device. Else it is as if it
  * had not been prepared.
  *
@@ -317,6 +332,8 @@ static blk_status_t virtio_blk_send(struct virtio_blk_queue *queue,
 		blk_mq_start_request(rq);
 		return BLK_STS_OK;
 	}
+	if (virtio_blk_park(queue, rq))
+		return BLK_STS_OK;
 
 	virtio_blk_cleanup(blk_mq_rq_to_pdu(rq));
 	switch (err) {
@@ -882,7 +899,8 @@ void virtio_blk_take_outstanding(struct virtio_blk_queue *queue,
 	struct request *rq;
 
 	spin_lock_irq(&queue->lock);
-	while (queue->vq && (rq = virtqueue_detach_unused_buf(queue->vq))) {
+	while ((rq = queue->vq ? virtqueue_detach_unused_buf(queue->vq) : NULL) ||
+	       (rq = rq_list_pop(&queue->parked))) {
 		virtio_blk_cleanup(blk_mq_rq_to_pdu(rq));
 		rq_list_add_tail(outstanding, rq);
 	}

@@ -245,6 +245,8 @@ static void virtio_blk_restart_device(struct virtio_blk *vblk)
 	int err = -ENODEV;
 
 	virtio_blk_stop_device(vblk, &outstanding);
+	/* Whoever sees a request end, sees why. */
+	virtio_blk_count(vblk, VIRTIO_BLK_DEVICE_RESETS);
 	while ((rq = rq_list_pop(&outstanding)))
 		virtio_blk_retry(vblk, rq);
 	if (!virtio_blk_is_gone(vblk))
@@ -255,7 +257,6 @@ static void virtio_blk_restart_device(struct virtio_blk *vblk)
 	else if (!virtio_blk_start(vblk))
 		dev_warn_ratelimited(&vblk->vdev->dev,
 				     "a request did not end: the device was reset\n");
-	virtio_blk_count(vblk, VIRTIO_BLK_DEVICE_RESETS);
 }
 
 static void virtio_blk_recover(struct virtio_blk_queue *queue,

@@ -47,16 +47,19 @@
 
 /**
  * struct virtio_blk_queue - a virtqueue as blk-mq sees it
- * @lock: protects @vq and @full; taken in interrupts
+ * @lock: protects @vq, @parked and @full; taken in interrupts
  * @vq: the virtqueue; NULL while the queue is stopped
+ * @parked: requests that @vq did not take since it is out of service, but a
+ *	recovery will bring them to the device
  * @vblk: whose it is
  * @hctx: the hardware queue of blk-mq
  * @full: a request did not fit, and @hctx is stopped until one has ended
  * @name: of the interrupt
  */
 struct virtio_blk_queue {
-	spinlock_t lock; /* protects vq and full */
+	spinlock_t lock; /* protects vq, parked and full */
 	struct virtqueue *vq;
+	struct rq_list parked;
 	struct virtio_blk *vblk;
 	struct blk_mq_hw_ctx *hctx;
 	bool full;
