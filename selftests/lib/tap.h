@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int tap_tests, tap_failures;
+/* One count for all files of a program. */
+__attribute__((weak)) int tap_tests, tap_failures;
 
 static inline void tap_line(const char *result, const char *fmt, va_list args)
 {

@@ -23,6 +23,7 @@
 #include "device.h"
 #include "disk.h"
 #include "fixture.h"
+#include "vdpa.h"
 
 #define WORDS	1024
 
@@ -109,21 +110,18 @@ static void interrupt(unsigned int queue, long long times)
 }
 
 /*
- * Over descriptors and what was answered, with numbers that repeat. There is nothing in
- * the ring then that the device could serve, until it is reset.
+ * Over all that is the device's to write, with numbers that repeat. The descriptors are
+ * not: what is there the kernel's virtio core relies on, and does not survive a change.
  */
 static void scribble(struct vduse_queue *queue)
 {
-	unsigned int seed = 1, i, words;
-	uint32_t *word = (uint32_t *)queue->ring.desc;
+	uint32_t *word = (uint32_t *)queue->ring.used;
+	unsigned int seed = 1, i;
 
-	words = queue->ring.num * sizeof(struct vring_desc) / sizeof(*word);
-	for (i = 0; i < words; i++)
-		word[i] = seed = seed * 1103515245 + 12345;
-	word = (uint32_t *)queue->ring.used;
-	for (i = 0; i < 1 + queue->ring.num * 2; i++)
-		word[i] = seed = seed * 1103515245 + 12345;
-	queue->ready = false;
+	for (i = 0; i < 1 + queue->ring.num * 2; i++) {
+		seed = seed * 1103515245 + 12345;
+		word[i] = seed;
+	}
 }
 
 /* The last one that the device writes. */
@@ -429,9 +427,19 @@ static void find_disk(struct device *device)
 	globfree(&found);
 }
 
+static int attach(void *name)
+{
+	return -vdpa_add(name, "vduse");
+}
+
+static int detach(void *name)
+{
+	return -vdpa_del(name);
+}
+
 bool device_attach(struct device *device, unsigned int seconds)
 {
-	if (command(seconds, "vdpa dev add name " DEVICE_NAME " mgmtdev vduse"))
+	if (finish(start(attach, DEVICE_NAME), seconds))
 		return false;
 	find_disk(device);
 	return device->disk[0];
@@ -440,7 +448,7 @@ bool device_attach(struct device *device, unsigned int seconds)
 bool device_detach(struct device *device, unsigned int seconds)
 {
 	device->disk[0] = '\0';
-	return !command(seconds, "vdpa dev del " DEVICE_NAME);
+	return !finish(start(detach, DEVICE_NAME), seconds);
 }
 
 static long long exchange(struct device *device, const char *text)

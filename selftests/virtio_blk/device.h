@@ -20,7 +20,7 @@
  *	answers=N		so often the answer is in the used ring
  *	index_add=N		to the index of the used ring, after the answer
  *	interrupts=N		for an answer; 0: none
- *	scribble=1		no answer, the whole ring is overwritten
+ *	scribble=1		no answer, the used ring is overwritten
  *	delay=N			answered after so many milliseconds
  *	stall=N			not answered until the device was reset N times; -1: ever
  *

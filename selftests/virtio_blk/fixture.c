@@ -367,10 +367,10 @@ static int do_traffic(void *argument)
 	char *data;
 
 	if (fd < 0 || syscall(SYS_io_setup, t->depth, &context) ||
-	    posix_memalign((void **)&data, BLOCK, (size_t)TRAFFIC_BLOCKS * BLOCK))
+	    posix_memalign((void **)&data, BLOCK, (size_t)t->blocks * BLOCK))
 		return errno;
-	while (ended < TRAFFIC_BLOCKS) {
-		while (sent < TRAFFIC_BLOCKS && sent - ended < t->depth) {
+	while (ended < t->blocks) {
+		while (sent < t->blocks && sent - ended < t->depth) {
 			prepare_write(t, &iocb, fd, sent, data + (size_t)sent * BLOCK);
 			if (syscall(SYS_io_submit, context, 1, &iocbs) != 1)
 				return errno;
@@ -391,7 +391,7 @@ static int read_back(void *argument)
 	unsigned int block;
 	int err = 0;
 
-	for (block = 0; block < TRAFFIC_BLOCKS && !err; block++) {
+	for (block = 0; block < t->blocks && !err; block++) {
 		io.offset = (uint64_t)block * BLOCK;
 		if (t->result->acknowledged[block])
 			err = do_io(&io);
@@ -399,11 +399,13 @@ static int read_back(void *argument)
 	return err;
 }
 
-void traffic_start(struct traffic *t, const struct device *device, unsigned int depth)
+void traffic_start(struct traffic *t, const struct device *device, unsigned int blocks,
+		   unsigned int depth)
 {
 	static unsigned int seed;
 
 	t->device = device;
+	t->blocks = blocks;
 	t->depth = depth;
 	t->seed = ++seed;
 	t->result = mmap(NULL, sizeof(*t->result), PROT_READ | PROT_WRITE,
@@ -413,9 +415,8 @@ void traffic_start(struct traffic *t, const struct device *device, unsigned int 
 
 unsigned int traffic_ended(const struct traffic *t)
 {
-	volatile struct traffic_result *result = t->result;
-
-	return result->good + result->failed;
+	return __atomic_load_n(&t->result->good, __ATOMIC_RELAXED) +
+	       __atomic_load_n(&t->result->failed, __ATOMIC_RELAXED);
 }
 
 bool traffic_finish(struct traffic *t, unsigned int seconds)
@@ -443,8 +444,7 @@ bool traffic_is_right(struct traffic *t)
 
 static void show_hung_tasks(void)
 {
-	command(SOON, "grep -l '^State:.*D' /proc/[0-9]*/status | while read -r f; do "
-		      "echo \"# ${f%%/status}\"; sed 's/^/# /' ${f%%/status}/stack; done");
+	command(SOON, "for p in $(grep -l '^State:.*D' /proc/[0-9]*/status); do sed 's/^/# /' ${p%%/status}/comm ${p%%/status}/stack; done");
 }
 
 /* A test may have taken the device away itself. */

@@ -89,11 +89,12 @@ int disk_read(const struct device *device, uint64_t offset, size_t bytes,
 /* Whether the whole disk, or what of it there is memory for, takes data and keeps it. */
 bool data_is_right(const struct device *device);
 
-#define TRAFFIC_BLOCKS	2048
+#define TRAFFIC_BLOCKS	1024
 
 /* Writes of a block each, several at a time. */
 struct traffic {
 	const struct device *device;
+	unsigned int blocks;
 	unsigned int depth;
 	unsigned int seed;
 	pid_t pid;
@@ -105,7 +106,8 @@ struct traffic {
 	} *result;
 };
 
-void traffic_start(struct traffic *t, const struct device *device, unsigned int depth);
+void traffic_start(struct traffic *t, const struct device *device, unsigned int blocks,
+		   unsigned int depth);
 /* How many have ended so far. */
 unsigned int traffic_ended(const struct traffic *t);
 /* Whether all ended. */

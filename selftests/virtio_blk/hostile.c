@@ -14,7 +14,7 @@
 
 #define DEPTH	32
 
-static void works(struct device *device, const char *when)
+static void disk_works(struct device *device, const char *when)
 {
 	device_tell(device, "honest=1");
 	tap_ok(data_is_right(device), "%s the disk works", when);
@@ -26,13 +26,13 @@ static void test_harmless(struct device *device, const struct test *test)
 	struct traffic t;
 
 	device_tell(device, "%s", test->trick);
-	traffic_start(&t, device, DEPTH);
+	traffic_start(&t, device, TRAFFIC_BLOCKS, DEPTH);
 	tap_ok(traffic_finish(&t, 2 * SOON), "every request ends");
 	tap_equal(t.result->failed, 0, "none fails");
 	tap_ok(traffic_is_right(&t), "the data is right");
 	tap_equal(disk_attribute(device, "recovery/lost_interrupts"), 0,
 		  "no interrupt was lost");
-	works(device, "afterwards");
+	disk_works(device, "afterwards");
 }
 
 /* One request after the other gets each status that a byte can be. */
@@ -57,7 +57,7 @@ static void test_status(struct device *device, const struct test *test)
 	device_tell(device, "status=255");
 	tap_equal(disk_write(device, 0, BLOCK, 1, SOON), EIO,
 		  "what the driver puts there before is EIO");
-	works(device, "afterwards");
+	disk_works(device, "afterwards");
 	(void)test;
 }
 
@@ -66,11 +66,11 @@ static void test_some_fail(struct device *device, const struct test *test)
 	struct traffic t;
 
 	device_tell(device, "times=%u %s", test->number, test->trick);
-	traffic_start(&t, device, DEPTH);
+	traffic_start(&t, device, TRAFFIC_BLOCKS, DEPTH);
 	tap_ok(traffic_finish(&t, 2 * SOON), "every request ends");
 	tap_equal(t.result->failed, test->number, "those answered with nonsense fail");
 	tap_ok(traffic_is_right(&t), "the others' data is right");
-	works(device, "afterwards");
+	disk_works(device, "afterwards");
 }
 
 /* Once, amid other requests. */
@@ -80,7 +80,7 @@ static void test_broken(struct device *device, const struct test *test)
 	struct traffic t;
 
 	device_tell(device, "times=1 %s", test->trick);
-	traffic_start(&t, device, DEPTH);
+	traffic_start(&t, device, TRAFFIC_BLOCKS, DEPTH);
 	tap_ok(traffic_finish(&t, 2 * SOON), "every request ends");
 	tap_ok(t.result->failed > 0 && t.result->error == EIO, "some with EIO");
 	tap_ok(log_messages(&latest) > 0 && log_lines("broke the rules of the ring") <= 1,
@@ -95,13 +95,13 @@ static void test_recovers(struct device *device, const struct test *test)
 
 	set_disk_attribute(device, "recovery/attempts", 2);
 	device_tell(device, "times=1 %s", test->trick);
-	traffic_start(&t, device, DEPTH);
+	traffic_start(&t, device, TRAFFIC_BLOCKS, DEPTH);
 	tap_ok(traffic_finish(&t, 2 * SOON), "every request ends");
 	tap_ok(t.result->failed <= test->number, "at most %u fail", test->number);
 	tap_ok(traffic_is_right(&t), "the data is right");
 	tap_equal(disk_attribute(device, "recovery/device_resets"), 1,
 		  "the device was reset, once");
-	works(device, "afterwards");
+	disk_works(device, "afterwards");
 }
 
 static void test_removal(struct device *device, const struct test *test)
@@ -111,7 +111,7 @@ static void test_removal(struct device *device, const struct test *test)
 
 	set_disk_attribute(device, "queue/io_timeout", test->number);
 	device_tell(device, "delay=300 %s", test->trick);
-	traffic_start(&t, device, DEPTH);
+	traffic_start(&t, device, TRAFFIC_BLOCKS, DEPTH);
 	/* The first answers have come; the others never will. */
 	usleep(600000);
 	begin = now();
@@ -120,11 +120,6 @@ static void test_removal(struct device *device, const struct test *test)
 	tap_ok(traffic_finish(&t, SOON), "every request ends");
 	tap_equal(t.result->good, 0, "none has succeeded");
 }
-
-#define BOTH(what, words, failures)					\
-	{ .name = what, .run = test_broken, .trick = words },		\
-	{ .name = what ", recovery", .run = test_recovers, .trick = words, \
-	  .number = failures }
 
 int main(int argc, char **argv)
 {
@@ -137,17 +132,31 @@ int main(int argc, char **argv)
 		{ .name = "status", .run = test_status },
 		{ .name = "status, many", .run = test_some_fail, .trick = "status=77",
 		  .number = 100 },
-		BOTH("id out of range", "id=128", 0),
-		BOTH("id of 32 bits", "id=0xffffffff", 0),
-		BOTH("id not in flight", "id=100", 0),
+		{ .name = "id out of range", .run = test_broken, .trick = "id=128" },
+		{ .name = "id out of range, recovery", .run = test_recovers,
+		  .trick = "id=128" },
+		{ .name = "id of 32 bits", .run = test_broken, .trick = "id=0xffffffff" },
+		{ .name = "id of 32 bits, recovery", .run = test_recovers,
+		  .trick = "id=0xffffffff" },
+		{ .name = "id not in flight", .run = test_broken, .trick = "id=100" },
+		{ .name = "id not in flight, recovery", .run = test_recovers,
+		  .trick = "id=100" },
 		/* The second one may be taken for that of a new request, which then fails. */
-		BOTH("answer given twice", "answers=2", 1),
-		BOTH("index one ahead", "index_add=1", 1),
-		BOTH("index far ahead", "index_add=1000", DEPTH),
+		{ .name = "answer given twice", .run = test_broken, .trick = "answers=2" },
+		{ .name = "answer given twice, recovery", .run = test_recovers,
+		  .trick = "answers=2", .number = 1 },
+		{ .name = "index one ahead", .run = test_broken, .trick = "index_add=1" },
+		{ .name = "index one ahead, recovery", .run = test_recovers,
+		  .trick = "index_add=1", .number = 1 },
+		{ .name = "index far ahead", .run = test_broken, .trick = "index_add=1000" },
+		{ .name = "index far ahead, recovery", .run = test_recovers,
+		  .trick = "index_add=1000", .number = DEPTH },
+		{ .name = "overwritten used ring", .run = test_broken, .trick = "scribble=1" },
+		{ .name = "overwritten used ring, recovery", .run = test_recovers,
+		  .trick = "scribble=1", .number = DEPTH },
 		/* Without recovery, two requests are waited for that were answered. */
 		{ .name = "index behind, recovery", .run = test_recovers,
 		  .trick = "index_add=0xfffe", .number = DEPTH },
-		BOTH("overwritten ring", "scribble=1", DEPTH),
 		{ .name = "removal when broken", .run = test_removal, .trick = "id=128",
 		  .number = 60000 },
 		{ .name = "removal when one of two is broken", .run = test_removal,
