@@ -15,6 +15,18 @@
 
 #include "virtio_blk.h"
 
+/*
+ * The block layer has a byte for each zone, in one piece. Without a bound, a device
+ * could have it read reports for ever.
+ */
+#define VIRTIO_BLK_MAX_ZONES	KMALLOC_MAX_SIZE
+
+/*
+ * The block layer allocates something for each zone that can be open. A device that
+ * takes more than this has no limit.
+ */
+#define VIRTIO_BLK_MAX_OPEN_ZONES	SZ_64K
+
 /* Of one report, in bytes: what is to be allocated at once. */
 #define VIRTIO_BLK_MAX_REPORT	SZ_256K
 
@@ -39,9 +51,10 @@ static bool virtio_blk_zone_size_is_valid(const struct queue_limits *lim,
 }
 
 static bool virtio_blk_granularity_is_valid(const struct queue_limits *lim,
-					    u32 bytes)
+					    u32 bytes, u32 zone_sectors)
 {
-	return is_power_of_2(bytes) && bytes >= lim->logical_block_size;
+	return is_power_of_2(bytes) && bytes >= lim->logical_block_size &&
+	       bytes >> SECTOR_SHIFT <= zone_sectors;
 }
 
 static void virtio_blk_open_zones(struct virtio_blk *vblk,
@@ -53,6 +66,10 @@ static void virtio_blk_open_zones(struct virtio_blk *vblk,
 		     &lim->max_open_zones);
 	virtio_cread(vdev, struct virtio_blk_config, zoned.max_active_zones,
 		     &lim->max_active_zones);
+	if (lim->max_open_zones > VIRTIO_BLK_MAX_OPEN_ZONES)
+		lim->max_open_zones = 0;
+	if (lim->max_active_zones > VIRTIO_BLK_MAX_OPEN_ZONES)
+		lim->max_active_zones = 0;
 	if (lim->max_active_zones &&
 	    lim->max_open_zones > lim->max_active_zones) {
 		dev_warn(&vdev->dev, "%u open zones are more than %u active ones can be\n",
@@ -81,7 +98,7 @@ int virtio_blk_zone_limits(struct virtio_blk *vblk, struct queue_limits *lim)
 		     &append);
 	/* The append limit is in sectors: compared so, it can't overflow. */
 	if (!virtio_blk_zone_size_is_valid(lim, sectors) ||
-	    !virtio_blk_granularity_is_valid(lim, granularity) ||
+	    !virtio_blk_granularity_is_valid(lim, granularity, sectors) ||
 	    append < granularity >> SECTOR_SHIFT) {
 		dev_err(&vdev->dev,
 			"zones of %u sectors, written by %u bytes, appended to by %u sectors are not supported\n",
@@ -219,5 +236,15 @@ int virtio_blk_report_zones(struct gendisk *disk, sector_t sector,
  */
 int virtio_blk_revalidate_zones(struct virtio_blk *vblk)
 {
-	return vblk->zone_sectors ? blk_revalidate_disk_zones(vblk->disk) : 0;
+	u64 zones;
+
+	if (!vblk->zone_sectors)
+		return 0;
+	/* All but the last one, which may be smaller. */
+	zones = get_capacity(vblk->disk) >> ilog2(vblk->zone_sectors);
+	if (zones >= VIRTIO_BLK_MAX_ZONES) {
+		dev_err(&vblk->vdev->dev, "%llu zones are too many\n", zones);
+		return -EINVAL;
+	}
+	return blk_revalidate_disk_zones(vblk->disk);
 }
