@@ -10,7 +10,7 @@ vduse_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 run_in_guest()
 {
 	need_plain_guest
-	guest_options=(--memory 1G)
+	guest_with --memory 1G
 	# shellcheck disable=SC2119 # no disk of QEMU's
 	guest_start
 	guest modprobe -a vduse virtio_vdpa || {

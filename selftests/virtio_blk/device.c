@@ -304,10 +304,6 @@ static long long look_up(const char *what)
 
 	if (!strncmp(what, "requests=", 9))
 		return me.disk.requests[atoi(what + 9)];
-	if (!strcmp(what, "range_sector"))
-		return me.disk.range.sector;
-	if (!strcmp(what, "range_sectors"))
-		return me.disk.range.num_sectors;
 	if (strcmp(what, "held"))
 		die("unknown question: %s", what);
 	for (waiting = me.first; waiting; waiting = waiting->next)

@@ -61,10 +61,7 @@ bool device_detach(struct device *device, unsigned int seconds);
 __attribute__((format(printf, 2, 3)))
 void device_tell(struct device *device, const char *fmt, ...);
 
-/*
- * The number of requests that were done of a type ("requests=N"), or are not answered
- * ("held"), or the latest range ("range_sector", "range_sectors").
- */
+/* The number of requests that were done of a type ("requests=N"), or wait ("held"). */
 long long device_ask(struct device *device, const char *what);
 
 /* The device is detached, and goes. */

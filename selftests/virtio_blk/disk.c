@@ -161,7 +161,6 @@ static uint8_t do_ranges(struct disk *disk, const struct vduse_chain *chain)
 
 	for (; get(chain, skip, &range, sizeof(range)) == sizeof(range);
 	     skip += sizeof(range)) {
-		disk->range = range;
 		if (!is_inside(range.sector, (uint64_t)range.num_sectors * SECTOR))
 			return VIRTIO_BLK_S_IOERR;
 		memset(disk->data + range.sector * SECTOR, 0,
@@ -179,10 +178,12 @@ static void describe_zone(const struct disk *disk, uint64_t sector,
 			  struct virtio_blk_zone_descriptor *zone)
 {
 	const struct disk_zones *zones = &disk->zones;
+	uint64_t left = disk->config.capacity - sector;
 
 	memset(zone, 0, sizeof(*zone));
 	zone->z_start = unless_set(zones->start, sector);
-	zone->z_cap = unless_set(zones->capacity, disk->config.zoned.zone_sectors);
+	zone->z_cap = unless_set(zones->capacity,
+				 MIN(left, disk->config.zoned.zone_sectors));
 	zone->z_wp = unless_set(zones->pointer, sector);
 	zone->z_type = unless_set(zones->type, VIRTIO_BLK_ZT_SWR);
 	zone->z_state = unless_set(zones->state, VIRTIO_BLK_ZS_EMPTY);

@@ -37,9 +37,8 @@ struct disk {
 	struct virtio_blk_config config;
 	uint64_t features;
 	struct disk_zones zones;
-	/* How many requests there were of each type, and the latest range of any. */
+	/* How many requests there were of each type. */
 	unsigned long requests[VIRTIO_BLK_TYPES];
-	struct virtio_blk_discard_write_zeroes range;
 };
 
 void disk_init(struct disk *disk);

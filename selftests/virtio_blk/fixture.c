@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <linux/aio_abi.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -24,7 +25,7 @@ static int log_fd = -1;
 static char log_text[LOG_BYTES];
 static size_t log_len;
 
-static void log_begin(void)
+void log_begin(void)
 {
 	if (log_fd < 0)
 		log_fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -95,7 +96,7 @@ static void find_message(const char *line, void *argument)
 
 	if (!text || (atoi(line) & 7) > 4 || !strstr(text, MODULE) ||
 	    strstr(text, "probe with driver") || strstr(text, "taints kernel") ||
-	    strstr(text, "module verification"))
+	    strstr(text, "module verification") || strstr(text, "callbacks suppressed"))
 		return;
 	search->found++;
 	snprintf(search->latest, sizeof(search->latest), "%s", text + 1);
@@ -176,6 +177,11 @@ int command(unsigned int seconds, const char *fmt, ...)
 }
 
 /* --- the module --- */
+
+void use_module(const char *path)
+{
+	module_path = path;
+}
 
 void load_module(const char *parameters)
 {
@@ -327,6 +333,28 @@ bool data_is_right(const struct device *device)
 	if (err)
 		printf("# I/O ended with %d\n", err);
 	return !err;
+}
+
+struct range {
+	const struct device *device;
+	unsigned long request;
+	uint64_t range[2];
+};
+
+static int do_range(void *argument)
+{
+	struct range *range = argument;
+	int fd = open_disk(range->device);
+
+	return fd < 0 || ioctl(fd, range->request, range->range) ? errno : 0;
+}
+
+int disk_range(const struct device *device, unsigned long request, uint64_t offset,
+	       uint64_t bytes)
+{
+	struct range range = { device, request, { offset, bytes } };
+
+	return finish(start(do_range, &range), SOON);
 }
 
 /* --- traffic --- */
@@ -486,7 +514,7 @@ int run_tests(int argc, char **argv, const struct test *tests, unsigned int num)
 
 	if (argc < 2)
 		tap_bail("usage: %s MODULE [TEST...]", argv[0]);
-	module_path = argv[1];
+	use_module(argv[1]);
 	for (i = 0; i < num; i++) {
 		bool wanted = argc == 2;
 

@@ -55,6 +55,9 @@ struct test {
 
 /* The program's arguments are the module's file, and what tests to run: all. */
 int run_tests(int argc, char **argv, const struct test *tests, unsigned int num);
+
+/* For who has more to test than that: the module's file is named, then loaded. */
+void use_module(const char *path);
 void load_module(const char *parameters);
 bool unload_module(void);
 
@@ -89,6 +92,13 @@ int disk_read(const struct device *device, uint64_t offset, size_t bytes,
 /* Whether the whole disk, or what of it there is memory for, takes data and keeps it. */
 bool data_is_right(const struct device *device);
 
+/*
+ * Discards, writes zeroes or erases (BLKDISCARD, BLKZEROOUT, BLKSECDISCARD). Returns an
+ * errno, 0, or HANGS.
+ */
+int disk_range(const struct device *device, unsigned long request, uint64_t offset,
+	       uint64_t bytes);
+
 #define TRAFFIC_BLOCKS	1024
 
 /* Writes of a block each, several at a time. */
@@ -120,6 +130,7 @@ bool traffic_is_right(struct traffic *t);
 long long disk_attribute(const struct device *device, const char *name);
 void set_disk_attribute(const struct device *device, const char *name, long long value);
 
+void log_begin(void);
 /* How many lines of the log there are with a text, since the test began. */
 unsigned int log_lines(const char *text);
 /* How many warnings and errors the driver had, and the latest in @latest. */
