@@ -1,0 +1,84 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# QEMU's own disk, behind a throttle that makes requests take longer than they may, or
+# lets nothing through: without recovery both drivers wait, with recovery the device is
+# reset. QEMU does what it holds when it is reset, so that there is nothing to be sent
+# again. A limit that is lifted is so only for requests to come.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/virtio_blk.sh"
+
+need_plain_guest
+make_work_dir
+truncate -s 16M "$work/slow"
+guest_start -object throttle-group,id=throttle \
+	-blockdev "driver=file,node-name=file,filename=$work/slow" \
+	-blockdev driver=throttle,node-name=slow,throttle-group=throttle,file=file \
+	-device virtio-blk-pci,id=slow,drive=slow,serial=slow
+
+# limit BYTES: what a second is for, 0 for all there is.
+limit()
+{
+	guest_machine monitor "{\"execute\": \"qom-set\", \"arguments\": {
+		\"path\": \"/objects/throttle\", \"property\": \"limits\",
+		\"value\": {\"bps-total\": $1}}}"
+}
+
+# start_fio KIBIBYTES: leaves its status behind when it ends.
+start_fio()
+{
+	guest "rm -f /run/status; (fio --name=stall --rw=randwrite --bs=4k --iodepth=16 \
+		--ioengine=libaio --direct=1 --size=$1k --verify=crc32c --minimal \
+		--filename=/run/disk/slow > /run/fio.log 2>&1; echo \$? > /run/status) \
+		> /dev/null 2>&1 < /dev/null &"
+}
+
+ends_well()
+{
+	guest "for i in \$(seq 400); do
+			test ! -e /run/status || break
+			sleep 0.1
+		done
+		cat /run/fio.log /run/status; test \"\$(cat /run/status)\" = 0"
+}
+
+was_reset()
+{
+	guest "for i in \$(seq 200); do
+			test \$(cat /run/sys/slow/recovery/device_resets) = 0 || exit 0
+			sleep 0.1
+		done
+		exit 1"
+}
+
+# stall BYTES KIBIBYTES: of the limit, and for fio.
+stall()
+{
+	# With the in-tree driver, no request ever times out.
+	[ "$driver" != ours ] || guest "echo 1000 > /run/sys/slow/queue/io_timeout"
+	limit "$1" > /dev/null
+	start_fio "$2"
+}
+
+# Each takes two seconds.
+waits()
+{
+	stall 2048 12
+	check "requests that take long are waited for, and succeed" ends_well
+	limit 0 > /dev/null
+	check "the data is right" same_data slow
+}
+
+each_driver waits
+
+load_driver ours recovery=5
+stall 1 512
+check "a device that stalls is reset, after a second or two" was_reset
+limit 0 > /dev/null
+check "every request succeeds" ends_well
+check "the data is right" same_data slow
+check "none has failed" attribute slow recovery/timed_out 0
+unload_driver
+
+ok "the guest's kernel has nothing to complain of" guest_has_no_reports
+guest_stop
+tap_end
