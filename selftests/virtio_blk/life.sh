@@ -35,7 +35,7 @@ start_writer()
 writer_fails()
 {
 	guest "for i in \$(seq 200); do
-			[ ! -e /tmp/status ] || break
+			[ ! -s /tmp/status ] || break
 			sleep 0.1
 		done; cat /tmp/writer; [ \$(cat /tmp/status) != 0 ]"
 }
@@ -50,7 +50,7 @@ writer_goes_on()
 stop_writer()
 {
 	guest "killall -INT fio; for i in \$(seq 100); do
-			[ ! -e /tmp/status ] || break
+			[ ! -s /tmp/status ] || break
 			sleep 0.1
 		done; cat /tmp/writer; grep 'err= 0:' /tmp/writer"
 }
@@ -72,7 +72,7 @@ suspend_to_memory()
 		guest_machine monitor '{"execute": "system_wakeup"}' &&
 		wait_until machine_is running &&
 		guest "for i in \$(seq 100); do
-			[ ! -e /tmp/resumed ] || break
+			[ ! -s /tmp/resumed ] || break
 			sleep 0.1
 		done; [ \$(cat /tmp/resumed) = 0 ] && rm /tmp/resumed"
 }
