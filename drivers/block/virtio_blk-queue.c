@@ -271,8 +271,8 @@ static void virtio_blk_cleanup(struct virtio_blk_pdu *pdu)
 	if (pdu->chain.orig_nents) {
 		sg_free_table_chained(&pdu->chain, VIRTIO_BLK_INLINE_SEGMENTS);
 		pdu->chain.orig_nents = 0;
-		/* The last of the inline segments was the link to the others. */
-		sg_init_table(pdu->data, VIRTIO_BLK_INLINE_SEGMENTS);
+		/* It was the link to the others. */
+		sg_init_table(&pdu->data[VIRTIO_BLK_INLINE_SEGMENTS - 1], 1);
 	}
 }
 
