@@ -57,24 +57,50 @@ stop_writer()
 
 # --- suspend ---
 
-# Down to where all devices are suspended, and back, without firmware.
-suspend()
+# How often the guest has come back from a suspension.
+resumptions()
 {
-	guest "echo 0 > /sys/module/suspend/parameters/pm_test_delay
-		echo devices > /sys/power/pm_test && echo $1 > /sys/power/state"
+	guest_machine log | grep -c 'PM: suspend exit'
 }
 
-# To memory: the machine is reset, and with it the devices.
-suspend_to_memory()
+has_resumed()
 {
-	guest "(sleep 0.5; echo none > /sys/power/pm_test; echo mem > /sys/power/state; echo \$? > /tmp/resumed) > /dev/null 2>&1 &" &&
-		wait_until machine_is suspended &&
-		guest_machine monitor '{"execute": "system_wakeup"}' &&
-		wait_until machine_is running &&
+	[ "$(resumptions)" -gt "$1" ]
+}
+
+# suspend_and STATE PM_TEST COMMAND...: suspends, and after the command the guest has to
+# resume, without an error.
+suspend_and()
+{
+	local state=$1 level=$2 before
+	shift 2
+	before=$(resumptions)
+	guest "rm -f /tmp/resumed; (sleep 0.5; echo 0 > /sys/module/suspend/parameters/pm_test_delay
+		echo $level > /sys/power/pm_test; echo $state > /sys/power/state
+		echo \$? > /tmp/resumed) > /dev/null 2>&1 &" &&
+		"$@" && wait_until has_resumed "$before" && guest_machine reconnect &&
 		guest "for i in \$(seq 100); do
 			[ ! -s /tmp/resumed ] || break
 			sleep 0.1
-		done; [ \$(cat /tmp/resumed) = 0 ] && rm /tmp/resumed"
+		done; [ \$(cat /tmp/resumed) = 0 ]"
+}
+
+# Down to where all devices are suspended, and back, without firmware.
+suspend_to_idle()
+{
+	suspend_and freeze devices true
+}
+
+wake_up()
+{
+	wait_until machine_is suspended &&
+		guest_machine monitor '{"execute": "system_wakeup"}'
+}
+
+# The machine is reset, and with it the devices.
+suspend_to_memory()
+{
+	suspend_and mem none wake_up
 }
 
 machine_is()
@@ -92,7 +118,7 @@ suspend_tests()
 {
 	check "write through is chosen" guest "echo 'write through' > /run/sys/stays/cache_type"
 	check "fio writes" start_writer stays
-	check "suspend to idle and resume" suspend freeze
+	check "suspend to idle and resume" suspend_to_idle
 	check "fio goes on" writer_goes_on stays
 	check "suspend to memory and resume" suspend_to_memory
 	check "fio goes on" writer_goes_on stays
