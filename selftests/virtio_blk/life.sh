@@ -139,7 +139,13 @@ unplug()
 	guest_machine monitor '{"execute": "device_del", "arguments": {"id": "slow"}}'
 }
 
+# QEMU frees the disk's node a while after the guest has let the device go.
 plug()
+{
+	wait_until add_device
+}
+
+add_device()
 {
 	guest_machine monitor "{\"execute\": \"device_add\", \"arguments\":
 		{\"driver\": \"virtio-blk-pci\", \"id\": \"slow\", \"drive\": \"slow\",
