@@ -276,6 +276,18 @@ static void virtio_blk_cleanup(struct virtio_blk_pdu *pdu)
 	}
 }
 
+/*
+ * Whether the ring has as many free descriptors. Of a split ring that has not, the
+ * virtio core would kick the device at once: under the lock, and asked for or not.
+ */
+static bool virtio_blk_fits(struct virtqueue *vq, unsigned int descriptors)
+{
+	if (likely(vq->num_free >= descriptors))
+		return true;
+	return vq->num_free &&
+	       virtio_has_feature(vq->vdev, VIRTIO_RING_F_INDIRECT_DESC);
+}
+
 /* Header, data, status: the order of virtio 1.4, section 5.2.6. */
 static int virtio_blk_add(struct virtio_blk_queue *queue, struct request *rq)
 {
@@ -285,6 +297,9 @@ static int virtio_blk_add(struct virtio_blk_queue *queue, struct request *rq)
 
 	if (unlikely(!queue->vq))
 		return -EIO;
+	if (unlikely(!virtio_blk_fits(queue->vq,
+				      pdu->segments + VIRTIO_BLK_OVERHEAD)))
+		return -ENOSPC;
 	parts[0] = &pdu->hdr_sg;
 	parts[1] = pdu->data;
 	if (!pdu->segments)
