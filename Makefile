@@ -7,8 +7,8 @@
 #	make bench		benchmarks; figures, report and plots in build/bench
 #	make check-bench	whether two runs of them have the same figures
 #	make check		all tests
-#	make check-debug	the backend's tests with KASAN, lockdep, kmemleak and
-#				injected faults
+#	make check-debug	the modules' own tests with KASAN, lockdep, kmemleak,
+#				injected faults, and a hundred reloads
 #	make fuzz SECONDS=600	a hostile guest for so long
 #	make soak SECONDS=600	verified I/O on four disks for so long
 #
@@ -61,7 +61,7 @@ check:
 	@SUITES="$(SUITES)" KERNELS="$(KERNELS)" tools/testbed/check
 
 check-debug:
-	@SUITES="$(or $(SUITES),vhost_blk)" KERNELS=debug KMEMLEAK=1 TEST_LIMIT=1500 \
+	@SUITES="$(or $(SUITES),vhost_blk virtio_blk)" KERNELS=debug KMEMLEAK=1 RELOADS=100 TEST_LIMIT=1500 \
 		tools/testbed/check
 
 fuzz:

@@ -9,7 +9,8 @@
 #			virtio_blk where modprobe finds it and ours in /opt, where
 #			the programs of selftests/virtio_blk are, too
 # with QEMU_VHOST_BLK, the QEMU wrapper that knows vhost-blk-pci, where that is needed,
-# and GUEST_NAME, where another machine of the name may run.
+# GUEST_NAME, where another machine of the name may run, and GUEST_OPTIONS, what every
+# guest is started with.
 
 guest_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$guest_lib_dir/tap.sh"
@@ -19,7 +20,7 @@ guest_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 guest_name=${GUEST_NAME:-guest}
 own_driver=/opt/virtio_blk.ko
 
-guest_options=()
+read -r -a guest_options <<< "${GUEST_OPTIONS:-}"
 
 # guest_with OPTION...: of "machine start", for the guests to come.
 guest_with()
@@ -66,7 +67,21 @@ guest()
 
 guest_has_no_reports()
 {
-	guest_machine check
+	guest_machine check && guest_lost_no_memory
+}
+
+# Where kmemleak runs in the guest. The calls of modules that are not there any more have
+# no names; other modules are not unloaded.
+guest_lost_no_memory()
+{
+	guest 'leaks=/sys/kernel/debug/kmemleak
+		{ echo scan > $leaks; } 2> /dev/null || exit 0
+		# What is younger than 5 s is not reported.
+		sleep 6
+		echo scan > $leaks
+		awk '\''/^unreferenced object/ { n++ } { object[n] = object[n] $0 "\n" }
+			END { for (i in object) if (object[i] ~ /\[virtio_blk|\] 0xffffffffc/) {
+				printf "%s", object[i]; lost = 1 } exit lost }'\'' $leaks'
 }
 
 guest_stop()
