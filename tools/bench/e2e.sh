@@ -14,10 +14,9 @@
 #	the guest had to be started again because it died or hung (restarts), its
 #	console in OUT.csv.guest-N. Rounds that OUT.csv.rounds has are not repeated, so
 #	that a run whose host died can go on. SUBJECTS and JOBS choose some of both, RUNTIME is
-#	fio's in seconds (3). DRIVER=own takes our virtio_blk for all of them instead
-#	of the in-tree one, which vhost-user-blk-pci doesn't work with: here the
-#	device is the subject. Times mean something only on a machine that has nothing
-#	else to do.
+#	fio's in seconds (3). DRIVER=own takes our virtio_blk for all of them instead of
+#	the in-tree one: here the device is the subject. Times mean something only on a
+#	machine that has nothing else to do.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../../selftests/lib/guest.sh"
@@ -30,9 +29,8 @@ runtime=${RUNTIME:-3}
 driver=${DRIVER:-in-tree}
 all=(
 	vhost-blk vhost-blk-workers vhost-blk-poll
-	native native-nopoll native-poll io_uring io_uring-nopoll mapping
+	native native-nopoll native-poll io_uring io_uring-nopoll mapping vhost-user
 )
-[ "$driver" = own ] || all+=(vhost-user)
 read -r -a subjects <<< "${SUBJECTS:-${all[*]}}"
 read -r -a jobs <<< "${JOBS:-randread-qd1 randread-qd8 randread-qd32 randread-qd128 randwrite-qd32-verify seqread-128k}"
 metrics=(
