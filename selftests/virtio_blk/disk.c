@@ -59,6 +59,8 @@ static const struct {
 	{ "zone_pointer", offsetof(struct disk_zones, pointer) },
 	{ "zone_type", offsetof(struct disk_zones, type) },
 	{ "zone_state", offsetof(struct disk_zones, state) },
+	/* The sector that appended data are said to be at. */
+	{ "append", offsetof(struct disk_zones, append) },
 };
 
 #define LENGTH(array)	(sizeof(array) / sizeof(*(array)))
@@ -206,8 +208,23 @@ static uint8_t report_zones(struct disk *disk, const struct vduse_chain *chain,
 	return VIRTIO_BLK_S_OK;
 }
 
+/* To one zone only, and without an end of it. */
+static uint8_t do_append(struct disk *disk, const struct vduse_chain *chain,
+			 uint64_t zone, size_t bytes)
+{
+	uint64_t sector = zone + disk->appended, answer;
+
+	if (!is_inside(sector, bytes))
+		return VIRTIO_BLK_S_IOERR;
+	get(chain, sizeof(struct virtio_blk_outhdr), disk->data + sector * SECTOR, bytes);
+	disk->appended += bytes / SECTOR;
+	answer = unless_set(disk->zones.append, sector);
+	put(chain, &answer, sizeof(answer));
+	return VIRTIO_BLK_S_OK;
+}
+
 static uint8_t do_other(struct disk *disk, const struct vduse_chain *chain,
-			const struct virtio_blk_outhdr *hdr, size_t in)
+			const struct virtio_blk_outhdr *hdr, size_t out, size_t in)
 {
 	/* Not even ended as a string should be. */
 	char id[VIRTIO_BLK_ID_BYTES] = "\x7f\x80%s\n/../\xff\xfe and more";
@@ -228,6 +245,8 @@ static uint8_t do_other(struct disk *disk, const struct vduse_chain *chain,
 		return do_ranges(disk, chain);
 	case VIRTIO_BLK_T_ZONE_REPORT:
 		return report_zones(disk, chain, hdr->sector, in);
+	case VIRTIO_BLK_T_ZONE_APPEND:
+		return do_append(disk, chain, hdr->sector, out - sizeof(*hdr));
 	default:
 		return VIRTIO_BLK_S_UNSUPP;
 	}
@@ -257,5 +276,5 @@ uint8_t disk_do(struct disk *disk, const struct vduse_chain *chain, uint32_t *wr
 		put(chain, disk->data + hdr.sector * SECTOR, in);
 		return VIRTIO_BLK_S_OK;
 	}
-	return do_other(disk, chain, &hdr, in);
+	return do_other(disk, chain, &hdr, out, in);
 }

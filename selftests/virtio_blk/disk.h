@@ -30,6 +30,7 @@ struct disk_zones {
 	long long pointer;
 	long long type;
 	long long state;
+	long long append;
 };
 
 struct disk {
@@ -37,6 +38,8 @@ struct disk {
 	struct virtio_blk_config config;
 	uint64_t features;
 	struct disk_zones zones;
+	/* Sectors appended to the zone that was written last. */
+	uint64_t appended;
 	/* How many requests there were of each type. */
 	unsigned long requests[VIRTIO_BLK_TYPES];
 };

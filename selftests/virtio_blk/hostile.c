@@ -121,6 +121,31 @@ static void test_removal(struct device *device, const struct test *test)
 	tap_equal(t.result->good, 0, "none has succeeded");
 }
 
+/*
+ * An NVMe namespace over the disk has a call that appends (append.c). What the device
+ * says of where the data are has to be an error, or goes to who asked.
+ */
+static void test_append(struct device *device, const struct test *test)
+{
+	static const char *const lies[] = {
+		"append=2041", "append=2048", "append=4096", "append=0x7ffffffffffffff8",
+	};
+	unsigned int i;
+
+	if (command(2 * SOON, ". /opt/disks.sh; ip link set lo up; make_nvme_tcp /dev/%s",
+		    device->disk))
+		tap_bail("no NVMe namespace on a zoned disk");
+	tap_equal(command(SOON, ". /opt/disks.sh; /opt/append $(nvme_namespace) 0"), 0,
+		  "appended blocks are where the device says");
+	for (i = 0; i < sizeof(lies) / sizeof(*lies); i++) {
+		device_tell(device, "%s", lies[i]);
+		tap_equal(command(SOON, ". /opt/disks.sh; /opt/append $(nvme_namespace) 0 2>&1 | grep 'append: status'"),
+			  0, "%s, which is not in the zone: the request fails", lies[i]);
+	}
+	command(SOON, ". /opt/disks.sh; remove_nvme_tcp");
+	(void)test;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test tests[] = {
@@ -157,6 +182,8 @@ int main(int argc, char **argv)
 		/* Without recovery, two requests are waited for that were answered. */
 		{ .name = "index behind, recovery", .run = test_recovers,
 		  .trick = "index_add=0xfffe", .number = DEPTH },
+		{ .name = "zone append", .run = test_append,
+		  .words = "model=1 zone_sectors=2048 granularity=4096 max_append=1024" },
 		{ .name = "removal when broken", .run = test_removal, .trick = "id=128",
 		  .number = 60000 },
 		{ .name = "removal when one of two is broken", .run = test_removal,

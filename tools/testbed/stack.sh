@@ -46,12 +46,14 @@ build_modules() {
 		"$stage/$name/"
 }
 
-# What a guest gets beside its image: our driver, the fio jobs, the selftests' programs.
+# What a guest gets beside its image: our driver, the fio jobs, the programs of selftests,
+# and how they make disks.
 build_payload() {
 	local tree=$stage/$1/payload
 	rm -rf "$tree"
 	mkdir -p "$tree/opt"
-	cp "$stage/$1/virtio_blk.ko" "$checkout"/tools/bench/*.fio "$tree/opt/"
+	cp "$stage/$1/virtio_blk.ko" "$checkout"/tools/bench/*.fio \
+		"$stage/selftests/lib/disks.sh" "$tree/opt/"
 	find "$stage/selftests/virtio_blk" -maxdepth 1 -type f -executable ! -name '*.sh' \
 		-exec cp -t "$tree/opt" {} +
 	in_root tools/testbed/payload "${tree#"$checkout/"}" \

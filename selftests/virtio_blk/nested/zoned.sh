@@ -92,7 +92,7 @@ opens_no_more_than_the_limit()
 appends()
 {
 	local data
-	guest "$(cat "$here/../../lib/disks.sh")
+	guest ". /opt/disks.sh
 		blkzone reset \$(readlink /run/disk/append)
 		ip link set lo up
 		make_nvme_tcp \$(readlink /run/disk/append) || exit
