@@ -334,11 +334,16 @@ static long vhost_blk_prepare_features(struct vhost_blk *blk, u64 features)
 	if (features & BIT_ULL(VHOST_F_LOG_ALL) &&
 	    !vhost_log_access_ok(&blk->dev))
 		return -EFAULT;
-	if (!(change & BIT_ULL(VIRTIO_F_ACCESS_PLATFORM)))
+	if (blk->running)
 		return 0;
+	/*
+	 * A VMM sets the features for each start. What was mapped for the one before
+	 * may be something else by now: nobody says so between a stop and a start.
+	 */
 	if (features & BIT_ULL(VIRTIO_F_ACCESS_PLATFORM))
 		return vhost_init_device_iotlb(&blk->dev);
-	vhost_clear_device_iotlb(&blk->dev);
+	if (change & BIT_ULL(VIRTIO_F_ACCESS_PLATFORM))
+		vhost_clear_device_iotlb(&blk->dev);
 	return 0;
 }
 

@@ -129,6 +129,30 @@ static void test_stop_unmapped(const char *slow)
 	tear_down(&f);
 }
 
+/* As a VMM does it that resets a machine, whose next driver maps other pages. */
+static void test_started_again(const char *disk)
+{
+	struct fixture f;
+	uint64_t features;
+	uint8_t *data;
+
+	set_up_iotlb(&f, disk, PAGE);
+	features = f.c.features;
+	data = vhost_client_alloc(&f.c, PAGE, PAGE);
+	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
+	vhost_client_run(&f.c, false);
+	tap_equal(vhost_client_ioctl(&f.c, VHOST_SET_FEATURES, &features), 0,
+		  "a stopped device is given the same features again");
+	vhost_client_run(&f.c, true);
+	tap_ok(!read_is_answered(&f, data, 200),
+	       "what was mapped before the stop is not used any more");
+	while (vhost_client_iotlb_serve(&f.c, 50) > 0)
+		;
+	tap_ok(vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) >= 0,
+	       "but asked for again");
+	tear_down(&f);
+}
+
 static void test_permission(const char *disk)
 {
 	struct fixture f;
@@ -186,6 +210,7 @@ int main(int argc, char **argv)
 	test_miss(argv[1]);
 	test_ring_unmapped(argv[1]);
 	test_stop_unmapped(argv[2]);
+	test_started_again(argv[1]);
 	test_permission(argv[1]);
 	test_messages(argv[1]);
 	return tap_end();
