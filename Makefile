@@ -3,6 +3,7 @@
 #	make			both modules for the running kernel
 #	make install		... to where modprobe prefers them
 #	make qemu		-device vhost-blk-pci for the installed QEMU
+#	make qemu-patches	the same as patches for a QEMU that you build, QEMU_SRC=
 #	make demo		a host and a guest, real I/O, a table of figures
 #	make bench		benchmarks; figures, report and plots in build/bench
 #	make check-bench	whether two runs of them have the same figures
@@ -26,7 +27,7 @@ unexport SECONDS
 
 RELEASE = $(shell cat $(KDIR)/include/config/kernel.release)
 
-.PHONY: all modules install qemu install-qemu demo bench check-bench check check-debug fuzz soak clean help
+.PHONY: all modules install qemu install-qemu qemu-patches demo bench check-bench check check-debug fuzz soak clean help
 
 all: modules
 
@@ -47,6 +48,9 @@ qemu:
 install-qemu: qemu
 	install -D -t $(DESTDIR)$(PREFIX)/lib/vhost-blk build/qemu/vhost-blk-pci.so
 	install -D -t $(DESTDIR)$(PREFIX)/bin tools/qemu/qemu-vhost-blk
+
+qemu-patches:
+	@tools/qemu/make-patches -o build/qemu/patches -w build/qemu/work
 
 demo:
 	@tools/testbed/demo
