@@ -1,0 +1,176 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# The device as patches for QEMU: they apply to the source of each QEMU that
+# tools/qemu/build has unpacked, QEMU's own checker accepts them, and the QEMU that
+# is built with them has the device.
+#
+# The patched source and its build are kept beside the unpacked one: minutes and
+# 1 GB the first time, seconds from then on.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/tap.sh"
+
+top=$(readlink -f "$here/../..")
+sources=${TESTBED_CACHE:+$TESTBED_CACHE/qemu-source}
+sources=${sources:-$top/build/qemu/work}
+for tool in git patch perl rsync ninja; do
+	command -v "$tool" > /dev/null || skip_all "no $tool"
+done
+[ -e "$(printf '%s\n' "$sources"/qemu-*/VERSION | head -n 1)" ] ||
+	skip_all "no source of QEMU in $sources: tools/qemu/build unpacks it there"
+
+# Other checkouts may build in the same place.
+mkdir -p "$sources/series"
+exec {lock}> "$sources/series/lock"
+flock "$lock"
+
+work=$(mktemp -d)
+export GIT_AUTHOR_NAME="Patch Author" GIT_AUTHOR_EMAIL=author@example.org
+export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
+
+# set_source DIRECTORY: the QEMU of the tests that follow
+set_source()
+{
+	local name=${1##*/}
+
+	export QEMU_SRC=$1
+	version=${name#qemu-}
+	patches=$work/$version/patches
+	applied=$work/$version/applied
+	patched=$sources/series/$name
+	obj=$sources/series/build-$version
+}
+
+made_again_they_are_the_same()
+{
+	"$top/tools/qemu/make-patches" -o "$work/again" &&
+		diff -r "$patches" "$work/again"
+}
+
+# They speak of their author, and of nobody and nowhere else.
+have_author()
+{
+	local patch
+	for patch in "$patches"/*; do
+		grep -qx "From: $GIT_AUTHOR_NAME <$GIT_AUTHOR_EMAIL>" "$patch" &&
+			grep -qx "Signed-off-by: $GIT_AUTHOR_NAME <$GIT_AUTHOR_EMAIL>" "$patch" ||
+			return
+	done
+}
+
+# Those files of QEMU that the patches change
+copy_changed_files()
+{
+	mkdir -p "$1"
+	(cd "$QEMU_SRC" && sed -n 's|^--- a/||p' "$patches"/* | sort -u |
+		xargs cp --parents -t "$1")
+}
+
+apply_exactly()
+{
+	local output
+	copy_changed_files "$applied" || return
+	output=$(cat "$patches"/* | patch -d "$applied" -p1 --fuzz=0) || {
+		echo "$output"
+		return 1
+	}
+	# It says where a hunk was not where it should be.
+	grep -v '^patching file ' <<< "$output" || return 0
+	return 1
+}
+
+git_am_makes_the_same()
+{
+	copy_changed_files "$work/am" &&
+		cd "$work/am" &&
+		git init -q && git add --all && git commit -q -m "QEMU" &&
+		git am -q "$patches"/* &&
+		git status --short &&
+		diff -r --exclude=.git "$work/am" "$applied"
+	set -- $?
+	rm -rf "$work/am"
+	return "$1"
+}
+
+checkpatch()
+{
+	perl "$QEMU_SRC/scripts/checkpatch.pl" --root="$QEMU_SRC" --quiet "$1"
+}
+
+# What is as it was keeps its time, so that ninja has little to do.
+update_patched_source()
+{
+	(cd "$applied" && find . -type f | sed 's|^\.||') > "$work/changed"
+	rsync -a --delete --exclude-from="$work/changed" "$QEMU_SRC/" "$patched/" &&
+		rsync -r --checksum "$applied/" "$patched/"
+}
+
+# Compiled fast: nothing is asked of this QEMU but what devices it has.
+configure()
+{
+	local options=(--target-list=x86_64-softmmu --without-default-features
+		--enable-kvm --enable-tcg --enable-vhost-kernel --enable-werror
+		--disable-docs --disable-tools --disable-fdt
+		--disable-install-blobs --disable-download
+		--disable-debug-info -Doptimization=0)
+
+	[ "$(cat "$obj/options" 2> /dev/null)" != "${options[*]}" ] || return 0
+	rm -rf "$obj"
+	mkdir -p "$obj"
+	(cd "$obj" && "$patched/configure" "${options[@]}") &&
+		echo "${options[*]}" > "$obj/options"
+}
+
+qemu_builds()
+{
+	update_patched_source && configure &&
+		ninja -C "$obj" --quiet qemu-system-x86_64
+}
+
+lists()
+{
+	local devices
+	devices=$(env -u LD_PRELOAD "$obj/qemu-system-x86_64" -device help) || return
+	grep -q "^name \"$1\"" <<< "$devices"
+}
+
+# fails PATTERN COMMAND...: with a message that matches.
+fails()
+{
+	local pattern=$1 output
+	shift
+	output=$("$@" 2>&1) && return 1
+	echo "$output"
+	grep -qE "$pattern" <<< "$output"
+}
+
+for source in "$sources"/qemu-*/VERSION; do
+	set_source "${source%/VERSION}"
+	ok "$version: the patches are made" \
+		"$top/tools/qemu/make-patches" -o "$patches" || continue
+	ok "$version: made again they are the same" made_again_they_are_the_same
+	ok "$version: they have the author that was given" have_author
+	ok "$version: they apply to the source exactly" apply_exactly || continue
+	ok "$version: git am makes the same of them" git_am_makes_the_same
+	for patch in "$patches"/*; do
+		ok "$version: QEMU's checkpatch has no error in ${patch##*/}" \
+			checkpatch "$patch"
+	done
+	ok "$version: QEMU builds with them, without a warning" qemu_builds || continue
+	for name in vhost-blk-pci{,-transitional,-non-transitional}; do
+		ok "$version: it has the device $name" lists "$name"
+	done
+done
+
+ok "a source that has the device already is refused" \
+	fails "has hw/block/vhost-blk.c already" \
+	env QEMU_SRC="$applied" "$top/tools/qemu/make-patches" -o "$work/refused"
+ok "a directory without QEMU's source is named" \
+	fails "no source of QEMU in $work/nowhere" \
+	env QEMU_SRC="$work/nowhere" "$top/tools/qemu/make-patches" -o "$work/refused"
+ok "patches without an author are refused" fails "no author" \
+	env -C "$work" -u GIT_AUTHOR_NAME -u GIT_AUTHOR_EMAIL HOME="$work" \
+	GIT_CONFIG_SYSTEM=/dev/null "$top/tools/qemu/make-patches" -o "$work/refused"
+ok "refused, nothing is written" [ ! -e "$work/refused" ]
+
+rm -r "$work"
+tap_end
