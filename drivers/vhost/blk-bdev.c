@@ -4,8 +4,9 @@
  * the features and limits that follow from it. All are read when they are asked
  * for: a device can grow, shrink and lose abilities at any time.
  *
- * A device that is bound for writing is claimed exclusively: a mounted file
- * system or a second VM would corrupt it. Read-only bindings can share.
+ * A device that is bound for writing is claimed exclusively, since a mounted file
+ * system or a second VM would corrupt it, unless the VMM says that others may have
+ * it. Read-only bindings can always share.
  */
 #include <linux/blkdev.h>
 #include <linux/file.h>
@@ -19,7 +20,7 @@
 
 /**
  * struct vhost_blk_backing - a bound block device
- * @file: the backend's own open file of it, with the claim if it is writable
+ * @file: the backend's own open file of it, with the claim if there is one
  * @bdev: the same device
  * @read_only: writes are refused
  */
@@ -72,8 +73,8 @@ static int vhost_blk_prepare(struct vhost_blk_backing *backing)
  * vhost_blk_backing_open - bind a block device
  * @user: an open file of it; only its device and access mode are used
  * @read_only: bind for reading even where @user may write
- * @holder: who claims a device bound for writing; the same holder can claim it
- *	again while it still has it
+ * @holder: who claims a device bound for writing, NULL for nobody; the same
+ *	holder can claim it again while it still has it
  *
  * May sleep.
  *

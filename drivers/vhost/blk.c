@@ -52,6 +52,9 @@
 				 BIT_ULL(VIRTIO_F_ACCESS_PLATFORM) | \
 				 BIT_ULL(VHOST_F_LOG_ALL))
 
+#define VHOST_BLK_BIND_FLAGS	(VHOST_BLK_BIND_READ_ONLY | \
+				 VHOST_BLK_BIND_SHARED)
+
 #define VHOST_BLK_BACKEND_FEATURES	BIT_ULL(VHOST_BACKEND_F_IOTLB_MSG_V2)
 
 static atomic_t vhost_blk_next_id = ATOMIC_INIT(0);
@@ -120,7 +123,7 @@ err:
 static int vhost_blk_check_bind(const struct vhost_blk *blk,
 				const struct vhost_blk_bind *bind)
 {
-	if (bind->flags & ~VHOST_BLK_BIND_READ_ONLY || bind->reserved)
+	if (bind->flags & ~VHOST_BLK_BIND_FLAGS || bind->reserved)
 		return -EINVAL;
 	if (!bind->num_queues || bind->num_queues > VHOST_BLK_MAX_QUEUES)
 		return -EINVAL;
@@ -151,7 +154,8 @@ static long vhost_blk_bind(struct vhost_blk *blk, void __user *argp)
 		return -EBADF;
 	backing = vhost_blk_backing_open(user,
 					 bind.flags & VHOST_BLK_BIND_READ_ONLY,
-					 blk);
+					 bind.flags & VHOST_BLK_BIND_SHARED ?
+					 NULL : blk);
 	fput(user);
 	if (IS_ERR(backing))
 		return PTR_ERR(backing);

@@ -58,6 +58,28 @@ static void test_unbound(void)
 	vhost_client_close(&c);
 }
 
+/* The file has claimed the device, for as many queues as there can be. */
+static void test_bind_shared(struct vhost_client *claimer, int fd)
+{
+	struct vhost_client other;
+
+	open_client(&other);
+	tap_equal(vhost_client_bind(&other, fd, VHOST_BLK_BIND_SHARED, 1, ""), 0,
+		  "a device that is claimed can be bound shared");
+	tap_equal(vhost_client_bind(&other, fd, 0, 1, ""), -EBUSY,
+		  "but not be claimed as well");
+	tap_equal(vhost_client_bind(claimer, fd, VHOST_BLK_BIND_SHARED,
+				    VHOST_BLK_MAX_QUEUES, ""), 0,
+		  "the claim is given up by binding shared");
+	tap_equal(vhost_client_bind(&other, fd, 0, 1, ""), 0,
+		  "then another file can claim the device");
+	tap_equal(vhost_client_bind(claimer, fd, 0, VHOST_BLK_MAX_QUEUES, ""),
+		  -EBUSY, "and the first one has to wait for it");
+	vhost_client_close(&other);
+	tap_equal(vhost_client_bind(claimer, fd, 0, VHOST_BLK_MAX_QUEUES, ""), 0,
+		  "a claim that is free again can be taken again");
+}
+
 static void test_bind(const char *disk, const char *mounted)
 {
 	struct vhost_blk_bind bind = { .num_queues = 1 };
@@ -105,6 +127,7 @@ static void test_bind(const char *disk, const char *mounted)
 		  "the same device can be bound again by the same file");
 	tap_equal(vhost_client_bind(&c, fd, 0, 1, ""), -EINVAL,
 		  "bind refuses another number of queues");
+	test_bind_shared(&c, fd);
 	vhost_client_close(&c);
 
 	open_client(&c);

@@ -35,6 +35,8 @@
 
 /* Refuse writes even where the file descriptor would allow them. */
 #define VHOST_BLK_BIND_READ_ONLY	(1U << 0)
+/* Don't claim the block device: others may have it open, mount or bind it, too. */
+#define VHOST_BLK_BIND_SHARED		(1U << 1)
 
 /**
  * struct vhost_blk_bind - the block device to serve
