@@ -7,7 +7,6 @@
  */
 #include "qemu/osdep.h"
 #include <linux/vhost_blk.h>
-#include "hw/qdev-properties.h"
 #include "hw/virtio/vhost-blk.h"
 #include "hw/virtio/virtio-pci.h"
 #include "qemu/module.h"
@@ -50,7 +49,8 @@ static void vhost_blk_pci_instance_init(Object *obj)
                               "bootindex");
 }
 
-static void vhost_blk_pci_class_init(ObjectClass *klass, void *data)
+static void vhost_blk_pci_class_init(ObjectClass *klass,
+                                     VHOST_BLK_CLASS_DATA data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     VirtioPCIClass *k = VIRTIO_PCI_CLASS(klass);

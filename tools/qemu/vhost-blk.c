@@ -13,6 +13,12 @@
  * locks the device against other users of QEMU's image locking, and block
  * jobs, which would copy a disk without the guest's writes, are refused on it.
  *
+ * Migration hands the block device over. The kernel claims it for the side
+ * that runs: the destination binds it without a claim, the source gives its
+ * own up when it has stopped for good, and whoever starts takes it. What the
+ * guest knows of the disk is sent when migration begins, so that a destination
+ * where it would change is refused while the source still runs.
+ *
  * The transports (vhost-blk-pci.c) embed the device made here. The calls to
  * the kernel are described in <linux/vhost_blk.h>.
  */
@@ -20,26 +26,26 @@
 #include <linux/vhost_blk.h>
 #include <sys/ioctl.h>
 #include "block/block_int-common.h"
-#include "hw/qdev-properties.h"
-#include "hw/qdev-properties-system.h"
 #include "hw/virtio/vhost-blk.h"
 #include "hw/virtio/virtio-bus.h"
+#include "migration/vmstate.h"
+#include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qemu/bswap.h"
 #include "qemu/error-report.h"
 #include "qemu/module.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
 #include "system/blockdev.h"
+#include "system/runstate.h"
 #include "system/system.h"
 
 #define VHOST_BLK_DEV "/dev/vhost-blk"
 #define VHOST_BLK_MIN_RING 4    /* header, status and two data segments */
+#define VHOST_BLK_FIXED_SEG_MAX (128 - 2)   /* as virtio-blk has it */
 
-/*
- * The features of virtio-blk that the kernel may offer through this device.
- * VIRTIO_BLK_F_CONFIG_WCE is none of them: the guest's writes to the
- * configuration space do not reach the kernel.
- */
-#define VHOST_BLK_FEATURES                  \
+/* Features that follow from the block device, for the user to leave or take */
+#define VHOST_BLK_DEVICE_FEATURES           \
     (BIT_ULL(VIRTIO_BLK_F_SIZE_MAX) |       \
      BIT_ULL(VIRTIO_BLK_F_SEG_MAX) |        \
      BIT_ULL(VIRTIO_BLK_F_RO) |             \
@@ -47,9 +53,16 @@
      BIT_ULL(VIRTIO_BLK_F_FLUSH) |          \
      BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) |       \
      BIT_ULL(VIRTIO_BLK_F_MQ) |             \
-     BIT_ULL(VIRTIO_BLK_F_DISCARD) |        \
-     BIT_ULL(VIRTIO_BLK_F_WRITE_ZEROES) |   \
      BIT_ULL(VIRTIO_BLK_F_SECURE_ERASE))
+
+/* What the kernel tells of no volatile cache can't be told to write through. */
+#define VHOST_BLK_HAS_CACHE BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE)
+
+#define VHOST_BLK_LIMITS_ADVICE "the host kernel serves the guest's requests, " \
+    "limit them there (io.max of QEMU's cgroup)"
+
+/* How often throttling is looked for, which nothing reports */
+#define VHOST_BLK_LIMITS_INTERVAL_MS 1000
 
 static const VirtIOFeature vhost_blk_config_ends[] = {
     { .flags = BIT_ULL(VIRTIO_BLK_F_DISCARD),
@@ -67,17 +80,581 @@ static const VirtIOConfigSizeParams vhost_blk_config_size = {
     .feature_sizes = vhost_blk_config_ends,
 };
 
+/* Features and configuration space */
+
+static int vhost_blk_fd(VHostBlk *s)
+{
+    return (uintptr_t)s->dev.opaque;
+}
+
+/* What only a user asks for, and the kernel does not know */
+static bool vhost_blk_check_features(VHostBlk *s, uint64_t features,
+                                     Error **errp)
+{
+    static const struct {
+        const char *property;
+        unsigned int bit;
+    } refused[] = {
+        { "packed", VIRTIO_F_RING_PACKED },
+        { "in_order", VIRTIO_F_IN_ORDER },
+        { "iommu_platform", VIRTIO_F_IOMMU_PLATFORM },
+    };
+
+    for (unsigned int i = 0; i < ARRAY_SIZE(refused); i++) {
+        if (virtio_has_feature(features & ~s->dev.features, refused[i].bit)) {
+            error_setg(errp, "property '%s': the kernel serves no such rings: "
+                       "leave it off", refused[i].property);
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint64_t vhost_blk_get_features(VirtIODevice *vdev, uint64_t features,
+                                       Error **errp)
+{
+    VHostBlk *s = VHOST_BLK(vdev);
+
+    if (!vhost_blk_check_features(s, features, errp)) {
+        return 0;
+    }
+    /* Of the rings and the user's: what the kernel goes along with */
+    features &= s->dev.features;
+    /* No call stops one ring alone. */
+    virtio_clear_feature(&features, VIRTIO_F_RING_RESET);
+
+    features |= s->dev.features & VHOST_BLK_DEVICE_FEATURES;
+    /* Without it the kernel makes each write durable. */
+    if (!s->write_cache && !virtio_has_feature(features,
+                                               VIRTIO_BLK_F_CONFIG_WCE)) {
+        virtio_clear_feature(&features, VIRTIO_BLK_F_FLUSH);
+    }
+    return features;
+}
+
+static void vhost_blk_get_config(VirtIODevice *vdev, uint8_t *config)
+{
+    VHostBlk *s = VHOST_BLK(vdev);
+    struct virtio_blk_config now = s->config;
+
+    now.wce = s->write_cache && s->dev.features & VHOST_BLK_HAS_CACHE;
+    memcpy(config, &now, vdev->config_len);
+}
+
+/* The kernel forgets it when the device is bound or started anew. */
+static int vhost_blk_tell_write_cache(VHostBlk *s)
+{
+    g_autofree struct vhost_blk_config *config = g_malloc0(sizeof(*config) + 1);
+
+    if (!(s->dev.features & VHOST_BLK_HAS_CACHE)) {
+        return 0;
+    }
+    config->offset = offsetof(struct virtio_blk_config, wce);
+    config->size = 1;
+    config->data[0] = s->write_cache;
+    return ioctl(vhost_blk_fd(s), VHOST_BLK_SET_CONFIG, config) < 0 ? -errno : 0;
+}
+
+/* Of all that the driver may write, the cache mode alone means something. */
+static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
+{
+    VHostBlk *s = VHOST_BLK(vdev);
+    bool write_cache = ((const struct virtio_blk_config *)config)->wce;
+    int ret = 0;
+
+    if (write_cache == s->write_cache ||
+        !virtio_has_feature(vdev->host_features, VIRTIO_BLK_F_CONFIG_WCE)) {
+        return;
+    }
+    s->write_cache = write_cache;
+    if (vhost_dev_is_started(&s->dev)) {
+        ret = vhost_blk_tell_write_cache(s);
+    }
+    if (ret < 0) {
+        warn_report_once("vhost-blk: the kernel cannot change the cache mode: "
+                         "%s", strerror(-ret));
+    }
+}
+
+static void vhost_blk_reset(VirtIODevice *vdev)
+{
+    VHostBlk *s = VHOST_BLK(vdev);
+
+    s->write_cache = s->conf.wce != ON_OFF_AUTO_OFF;
+}
+
+/* In logical blocks of the guest's size instead of the device's */
+static uint64_t vhost_blk_in_blocks(uint64_t blocks, uint32_t device_size,
+                                    uint32_t size, uint64_t max)
+{
+    return MIN(blocks * device_size / size, max);
+}
+
+/* A guest may work in larger blocks than the device has to. */
+static bool vhost_blk_apply_block_sizes(VHostBlk *s,
+                                        struct virtio_blk_config *config,
+                                        Error **errp)
+{
+    uint32_t device = ldl_le_p(&config->blk_size);
+    uint32_t logical = s->conf.logical_block_size ?: device;
+    uint32_t physical = s->conf.physical_block_size ?:
+                        MAX(device << config->physical_block_exp, logical);
+
+    if (logical < device) {
+        error_setg(errp, "property 'logical_block_size': %u is less than the "
+                   "%u bytes of the device's blocks", logical, device);
+        return false;
+    }
+    if (physical < logical) {
+        error_setg(errp, "property 'physical_block_size': %u is less than the "
+                   "%u bytes of a logical block", physical, logical);
+        return false;
+    }
+    stl_le_p(&config->blk_size, logical);
+    config->physical_block_exp = ctz32(physical / logical);
+    config->alignment_offset =
+        vhost_blk_in_blocks(config->alignment_offset, device, logical,
+                            UINT8_MAX);
+    stw_le_p(&config->min_io_size,
+             vhost_blk_in_blocks(lduw_le_p(&config->min_io_size), device,
+                                 logical, UINT16_MAX));
+    stl_le_p(&config->opt_io_size,
+             vhost_blk_in_blocks(ldl_le_p(&config->opt_io_size), device,
+                                 logical, UINT32_MAX));
+    return true;
+}
+
+static bool vhost_blk_read_config(VHostBlk *s, struct virtio_blk_config *config,
+                                  Error **errp)
+{
+    g_autofree struct vhost_blk_config *kernel =
+        g_malloc0(sizeof(*kernel) + sizeof(*config));
+    uint32_t seg_max;
+
+    kernel->size = sizeof(*config);
+    if (ioctl(vhost_blk_fd(s), VHOST_BLK_GET_CONFIG, kernel) < 0) {
+        error_setg_errno(errp, errno, "cannot read the configuration space "
+                         "from " VHOST_BLK_DEV);
+        return false;
+    }
+    memcpy(config, kernel->data, sizeof(*config));
+
+    /* A request's header and status take a descriptor each. */
+    seg_max = MIN(ldl_le_p(&config->seg_max), s->queue_size - 2);
+    if (!s->seg_max_adjust) {
+        seg_max = MIN(seg_max, VHOST_BLK_FIXED_SEG_MAX);
+    }
+    stl_le_p(&config->seg_max, seg_max);
+    stw_le_p(&config->num_queues, s->num_queues);
+    return vhost_blk_apply_block_sizes(s, config, errp);
+}
+
+/*
+ * The block device grew or shrank, and the guest is to see it. Whatever else
+ * has changed, the guest does not expect to.
+ */
+static void vhost_blk_update_capacity(VHostBlk *s)
+{
+    struct virtio_blk_config now;
+    Error *err = NULL;
+
+    if (!vhost_blk_read_config(s, &now, &err)) {
+        error_report_err(err);
+    } else if (now.capacity != s->config.capacity) {
+        s->config.capacity = now.capacity;
+        virtio_notify_config(VIRTIO_DEVICE(s));
+    }
+}
+
+static void vhost_blk_config_changed(EventNotifier *notifier)
+{
+    VHostBlk *s = container_of(notifier, VHostBlk, config_changed);
+
+    if (event_notifier_test_and_clear(notifier)) {
+        vhost_blk_update_capacity(s);
+    }
+}
+
+/* After block_resize */
+static void vhost_blk_resized(void *opaque)
+{
+    vhost_blk_update_capacity(opaque);
+}
+
+static const BlockDevOps vhost_blk_dev_ops = {
+    .resize_cb = vhost_blk_resized,
+};
+
+static int vhost_blk_set_config_call(VHostBlk *s, int32_t fd)
+{
+    return ioctl(vhost_blk_fd(s), VHOST_BLK_SET_CONFIG_CALL, &fd) < 0 ?
+           -errno : 0;
+}
+
+static bool vhost_blk_watch_config(VHostBlk *s, Error **errp)
+{
+    int ret = event_notifier_init(&s->config_changed, 0);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "cannot make an eventfd");
+        return false;
+    }
+    ret = vhost_blk_set_config_call(s,
+                                    event_notifier_get_fd(&s->config_changed));
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "the kernel does not watch the device");
+        event_notifier_cleanup(&s->config_changed);
+        return false;
+    }
+    event_notifier_set_handler(&s->config_changed, vhost_blk_config_changed);
+    return true;
+}
+
+static void vhost_blk_unwatch_config(VHostBlk *s)
+{
+    event_notifier_set_handler(&s->config_changed, NULL);
+    vhost_blk_set_config_call(s, -1);
+    event_notifier_cleanup(&s->config_changed);
+}
+
+/* The block device */
+
+/*
+ * The node that stands for the device behind @bs, or NULL if there is more to
+ * @bs than that device.
+ */
+static BlockDriverState *vhost_blk_host_device(BlockDriverState *bs)
+{
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    /* raw may show a part of its file only; one of equal length does not. */
+    if (!strcmp(bdrv_get_format_name(bs), "raw") && bs->file &&
+        bdrv_getlength(bs) == bdrv_getlength(bs->file->bs)) {
+        bs = bs->file->bs;
+    }
+    return strcmp(bdrv_get_format_name(bs), "host_device") ? NULL : bs;
+}
+
+static void vhost_blk_unblock_drive(VHostBlk *s)
+{
+    bdrv_op_unblock_all(blk_bs(s->conf.blk), s->drive_in_use);
+    error_free(s->drive_in_use);
+    s->drive_in_use = NULL;
+}
+
+/* At its end QEMU takes the node from the device without unrealizing it. */
+static void vhost_blk_drive_leaves(Notifier *notifier, void *opaque)
+{
+    vhost_blk_unblock_drive(container_of(notifier, VHostBlk, drive_leaves));
+}
+
+static bool vhost_blk_is_writable(VHostBlk *s)
+{
+    return blk_supports_write_perm(s->conf.blk);
+}
+
+static bool vhost_blk_is_throttled(VHostBlk *s)
+{
+    return blk_get_public(s->conf.blk)->throttle_group_member.throttle_state;
+}
+
+/*
+ * Nothing asks a device whether it can be throttled, or tells it that it was:
+ * the limits are taken back when they are seen.
+ */
+static void vhost_blk_refuse_throttling(void *opaque)
+{
+    VHostBlk *s = opaque;
+
+    if (vhost_blk_is_throttled(s)) {
+        blk_io_limits_disable(s->conf.blk);
+        error_report("vhost-blk: I/O limits of '%s' are taken back: "
+                     VHOST_BLK_LIMITS_ADVICE,
+                     bdrv_get_device_or_node_name(blk_bs(s->conf.blk)));
+    }
+    timer_mod(s->limits_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+              VHOST_BLK_LIMITS_INTERVAL_MS);
+}
+
+/* Whether the node, with what the user wants of it, is just the device */
+static bool vhost_blk_check_drive(VHostBlk *s, Error **errp)
+{
+    BlockBackend *blk = s->conf.blk;
+    BlockDriverState *bs = blk ? blk_bs(blk) : NULL;
+
+    if (!bs) {
+        error_setg(errp, "property 'drive' %s: give it the name of a -blockdev "
+                   "with driver=host_device", blk ? "is empty" : "is not set");
+        return false;
+    }
+    if (!vhost_blk_host_device(bs)) {
+        error_setg(errp, "property 'drive': '%s' with driver=%s is not a whole "
+                   "host block device: give a -blockdev with "
+                   "driver=host_device, or driver=raw directly over one",
+                   bdrv_get_device_or_node_name(bs),
+                   bdrv_get_format_name(bs));
+        return false;
+    }
+    if (vhost_blk_is_throttled(s)) {
+        error_setg(errp, "property 'drive': I/O limits are not possible: "
+                   VHOST_BLK_LIMITS_ADVICE);
+        return false;
+    }
+    if (bs->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF) {
+        error_setg(errp, "property 'drive': detect-zeroes is not possible: the "
+                   "host kernel serves the guest's requests");
+        return false;
+    }
+    return true;
+}
+
+static bool vhost_blk_claim_drive(VHostBlk *s, Error **errp)
+{
+    BlockBackend *blk = s->conf.blk;
+    uint64_t perm = BLK_PERM_CONSISTENT_READ;
+    uint64_t shared = BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED;
+
+    if (!vhost_blk_check_drive(s, errp)) {
+        return false;
+    }
+    /*
+     * The guest's writes bypass the host's page cache, so another reader in
+     * QEMU could see old data: there is none beside a writer, unless the user
+     * knows better.
+     */
+    if (s->conf.share_rw) {
+        shared |= BLK_PERM_WRITE;
+    } else if (vhost_blk_is_writable(s)) {
+        shared = 0;
+    }
+    if (vhost_blk_is_writable(s)) {
+        perm |= BLK_PERM_WRITE;
+    }
+    if (blk_set_perm(blk, perm, shared | BLK_PERM_RESIZE, errp) < 0) {
+        return false;
+    }
+
+    s->path = g_strdup(vhost_blk_host_device(blk_bs(blk))->exact_filename);
+    error_setg(&s->drive_in_use, "the host kernel serves the guest's requests");
+    bdrv_op_block_all(blk_bs(blk), s->drive_in_use);
+    bdrv_op_unblock(blk_bs(blk), BLOCK_OP_TYPE_RESIZE, s->drive_in_use);
+    s->drive_leaves.notify = vhost_blk_drive_leaves;
+    blk_add_remove_bs_notifier(blk, &s->drive_leaves);
+    blk_set_dev_ops(blk, &vhost_blk_dev_ops, s);
+    s->limits_timer = timer_new_ms(QEMU_CLOCK_REALTIME,
+                                   vhost_blk_refuse_throttling, s);
+    vhost_blk_refuse_throttling(s);
+    return true;
+}
+
+static void vhost_blk_release_drive(VHostBlk *s)
+{
+    timer_free(s->limits_timer);
+    blk_set_dev_ops(s->conf.blk, NULL, NULL);
+    notifier_remove(&s->drive_leaves);
+    if (s->drive_in_use) {
+        vhost_blk_unblock_drive(s);
+    }
+    blk_set_perm(s->conf.blk, 0, BLK_PERM_ALL, &error_abort);
+    g_free(s->path);
+}
+
+/* The kernel's device */
+
+static const char *vhost_blk_bind_advice(int err)
+{
+    switch (err) {
+    case EBUSY:
+        return "it is mounted or in exclusive use on the host "
+               "(see lsblk and fuser): free it first";
+    case ENOTBLK:
+        return "it is not a block device";
+    case EROFS:
+        return "it is write-protected: give its -blockdev read-only=on";
+    case ENOTTY:
+        return "property 'vhostfd' is no open " VHOST_BLK_DEV;
+    default:
+        return strerror(err);
+    }
+}
+
+/* The kernel keeps others away from a device that the guest alone writes. */
+static bool vhost_blk_wants_claim(VHostBlk *s)
+{
+    return vhost_blk_is_writable(s) && !s->conf.share_rw;
+}
+
+static bool vhost_blk_bind(VHostBlk *s, int vhostfd, bool claim, Error **errp)
+{
+    bool writable = vhost_blk_is_writable(s);
+    struct vhost_blk_bind bind = {
+        .flags = (writable ? 0 : VHOST_BLK_BIND_READ_ONLY) |
+                 (claim ? 0 : VHOST_BLK_BIND_SHARED),
+        .num_queues = s->num_queues,
+    };
+    int err = 0;
+
+    if (s->serial) {
+        memcpy(bind.serial, s->serial, strlen(s->serial));
+    }
+
+    /* By name, since a node does not tell its fd; /dev/fdset/N works too. */
+    bind.fd = qemu_open(s->path, writable ? O_RDWR : O_RDONLY, errp);
+    if (bind.fd < 0) {
+        return false;
+    }
+    if (ioctl(vhostfd, VHOST_BLK_BIND, &bind) < 0) {
+        err = errno;
+        error_setg(errp, "property 'drive': the kernel cannot serve '%s': %s",
+                   s->path, vhost_blk_bind_advice(err));
+    } else {
+        s->claimed = claim;
+    }
+    qemu_close(bind.fd);
+    return !err;
+}
+
+static int vhost_blk_open_path(Error **errp)
+{
+    int vhostfd = qemu_open(VHOST_BLK_DEV, O_RDWR, NULL);
+
+    if (vhostfd >= 0) {
+        return vhostfd;
+    }
+    switch (errno) {
+    case ENOENT:
+    case ENODEV:
+    case ENXIO:
+        error_setg(errp, "the host has no " VHOST_BLK_DEV
+                   ": load its module there (modprobe vhost_blk)");
+        break;
+    case EACCES:
+    case EPERM:
+        error_setg(errp, "no permission to open " VHOST_BLK_DEV
+                   ": let the user who runs QEMU read and write it, or open it "
+                   "for QEMU and give it with vhostfd=");
+        break;
+    default:
+        error_setg_errno(errp, errno, "cannot open " VHOST_BLK_DEV);
+    }
+    return -1;
+}
+
+static int vhost_blk_open(VHostBlk *s, Error **errp)
+{
+    int vhostfd = s->vhostfd ? monitor_fd_param(monitor_cur(), s->vhostfd, errp)
+                             : vhost_blk_open_path(errp);
+
+    /* vhost core reads IOTLB misses until there are none. */
+    if (vhostfd >= 0 && !g_unix_set_fd_nonblocking(vhostfd, true, NULL)) {
+        error_setg(errp, "property 'vhostfd': '%s' is not open", s->vhostfd);
+        close(vhostfd);
+        return -1;
+    }
+    return vhostfd;
+}
+
+static void vhost_blk_disconnect(VHostBlk *s)
+{
+    vhost_dev_cleanup(&s->dev);
+    g_free(s->vqs);
+}
+
+/* The first queue keeps the worker that vhost core made for all of them. */
+static bool vhost_blk_make_workers(VHostBlk *s, Error **errp)
+{
+    const VhostOps *ops = s->dev.vhost_ops;
+
+    for (unsigned int i = 1; i < s->num_queues; i++) {
+        struct vhost_worker_state worker = { 0 };
+        struct vhost_vring_worker ring = { .index = i };
+        int ret = ops->vhost_new_worker(&s->dev, &worker);
+
+        ring.worker_id = worker.worker_id;
+        if (!ret) {
+            ret = ops->vhost_attach_vring_worker(&s->dev, &ring);
+        }
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "property 'worker-per-virtqueue': the "
+                             "kernel makes no worker for queue %u", i);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool vhost_blk_connect(VHostBlk *s, Error **errp)
+{
+    bool incoming = runstate_check(RUN_STATE_INMIGRATE);
+    int vhostfd = vhost_blk_open(s, errp);
+
+    if (vhostfd < 0) {
+        return false;
+    }
+    /* The kernel answers nothing before it knows the device. */
+    if (!vhost_blk_bind(s, vhostfd, vhost_blk_wants_claim(s) && !incoming,
+                        errp)) {
+        close(vhostfd);
+        return false;
+    }
+
+    s->vqs = g_new0(struct vhost_virtqueue, s->num_queues);
+    s->dev.vqs = s->vqs;
+    s->dev.nvqs = s->num_queues;
+    /* From here on the fd belongs to vhost core, if this fails as well. */
+    if (vhost_dev_init(&s->dev, (void *)(uintptr_t)vhostfd,
+                       VHOST_BACKEND_TYPE_KERNEL, s->poll_us, errp) < 0) {
+        g_free(s->vqs);
+        return false;
+    }
+    if (s->worker_per_virtqueue && !vhost_blk_make_workers(s, errp)) {
+        vhost_blk_disconnect(s);
+        return false;
+    }
+    return true;
+}
+
 /* Start and stop */
+
+/*
+ * Where a virtual IOMMU is between the guest and its memory, the kernel asks
+ * for each page once and may have forgotten some.
+ */
+static void vhost_blk_map_ring(VHostBlk *s, uint64_t start, uint64_t size)
+{
+    const uint64_t page = 4 * KiB;      /* the least that is mapped */
+
+    for (uint64_t at = QEMU_ALIGN_DOWN(start, page); at < start + size;
+         at += page) {
+        vhost_device_iotlb_miss(&s->dev, at, true);
+    }
+}
+
+static void vhost_blk_map_rings(VHostBlk *s)
+{
+    for (unsigned int i = 0; i < s->dev.nvqs; i++) {
+        struct vhost_virtqueue *vq = &s->vqs[i];
+
+        vhost_blk_map_ring(s, vq->desc_phys, vq->desc_size);
+        vhost_blk_map_ring(s, vq->avail_phys, vq->avail_size);
+        vhost_blk_map_ring(s, vq->used_phys, vq->used_size);
+    }
+}
 
 static int vhost_blk_set_running(VHostBlk *s, uint32_t running)
 {
-    int vhostfd = (uintptr_t)s->dev.opaque;
+    int ret;
 
     /* A signal may interrupt the wait of a stop for the requests in flight. */
-    if (RETRY_ON_EINTR(ioctl(vhostfd, VHOST_BLK_SET_RUNNING, &running)) < 0) {
-        return -errno;
+    ret = RETRY_ON_EINTR(ioctl(vhost_blk_fd(s), VHOST_BLK_SET_RUNNING,
+                               &running));
+    if (ret < 0 && errno == EAGAIN) {
+        /* The requests in flight can't be answered without their rings. */
+        vhost_blk_map_rings(s);
+        ret = RETRY_ON_EINTR(ioctl(vhost_blk_fd(s), VHOST_BLK_SET_RUNNING,
+                                   &running));
     }
-    return 0;
+    return ret < 0 ? -errno : 0;
 }
 
 /*
@@ -111,6 +688,11 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
         return false;
     }
 
+    if (!s->claimed && vhost_blk_wants_claim(s) &&
+        !vhost_blk_bind(s, vhost_blk_fd(s), true, errp)) {
+        return false;
+    }
+
     ret = vhost_dev_enable_notifiers(&s->dev, vdev);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "cannot set up the kick eventfds");
@@ -132,6 +714,9 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
     }
 
     ret = vhost_blk_forget_unused_rings(s);
+    if (!ret) {
+        ret = vhost_blk_tell_write_cache(s);
+    }
     if (!ret) {
         ret = vhost_blk_set_running(s, 1);
     }
@@ -165,21 +750,21 @@ static void vhost_blk_start_or_report(VirtIODevice *vdev)
     error_reportf_err(err, "vhost-blk %s does not start: ", name);
 }
 
-static void vhost_blk_stop(VirtIODevice *vdev)
+static int vhost_blk_stop(VirtIODevice *vdev)
 {
     VHostBlk *s = VHOST_BLK(vdev);
     BusState *qbus = qdev_get_parent_bus(DEVICE(vdev));
     VirtioBusClass *k = VIRTIO_BUS_GET_CLASS(qbus);
-    int ret;
+    int stopped, ret;
 
     /*
      * Before anything is taken from the kernel: the ring positions that
      * vhost_dev_stop() reads are final only when nothing is in flight.
      */
-    ret = vhost_blk_set_running(s, 0);
-    if (ret < 0) {
+    stopped = vhost_blk_set_running(s, 0);
+    if (stopped < 0) {
         error_report("vhost-blk: the kernel cannot stop the rings: %s",
-                     strerror(-ret));
+                     strerror(-stopped));
     }
 
     vhost_dev_stop(&s->dev, vdev, true);
@@ -191,23 +776,26 @@ static void vhost_blk_stop(VirtIODevice *vdev)
     }
 
     vhost_dev_disable_notifiers(&s->dev, vdev);
+    return stopped;
 }
 
 /* Called for every reason to start or stop: guest, reset, stop and cont. */
-static void vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
+static int vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
 {
     VHostBlk *s = VHOST_BLK(vdev);
     bool start = virtio_device_should_start(vdev, status);
 
     if (start == vhost_dev_is_started(&s->dev)) {
-        return;
+        return 0;
     }
-    if (start) {
-        vhost_blk_start_or_report(vdev);
-    } else {
-        vhost_blk_stop(vdev);
+    if (!start) {
+        return vhost_blk_stop(vdev);
     }
+    vhost_blk_start_or_report(vdev);
+    return 0;
 }
+
+SET_STATUS_OP(vhost_blk_set_status)
 
 /*
  * A kick that the kernel did not get. Drivers older than virtio 1.0 may kick
@@ -244,255 +832,129 @@ static bool vhost_blk_guest_notifier_pending(VirtIODevice *vdev, int idx)
            vhost_virtqueue_pending(&s->dev, idx);
 }
 
-/* Features and configuration space */
+/* Migration */
 
-static uint64_t vhost_blk_get_features(VirtIODevice *vdev, uint64_t features,
-                                       Error **errp)
+/* What the guest has read of the configuration space has to stay true. */
+static const struct {
+    const char *name;
+    size_t offset;
+    size_t size;
+} vhost_blk_identity[] = {
+#define FIELD(name) { #name, offsetof(struct virtio_blk_config, name), \
+                      sizeof_field(struct virtio_blk_config, name) }
+    FIELD(capacity),
+    FIELD(blk_size),
+    FIELD(num_queues),
+    FIELD(seg_max),
+    FIELD(size_max),
+    FIELD(physical_block_exp),
+    FIELD(alignment_offset),
+    FIELD(min_io_size),
+    FIELD(opt_io_size),
+    FIELD(max_discard_sectors),
+    FIELD(max_discard_seg),
+    FIELD(discard_sector_alignment),
+    FIELD(max_write_zeroes_sectors),
+    FIELD(max_write_zeroes_seg),
+    FIELD(write_zeroes_may_unmap),
+    FIELD(max_secure_erase_sectors),
+    FIELD(max_secure_erase_seg),
+    FIELD(secure_erase_sector_alignment),
+#undef FIELD
+};
+
+static uint64_t vhost_blk_field(const struct virtio_blk_config *config,
+                                unsigned int i)
 {
-    VHostBlk *s = VHOST_BLK(vdev);
-
-    /* Of the rings: what bus and user ask for and the kernel goes along with */
-    features &= s->dev.features;
-    /* No call stops one ring alone. */
-    virtio_clear_feature(&features, VIRTIO_F_RING_RESET);
-
-    return features | (s->dev.features & VHOST_BLK_FEATURES);
+    return ldn_le_p((const uint8_t *)config + vhost_blk_identity[i].offset,
+                    vhost_blk_identity[i].size);
 }
 
-static void vhost_blk_get_config(VirtIODevice *vdev, uint8_t *config)
+static int vhost_blk_save_identity(void *opaque)
 {
-    memcpy(config, &VHOST_BLK(vdev)->config, vdev->config_len);
+    VHostBlk *s = opaque;
+
+    s->config_there = s->config;
+    s->features_there = VIRTIO_DEVICE(s)->host_features;
+    return 0;
 }
 
-static bool vhost_blk_read_config(VHostBlk *s, Error **errp)
+static int vhost_blk_load_identity(void *opaque, int version_id)
 {
-    int vhostfd = (uintptr_t)s->dev.opaque;
-    g_autofree struct vhost_blk_config *kernel =
-        g_malloc0(sizeof(*kernel) + sizeof(s->config));
-    uint32_t seg_max;
+    VHostBlk *s = opaque;
+    uint64_t lacking = s->features_there & ~VIRTIO_DEVICE(s)->host_features;
 
-    kernel->size = sizeof(s->config);
-    if (ioctl(vhostfd, VHOST_BLK_GET_CONFIG, kernel) < 0) {
-        error_setg_errno(errp, errno, "cannot read the configuration space "
-                         "from " VHOST_BLK_DEV);
-        return false;
+    if (lacking) {
+        error_report("vhost-blk: the source's disk has features that this one "
+                     "has not (bits 0x%" PRIx64 "): give both the same block "
+                     "device and properties", lacking);
+        return -EINVAL;
     }
-    memcpy(&s->config, kernel->data, sizeof(s->config));
+    for (unsigned int i = 0; i < ARRAY_SIZE(vhost_blk_identity); i++) {
+        uint64_t there = vhost_blk_field(&s->config_there, i);
+        uint64_t here = vhost_blk_field(&s->config, i);
 
-    /* A request's header and status take a descriptor each. */
-    seg_max = MIN(ldl_le_p(&s->config.seg_max), s->queue_size - 2);
-    stl_le_p(&s->config.seg_max, seg_max);
-    stw_le_p(&s->config.num_queues, s->num_queues);
-    return true;
+        if (there != here) {
+            error_report("vhost-blk: the source's disk has %s %" PRIu64 ", this "
+                         "one %" PRIu64 ": give both the same block device and "
+                         "properties", vhost_blk_identity[i].name, there, here);
+            return -EINVAL;
+        }
+    }
+    return 0;
 }
 
-/* The block device */
+static const VMStateDescription vmstate_vhost_blk_identity = {
+    .name = "vhost-blk-identity",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .early_setup = true,
+    .pre_save = vhost_blk_save_identity,
+    .post_load = vhost_blk_load_identity,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT64(features_there, VHostBlk),
+        VMSTATE_BUFFER_UNSAFE(config_there, VHostBlk, 1,
+                              sizeof(struct virtio_blk_config)),
+        VMSTATE_END_OF_LIST()
+    },
+};
 
 /*
- * The node that stands for the device behind @bs, or NULL if there is more to
- * @bs than that device.
+ * The source has stopped, and lets the destination have the block device. If
+ * the source goes on after all, it takes the device back when it starts.
  */
-static BlockDriverState *vhost_blk_host_device(BlockDriverState *bs)
+static int vhost_blk_give_up_claim(void *opaque)
 {
-    GRAPH_RDLOCK_GUARD_MAINLOOP();
+    VHostBlk *s = opaque;
+    Error *err = NULL;
 
-    /* raw may show a part of its file only; one of equal length does not. */
-    if (!strcmp(bdrv_get_format_name(bs), "raw") && bs->file &&
-        bdrv_getlength(bs) == bdrv_getlength(bs->file->bs)) {
-        bs = bs->file->bs;
+    if (s->claimed && !vhost_blk_bind(s, vhost_blk_fd(s), false, &err)) {
+        error_report_err(err);
+        return -EIO;
     }
-    return strcmp(bdrv_get_format_name(bs), "host_device") ? NULL : bs;
+    return 0;
 }
 
-static void vhost_blk_unblock_drive(VHostBlk *s)
-{
-    bdrv_op_unblock_all(blk_bs(s->drive), s->drive_in_use);
-    error_free(s->drive_in_use);
-    s->drive_in_use = NULL;
-}
+static const VMStateDescription vmstate_vhost_blk_device = {
+    .name = "vhost-blk-device",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_BOOL(write_cache, VHostBlk),
+        VMSTATE_END_OF_LIST()
+    },
+};
 
-/* At its end QEMU takes the node from the device without unrealizing it. */
-static void vhost_blk_drive_leaves(Notifier *notifier, void *opaque)
-{
-    vhost_blk_unblock_drive(container_of(notifier, VHostBlk, drive_leaves));
-}
-
-static bool vhost_blk_claim_drive(VHostBlk *s, Error **errp)
-{
-    bool writable;
-    uint64_t perm;
-    uint64_t shared;
-
-    if (!s->drive || !blk_bs(s->drive)) {
-        error_setg(errp, "property 'drive' %s: give it the name of a -blockdev "
-                   "with driver=host_device", s->drive ? "is empty" :
-                   "is not set");
-        return false;
-    }
-    if (!vhost_blk_host_device(blk_bs(s->drive))) {
-        error_setg(errp, "property 'drive': '%s' with driver=%s is not a whole "
-                   "host block device: give a -blockdev with "
-                   "driver=host_device, or driver=raw directly over one",
-                   bdrv_get_device_or_node_name(blk_bs(s->drive)),
-                   bdrv_get_format_name(blk_bs(s->drive)));
-        return false;
-    }
-
-    /*
-     * The guest's writes bypass the host's page cache, so another reader in
-     * QEMU could see old data: there is none beside a writer.
-     */
-    writable = blk_supports_write_perm(s->drive);
-    perm = BLK_PERM_CONSISTENT_READ | (writable ? BLK_PERM_WRITE : 0);
-    shared = writable ? 0 : BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED;
-    if (blk_set_perm(s->drive, perm, shared, errp) < 0) {
-        return false;
-    }
-
-    error_setg(&s->drive_in_use, "the host kernel serves the guest's requests");
-    bdrv_op_block_all(blk_bs(s->drive), s->drive_in_use);
-    s->drive_leaves.notify = vhost_blk_drive_leaves;
-    blk_add_remove_bs_notifier(s->drive, &s->drive_leaves);
-    return true;
-}
-
-static void vhost_blk_release_drive(VHostBlk *s)
-{
-    notifier_remove(&s->drive_leaves);
-    if (s->drive_in_use) {
-        vhost_blk_unblock_drive(s);
-    }
-    blk_set_perm(s->drive, 0, BLK_PERM_ALL, &error_abort);
-}
-
-/* The kernel's device */
-
-static const char *vhost_blk_bind_advice(int err)
-{
-    switch (err) {
-    case EBUSY:
-        return "it is mounted or in exclusive use on the host "
-               "(see lsblk and fuser): free it first";
-    case ENOTBLK:
-        return "it is not a block device";
-    case EROFS:
-        return "it is write-protected: give its -blockdev read-only=on";
-    default:
-        return strerror(err);
-    }
-}
-
-static bool vhost_blk_bind(VHostBlk *s, int vhostfd, Error **errp)
-{
-    BlockDriverState *bs = vhost_blk_host_device(blk_bs(s->drive));
-    bool writable = blk_supports_write_perm(s->drive);
-    struct vhost_blk_bind bind = {
-        .flags = writable ? 0 : VHOST_BLK_BIND_READ_ONLY,
-        .num_queues = s->num_queues,
-    };
-    int err = 0;
-
-    if (s->serial) {
-        memcpy(bind.serial, s->serial, strlen(s->serial));
-    }
-
-    /* By name, since a node does not tell its fd; /dev/fdset/N works too. */
-    bind.fd = qemu_open(bs->exact_filename, writable ? O_RDWR : O_RDONLY, errp);
-    if (bind.fd < 0) {
-        return false;
-    }
-    if (ioctl(vhostfd, VHOST_BLK_BIND, &bind) < 0) {
-        err = errno;
-        error_setg(errp, "property 'drive': the kernel cannot serve '%s': %s",
-                   bs->exact_filename, vhost_blk_bind_advice(err));
-    }
-    qemu_close(bind.fd);
-    return !err;
-}
-
-static int vhost_blk_open(Error **errp)
-{
-    /* Nonblocking: vhost core reads IOTLB misses until there are none. */
-    int vhostfd = qemu_open(VHOST_BLK_DEV, O_RDWR | O_NONBLOCK, NULL);
-
-    if (vhostfd >= 0) {
-        return vhostfd;
-    }
-    switch (errno) {
-    case ENOENT:
-    case ENODEV:
-    case ENXIO:
-        error_setg(errp, "the host has no " VHOST_BLK_DEV
-                   ": load its module there (modprobe vhost_blk)");
-        break;
-    case EACCES:
-    case EPERM:
-        error_setg(errp, "no permission to open " VHOST_BLK_DEV
-                   ": let the user who runs QEMU read and write it");
-        break;
-    default:
-        error_setg_errno(errp, errno, "cannot open " VHOST_BLK_DEV);
-    }
-    return -1;
-}
-
-static void vhost_blk_disconnect(VHostBlk *s)
-{
-    vhost_dev_cleanup(&s->dev);
-    g_free(s->vqs);
-}
-
-/* The first queue keeps the worker that vhost core made for all of them. */
-static bool vhost_blk_make_workers(VHostBlk *s, Error **errp)
-{
-    const VhostOps *ops = s->dev.vhost_ops;
-
-    for (unsigned int i = 1; i < s->num_queues; i++) {
-        struct vhost_worker_state worker = { 0 };
-        struct vhost_vring_worker ring = { .index = i };
-        int ret = ops->vhost_new_worker(&s->dev, &worker);
-
-        ring.worker_id = worker.worker_id;
-        if (!ret) {
-            ret = ops->vhost_attach_vring_worker(&s->dev, &ring);
-        }
-        if (ret < 0) {
-            error_setg_errno(errp, -ret, "property 'worker-per-virtqueue': the "
-                             "kernel makes no worker for queue %u", i);
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool vhost_blk_connect(VHostBlk *s, Error **errp)
-{
-    int vhostfd = vhost_blk_open(errp);
-
-    if (vhostfd < 0) {
-        return false;
-    }
-    /* The kernel answers nothing before it knows the device. */
-    if (!vhost_blk_bind(s, vhostfd, errp)) {
-        close(vhostfd);
-        return false;
-    }
-
-    s->vqs = g_new0(struct vhost_virtqueue, s->num_queues);
-    s->dev.vqs = s->vqs;
-    s->dev.nvqs = s->num_queues;
-    /* From here on the fd belongs to vhost core, if this fails as well. */
-    if (vhost_dev_init(&s->dev, (void *)(uintptr_t)vhostfd,
-                       VHOST_BACKEND_TYPE_KERNEL, s->poll_us, errp) < 0) {
-        g_free(s->vqs);
-        return false;
-    }
-    if (s->worker_per_virtqueue && !vhost_blk_make_workers(s, errp)) {
-        vhost_blk_disconnect(s);
-        return false;
-    }
-    return true;
-}
+static const VMStateDescription vmstate_vhost_blk = {
+    .name = "vhost-blk",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .pre_save = vhost_blk_give_up_claim,
+    .fields = (const VMStateField[]) {
+        VMSTATE_VIRTIO_DEVICE,
+        VMSTATE_END_OF_LIST()
+    },
+};
 
 /* The QEMU device */
 
@@ -533,16 +995,19 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     if (!vhost_blk_connect(s, errp)) {
         goto err_drive;
     }
-    if (!vhost_blk_read_config(s, errp)) {
+    if (!vhost_blk_read_config(s, &s->config, errp) ||
+        !vhost_blk_watch_config(s, errp)) {
         goto err_connection;
     }
 
+    s->write_cache = s->conf.wce != ON_OFF_AUTO_OFF;
     virtio_init(vdev, VIRTIO_ID_BLOCK,
                 virtio_get_config_size(&vhost_blk_config_size,
                                        s->dev.features));
     for (int i = 0; i < s->num_queues; i++) {
         virtio_add_queue(vdev, s->queue_size, vhost_blk_handle_output);
     }
+    vmstate_register_any(VMSTATE_IF(dev), &vmstate_vhost_blk_identity, s);
     return;
 
 err_connection:
@@ -556,6 +1021,7 @@ static void vhost_blk_unrealize(DeviceState *dev)
     VHostBlk *s = VHOST_BLK(dev);
     VirtIODevice *vdev = VIRTIO_DEVICE(dev);
 
+    vmstate_unregister(VMSTATE_IF(dev), &vmstate_vhost_blk_identity, s);
     virtio_set_status(vdev, 0);
 
     for (int i = 0; i < s->num_queues; i++) {
@@ -563,9 +1029,10 @@ static void vhost_blk_unrealize(DeviceState *dev)
     }
     virtio_cleanup(vdev);
 
+    vhost_blk_unwatch_config(s);
     vhost_blk_disconnect(s);
     vhost_blk_release_drive(s);
-    blockdev_mark_auto_del(s->drive);
+    blockdev_mark_auto_del(s->conf.blk);
 }
 
 static struct vhost_dev *vhost_blk_get_vhost(VirtIODevice *vdev)
@@ -575,18 +1042,9 @@ static struct vhost_dev *vhost_blk_get_vhost(VirtIODevice *vdev)
 
 static void vhost_blk_instance_init(Object *obj)
 {
-    device_add_bootindex_property(obj, &VHOST_BLK(obj)->bootindex, "bootindex",
-                                  "/disk@0,0", DEVICE(obj));
+    device_add_bootindex_property(obj, &VHOST_BLK(obj)->conf.bootindex,
+                                  "bootindex", "/disk@0,0", DEVICE(obj));
 }
-
-/*
- * The kernel keeps a dirty log, but source and destination would have to hand
- * the block device over: both bind it exclusively, from realize on.
- */
-static const VMStateDescription vmstate_vhost_blk = {
-    .name = "vhost-blk",
-    .unmigratable = 1,
-};
 
 /*
  * The usual drive=, but for one thing: another node in its place at run time,
@@ -595,17 +1053,33 @@ static const VMStateDescription vmstate_vhost_blk = {
 static PropertyInfo vhost_blk_prop_drive;
 
 static const Property vhost_blk_properties[] = {
-    DEFINE_PROP("drive", VHostBlk, drive, vhost_blk_prop_drive, BlockBackend *),
+    DEFINE_PROP("drive", VHostBlk, conf.blk, vhost_blk_prop_drive,
+                BlockBackend *),
+    DEFINE_PROP_BLOCKSIZE("logical_block_size", VHostBlk,
+                          conf.logical_block_size),
+    DEFINE_PROP_BLOCKSIZE("physical_block_size", VHostBlk,
+                          conf.physical_block_size),
+    DEFINE_PROP_ON_OFF_AUTO("write-cache", VHostBlk, conf.wce,
+                            ON_OFF_AUTO_AUTO),
+    DEFINE_PROP_BOOL("share-rw", VHostBlk, conf.share_rw, false),
     DEFINE_PROP_STRING("serial", VHostBlk, serial),
+    DEFINE_PROP_BIT64("config-wce", VHostBlk, parent_obj.host_features,
+                      VIRTIO_BLK_F_CONFIG_WCE, true),
+    DEFINE_PROP_BIT64("discard", VHostBlk, parent_obj.host_features,
+                      VIRTIO_BLK_F_DISCARD, true),
+    DEFINE_PROP_BIT64("write-zeroes", VHostBlk, parent_obj.host_features,
+                      VIRTIO_BLK_F_WRITE_ZEROES, true),
     DEFINE_PROP_UINT16("num-queues", VHostBlk, num_queues,
                        VHOST_BLK_AUTO_NUM_QUEUES),
     DEFINE_PROP_UINT16("queue-size", VHostBlk, queue_size, 256),
+    DEFINE_PROP_BOOL("seg-max-adjust", VHostBlk, seg_max_adjust, true),
     DEFINE_PROP_UINT32("poll-us", VHostBlk, poll_us, 0),
     DEFINE_PROP_BOOL("worker-per-virtqueue", VHostBlk, worker_per_virtqueue,
                      false),
+    DEFINE_PROP_STRING("vhostfd", VHostBlk, vhostfd),
 };
 
-static void vhost_blk_class_init(ObjectClass *klass, void *data)
+static void vhost_blk_class_init(ObjectClass *klass, VHOST_BLK_CLASS_DATA data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     VirtioDeviceClass *vdc = VIRTIO_DEVICE_CLASS(klass);
@@ -621,7 +1095,10 @@ static void vhost_blk_class_init(ObjectClass *klass, void *data)
     vdc->unrealize = vhost_blk_unrealize;
     vdc->get_features = vhost_blk_get_features;
     vdc->get_config = vhost_blk_get_config;
-    vdc->set_status = vhost_blk_set_status;
+    vdc->set_config = vhost_blk_set_config;
+    vdc->set_status = vhost_blk_set_status_op;
+    vdc->reset = vhost_blk_reset;
+    vdc->vmsd = &vmstate_vhost_blk_device;
     vdc->guest_notifier_mask = vhost_blk_guest_notifier_mask;
     vdc->guest_notifier_pending = vhost_blk_guest_notifier_pending;
     vdc->get_vhost = vhost_blk_get_vhost;
