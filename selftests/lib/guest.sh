@@ -51,7 +51,8 @@ guest_machine()
 	"$MACHINE" "$1" "$guest_name" "${@:2}"
 }
 
-# guest_start QEMU_ARGUMENT...: one guest at a time, with two CPUs.
+# guest_start QEMU_ARGUMENT...: a guest with two CPUs; more than one at a time with other
+# values of guest_name.
 guest_start()
 {
 	guest_machine start --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" \
@@ -95,6 +96,62 @@ host_disk()
 	local node=$1 path=$2
 	shift 2
 	printf '%s\n' -blockdev "$(IFS=,; echo "driver=host_device,node-name=$node,filename=$path,cache.direct=on${*:+,$*}")"
+}
+
+# --- disks in the guest, by their serial numbers ---
+
+# In the guest: /run/disk/NAME is a disk, /run/sys/NAME its directory in sysfs.
+link_disks()
+{
+	local disk name
+	rm -rf /run/disk /run/sys
+	mkdir /run/disk /run/sys
+	for disk in /sys/block/vd*; do
+		name=$(cat "$disk/serial")
+		[ -n "$name" ] || continue
+		ln -s "$disk" "/run/sys/$name"
+		ln -s "/dev/${disk##*/}" "/run/disk/$name"
+	done
+	ls /run/disk | grep -q .
+}
+
+# sysfs NAME ATTRIBUTE: of a disk.
+sysfs()
+{
+	guest cat "/run/sys/$1/$2"
+}
+
+# attribute NAME ATTRIBUTE VALUE: whether it has the value.
+attribute()
+{
+	equal "$(sysfs "$1" "$2")" "$3"
+}
+
+# has_feature NAME BIT: whether device and driver agreed on it.
+has_feature()
+{
+	local features
+	features=$(sysfs "$1" device/features) && [ "${features:$2:1}" = 1 ]
+}
+
+lacks_feature()
+{
+	local features
+	features=$(sysfs "$1" device/features) && [ "${features:$2:1}" = 0 ]
+}
+
+# --- what tests have in common ---
+
+# equal GOT WANT
+equal()
+{
+	echo "got '$1', want '$2'"
+	[ "$1" = "$2" ]
+}
+
+fails()
+{
+	! "$@"
 }
 
 # A fio job that writes and verifies half a disk of 64 MiB at random.

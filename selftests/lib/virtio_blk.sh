@@ -43,21 +43,6 @@ load_driver()
 	ok "$driver: loads${*:+ with $*}" guest "$load $*; $(declare -f link_disks); link_disks"
 }
 
-# In the guest.
-link_disks()
-{
-	local disk name
-	rm -rf /run/disk /run/sys
-	mkdir /run/disk /run/sys
-	for disk in /sys/block/vd*; do
-		name=$(cat "$disk/serial")
-		[ -n "$name" ] || continue
-		ln -s "$disk" "/run/sys/$name"
-		ln -s "/dev/${disk##*/}" "/run/disk/$name"
-	done
-	ls /run/disk | grep -q .
-}
-
 unload_driver()
 {
 	ok "$driver: unloads" guest "rmmod virtio_blk && ! ls -d /sys/block/vd*"
@@ -89,37 +74,6 @@ check_not_in_tree()
 	else
 		ok "in-tree: not, since $1: $2" fails "${@:3}"
 	fi
-}
-
-fails()
-{
-	! "$@"
-}
-
-# equal GOT WANT
-equal()
-{
-	echo "got '$1', want '$2'"
-	[ "$1" = "$2" ]
-}
-
-# sysfs NAME ATTRIBUTE: of a disk.
-sysfs()
-{
-	guest cat "/run/sys/$1/$2"
-}
-
-# attribute NAME ATTRIBUTE VALUE: whether it has the value.
-attribute()
-{
-	equal "$(sysfs "$1" "$2")" "$3"
-}
-
-# has_feature NAME BIT: whether device and driver agreed on it.
-has_feature()
-{
-	local features
-	features=$(sysfs "$1" device/features) && [ "${features:$2:1}" = 1 ]
 }
 
 # The disk is written at random in blocks of all sizes and verified.

@@ -61,6 +61,53 @@ ok "with a queue-size beyond the limit" \
 ok "with a serial that is too long" \
 	property_refused "'serial'.*longer than 20" serial=123456789012345678901
 
+ok "with packed=on" property_refused "'packed'.*leave it off" packed=on
+ok "with in_order=on" property_refused "'in_order'.*leave it off" in_order=on
+ok "with a logical_block_size that is no power of two" property_refused "power of 2" \
+	logical_block_size=1000
+ok "with a physical_block_size below the logical one" \
+	property_refused "'physical_block_size': 512 .*4096" \
+	logical_block_size=4096,physical_block_size=512
+disk4096=$(make_nullb qemu_blocks size=64 blocksize=4096)
+ok "with a logical_block_size below the device's" \
+	refused "'logical_block_size': 512 is less than the 4096 bytes" \
+	-blockdev "driver=host_device,node-name=disk,filename=$disk4096,cache.direct=on" \
+	-device vhost-blk-pci,drive=disk,logical_block_size=512
+remove_nullb qemu_blocks
+ok "with QEMU's properties of what it does itself" property_refused "iothread.*not found" \
+	iothread=io
+ok "with a vhostfd that is not open" property_refused "'vhostfd': '999' is not open|bad|999" \
+	vhostfd=999
+ok "with a vhostfd of something else" \
+	property_refused "'vhostfd' is no open /dev/vhost-blk" vhostfd=0
+
+# What QEMU's block layer would do, the kernel does not.
+ok "with a throttled -drive" refused "I/O limits are not possible: .*io.max" \
+	-drive "if=none,id=d,format=raw,file=$disk,cache.direct=on,throttling.iops-total=10" \
+	-device vhost-blk-pci,drive=d
+ok "with a throttle filter" refused "'drive'.*driver=throttle.*host_device" \
+	-object throttle-group,id=group,x-iops-total=10 \
+	-blockdev "driver=throttle,node-name=t,throttle-group=group,file.driver=host_device,file.filename=$disk" \
+	-device vhost-blk-pci,drive=t
+ok "with detect-zeroes" refused "detect-zeroes is not possible" \
+	-blockdev "$node,detect-zeroes=on" -device vhost-blk-pci,drive=disk
+ok "with a part of the device" refused "'drive'.*driver=raw.*whole host block device" \
+	-blockdev "driver=raw,node-name=part,size=1048576,file.driver=host_device,file.filename=$disk" \
+	-device vhost-blk-pci,drive=part
+ok "with copy-on-read" refused "'drive'.*driver=copy-on-read.*host_device" \
+	-blockdev "driver=copy-on-read,node-name=cor,file.driver=host_device,file.filename=$disk" \
+	-device vhost-blk-pci,drive=cor
+ok "with null-co" refused "'drive'.*driver=null-co.*host_device" \
+	-blockdev driver=null-co,node-name=null,size=1048576 -device vhost-blk-pci,drive=null
+ok "with two devices on a node" refused "." \
+	-blockdev "$node" -device vhost-blk-pci,drive=disk -device vhost-blk-pci,drive=disk
+ok "in a machine without PCI" refused "PCI|bus" -machine microvm -blockdev "$node" \
+	-device vhost-blk-pci,drive=disk
+blockdev --setro "$disk"
+ok "with a disk that is write-protected" property_refused "write-protected|[Rr]ead-only|Permission" \
+	num-queues=1
+blockdev --setrw "$disk"
+
 mkfs.ext4 -q "$disk"
 mkdir "$work/mnt"
 mount "$disk" "$work/mnt"

@@ -24,11 +24,6 @@ guest_start "${disks[@]}"
 # Bits of struct virtio_device.features.
 indirect_desc=28 event_idx=29 version_1=32 access_platform=33 ring_packed=34 in_order=35
 
-lacks_feature()
-{
-	! has_feature "$@"
-}
-
 # Each queue of the disk carries I/O of the processor that it is for.
 queues_work()
 {

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What the tests of QEMU's vhost-blk devices share, beside guest.sh: disks on block
+# devices of this machine, QEMU's monitor, and whether the data is right. Sourced.
+#
+# In the guest /run/disk/NAME is a disk and /run/sys/NAME its directory in sysfs, where
+# NAME is its serial number.
+
+qemu_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+. "$qemu_lib_dir/guest.sh"
+
+disks=()
+# Where the block device of a disk is.
+declare -A disk_path
+nullb_disks=()
+
+# need_qemu: a guest with vhost-blk-pci, and disks that are taken away at the end.
+need_qemu()
+{
+	need_guest
+	trap 'guest_machine kill 2> /dev/null; remove_disks' EXIT
+}
+
+# on GUEST COMMAND...: with this guest instead of the one that tests are about.
+on()
+{
+	# shellcheck disable=SC2034 # used by guest.sh
+	local guest_name=$1
+	shift
+	"$@"
+}
+
+# new_disk NAME [ATTRIBUTE=VALUE...]: a null_blk of 64 MiB (disks.sh).
+new_disk()
+{
+	disk_path[$1]=$(make_nullb "qemu_$1" size=64 "${@:2}") || skip_all "no null_blk"
+	nullb_disks+=("qemu_$1")
+}
+
+remove_disks()
+{
+	local name
+	for name in "${nullb_disks[@]}"; do
+		remove_nullb "$name"
+	done
+}
+
+# vhost_disk NAME [DEVICE[,OPTION...] [NODE_OPTION...]]: the disk for guest_start, as
+# vhost-blk-pci by default. NAME is what the monitor knows node and device by.
+vhost_disk()
+{
+	local name=$1 device=${2:-vhost-blk-pci} node
+	mapfile -t node < <(host_disk "$name" "${disk_path[$name]}" "${@:3}")
+	disks+=("${node[@]}" -device "$device,id=$name,drive=$name,serial=$name")
+}
+
+# Ours.
+load_driver()
+{
+	guest "insmod $own_driver; $(declare -f link_disks); link_disks"
+}
+
+find_disks()
+{
+	guest "$(declare -f link_disks); link_disks"
+}
+
+# qmp COMMAND [ARGUMENTS]: prints QEMU's answer; fails if it is an error.
+qmp()
+{
+	guest_machine monitor "{\"execute\": \"$1\"${2:+, \"arguments\": $2}}"
+}
+
+# qmp_refuses PATTERN COMMAND [ARGUMENTS]: it fails, and says why.
+qmp_refuses()
+{
+	local pattern=$1 answer
+	shift
+	answer=$(qmp "$@") && {
+		echo "QEMU does it: $answer"
+		return 1
+	}
+	echo "$answer"
+	grep -qE "$pattern" <<< "$answer"
+}
+
+# Past the page cache, which does not know what a guest wrote.
+checksum_here()
+{
+	dd if="${disk_path[$1]}" bs=1M iflag=direct status=none | sha256sum
+}
+
+checksum_there()
+{
+	guest "dd if=/run/disk/$1 bs=1M iflag=direct status=none | sha256sum"
+}
+
+# same_data NAME: guest and host find the same on the disk.
+same_data()
+{
+	equal "$(checksum_there "$1")" "$(checksum_here "$1")"
+}
+
+# writes_and_verifies NAME [OPTION...]: fio's, of a job that writes at random.
+writes_and_verifies()
+{
+	guest "$verify_job --bs=4k --size=8M --filename=/run/disk/$1 ${*:2}"
+}
+
+# start_writer NAME: fio writes for minutes what it verifies in the end, and returns when
+# requests are in flight.
+start_writer()
+{
+	guest "rm -f /tmp/$1.status; ($verifying_writer --name=$1 --filename=/run/disk/$1 \
+			> /tmp/$1.log 2>&1; echo \$? > /tmp/$1.status) > /dev/null 2>&1 &
+		for i in \$(seq 100); do
+			! awk '\$5 > 100 { exit 1 }' /run/sys/$1/stat || { sleep 0.1; continue; }
+			exit 0
+		done; cat /tmp/$1.log; exit 1"
+}
+
+verifying_writer="fio --rw=randwrite --bsrange=4k-64k --bs_unaligned=0 --iodepth=16 --direct=1 \
+--ioengine=libaio --size=16M --time_based --runtime=600 --verify=crc32c --verify_backlog=256 \
+--verify_fatal=1 --eta=never --randrepeat=0"
+
+# writer_goes_on NAME: it has no error, and writes.
+writer_goes_on()
+{
+	guest "before=\$(awk '{ print \$5 }' /run/sys/$1/stat)
+		for i in \$(seq 100); do
+			[ ! -e /tmp/$1.status ] || { cat /tmp/$1.log; exit 1; }
+			[ \$(awk '{ print \$5 }' /run/sys/$1/stat) -le \$((before + 20)) ] || exit 0
+			sleep 0.1
+		done; echo it does not write; exit 1"
+}
+
+# stop_writer NAME: all that it wrote was right.
+stop_writer()
+{
+	guest "killall -INT fio; for i in \$(seq 300); do
+			[ ! -s /tmp/$1.status ] || break
+			sleep 0.1
+		done; cat /tmp/$1.log; grep 'err= 0:' /tmp/$1.log"
+}
+
+# What QEMU has said.
+qemu_log()
+{
+	cat "${TESTBED_RUN:-/run/vhost-blk-testbed}/$guest_name/qemu.log"
+}
+
+# qemu_threads: of the process, the kernel's workers among them; qemu_files: open ones.
+qemu_threads()
+{
+	find "/proc/$(guest_machine pid)/task" -mindepth 1 -maxdepth 1 | wc -l
+}
+
+qemu_files()
+{
+	find "/proc/$(guest_machine pid)/fd" -mindepth 1 | wc -l
+}

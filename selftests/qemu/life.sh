@@ -1,0 +1,191 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# A disk's life in QEMU, under I/O that is verified: plugged in and out, reset, stopped and
+# continued, resized, with a backing device that fails.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/qemu.sh"
+
+need_qemu
+new_disk stays
+vhost_disk stays vhost-blk-pci,num-queues=2
+new_disk grows size=128
+need_modules dm_mod dm_flakey || skip_all "no device mapper"
+grown=${disk_path[grows]}
+disk_path[grows]=$(make_dm qemu_grows "0 131072 linear $grown 0")
+vhost_disk grows
+new_disk fails
+failing=${disk_path[fails]}
+disk_path[fails]=$(make_flakey qemu_fails "$failing")
+vhost_disk fails
+new_disk plugged
+trap 'guest_machine kill 2> /dev/null; remove_dm qemu_grows; remove_flakey qemu_fails; remove_disks' EXIT
+
+guest_start "${disks[@]}"
+ok "the driver loads" load_driver
+
+# --- plugged in and out ---
+
+plug()
+{
+	local node
+	mapfile -t node < <(host_disk plugged "${disk_path[plugged]}")
+	qmp blockdev-add "{\"driver\": \"host_device\", \"node-name\": \"plugged\",
+			\"filename\": \"${disk_path[plugged]}\", \"cache\": {\"direct\": true}}" &&
+		qmp device_add '{"driver": "vhost-blk-pci", "id": "plugged", "drive": "plugged",
+			"serial": "plugged", "num-queues": 2, "worker-per-virtqueue": true}' &&
+		wait_until finds plugged
+}
+
+finds()
+{
+	find_disks && guest test -e "/run/disk/$1"
+}
+
+unplug()
+{
+	qmp device_del '{"id": "plugged"}' && wait_until node_is_free
+}
+
+node_is_free()
+{
+	qmp blockdev-del '{"node-name": "plugged"}' > /dev/null
+}
+
+# fio has the disk when it goes: it fails, nothing else does.
+plug_and_unplug()
+{
+	local i
+	for ((i = $1; i <= $2; i++)); do
+		plug && start_writer plugged && unplug && writer_failed plugged && continue
+		echo "in round $i"
+		return 1
+	done
+}
+
+writer_failed()
+{
+	guest "for i in \$(seq 100); do
+			[ ! -s /tmp/$1.status ] || break
+			sleep 0.1
+		done; cat /tmp/$1.log; [ \$(cat /tmp/$1.status) != 0 ]"
+}
+
+# QEMU's own threads come and go.
+nothing_leaked()
+{
+	wait_until has_no_more_than_before
+	echo "before: $files files, $threads threads, now: $(qemu_files) files, $(qemu_threads) threads"
+	has_no_more_than_before
+}
+
+has_no_more_than_before()
+{
+	[ "$(qemu_files)" -le "$files" ] && [ "$(qemu_threads)" -le "$threads" ]
+}
+
+ok "a disk is plugged in and out under fio" plug_and_unplug 1 1
+files=$(qemu_files) threads=$(qemu_threads)
+ok "plugged in and out under fio, 9 times" plug_and_unplug 2 10
+ok "plugged in and out under fio, 10 times" plug_and_unplug 11 20
+ok "QEMU has no more files and threads than before" nothing_leaked
+ok "the kernel let the disk go" mkfs.ext4 -q "${disk_path[plugged]}"
+
+# --- stopped and continued ---
+
+stop_and_continue()
+{
+	local i
+	for ((i = 0; i < 10; i++)); do
+		qmp stop > /dev/null && nothing_is_written && qmp cont > /dev/null &&
+			writer_goes_on stays && continue
+		echo "in round $i"
+		return 1
+	done
+}
+
+# As soon as stop has returned.
+nothing_is_written()
+{
+	local before
+	before=$(sectors_written)
+	sleep 0.3
+	equal "$(sectors_written)" "$before"
+}
+
+sectors_written()
+{
+	awk '{ print $7 }' "$(sysfs_of "${disk_path[stays]}")/stat"
+}
+
+ok "fio writes and verifies" start_writer stays
+ok "stopped and continued 10 times under fio" stop_and_continue
+ok "all that fio wrote was right" stop_writer stays
+ok "guest and host see the same" same_data stays
+
+# --- resized ---
+
+grow()
+{
+	reload_dm qemu_grows "0 $1 linear $grown 0"
+}
+
+has_sectors()
+{
+	[ "$(sysfs grows size)" = "$1" ]
+}
+
+resize_by_command()
+{
+	grow 196608 && qmp block_resize '{"node-name": "grows", "size": 100663296}' &&
+		wait_until has_sectors 196608
+}
+
+ok "a file system is mounted" guest "mkfs.ext4 -q /run/disk/grows && mkdir -p /mnt &&
+	mount -t ext4 /run/disk/grows /mnt && cp /bin/busybox /mnt"
+ok "the block device grows: the guest sees it" grow 163840
+ok "after a second at most" wait_until has_sectors 163840
+ok "block_resize: the guest sees it" resize_by_command
+ok "block_resize to another size than the device's is refused" \
+	qmp_refuses . block_resize '{"node-name": "grows", "size": 536870912}'
+ok "what was written is right" guest "cp /bin/busybox /mnt/again && umount /mnt &&
+	mount -t ext4 /run/disk/grows /mnt && cmp /mnt/busybox /bin/busybox &&
+	cmp /mnt/again /bin/busybox && umount /mnt"
+ok "the new end of the disk is written" writes_and_verifies grows --offset=88M
+
+# --- a backing device that fails ---
+
+ok "the block device fails: so do the guest's requests" flakey_down qemu_fails
+ok "writes fail in the guest" guest "! dd if=/dev/zero of=/run/disk/fails bs=4k count=1 oflag=direct"
+ok "reads fail in the guest" guest "! dd if=/run/disk/fails of=/dev/null bs=4k count=1 iflag=direct"
+ok "it is well again" flakey_up qemu_fails
+ok "so is the disk in the guest" writes_and_verifies fails
+
+# --- reset ---
+
+reset()
+{
+	qmp set-action '{"reboot": "reset"}' && qmp system_reset && comes_back
+}
+
+reset_while_stopped()
+{
+	qmp set-action '{"reboot": "reset"}' && qmp stop && qmp system_reset && qmp cont &&
+		comes_back
+}
+
+comes_back()
+{
+	guest_machine wait -t 120 && qmp set-action '{"reboot": "shutdown"}' && load_driver
+}
+
+ok "fio writes" start_writer stays
+ok "system_reset under fio" reset
+ok "then data is right" writes_and_verifies stays
+ok "guest and host see the same" same_data stays
+ok "fio writes again" start_writer stays
+ok "system_reset while stopped" reset_while_stopped
+ok "then data is right" writes_and_verifies stays
+
+ok "the guest's kernel has nothing to complain of" guest_has_no_reports
+guest_stop
+tap_end

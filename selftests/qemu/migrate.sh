@@ -1,0 +1,161 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Live migration between two QEMUs on one block device, under writes that are verified:
+# forth and back, and what becomes of the source when it fails.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/qemu.sh"
+
+need_qemu
+guest_with --memory 256M
+new_disk moves cache_size=1
+vhost_disk moves vhost-blk-pci,num-queues=2,write-cache=off
+new_disk small size=32 cache_size=1
+uri=unix:/run/qemu-migrate
+names=("$guest_name" "$guest_name-2")
+trap 'for guest_name in "${names[@]}"; do guest_machine kill 2> /dev/null; done; remove_disks' EXIT
+
+# The name that the guest has not.
+other()
+{
+	if [ "$guest_name" = "${names[0]}" ]; then
+		echo "${names[1]}"
+	else
+		echo "${names[0]}"
+	fi
+}
+
+# destination QEMU_ARGUMENT...: starts a QEMU that waits for the guest.
+destination()
+{
+	guest_with --incoming yes
+	on "$(other)" guest_start "$@"
+	guest_options=("${guest_options[@]::${#guest_options[@]}-2}")
+	on "$(other)" qmp migrate-incoming "{\"uri\": \"$uri\"}"
+}
+
+migration_is()
+{
+	qmp query-migrate | tr -d ' ' | grep -q "\"status\":\"$1\""
+}
+
+# wait_for_migration STATUS: for at most two minutes.
+wait_for_migration()
+{
+	for _ in $(seq 240); do
+		! migration_is "$1" || return 0
+		! migration_is failed || break
+		sleep 0.5
+	done
+	qmp query-migrate
+	return 1
+}
+
+migrates()
+{
+	destination "${disks[@]}" && qmp migrate "{\"uri\": \"$uri\"}" &&
+		wait_for_migration completed
+}
+
+# migrate TEXT: to the other QEMU; what was the source stays as it is.
+migrate()
+{
+	ok "$1" migrates || bail "there is no guest any more"
+	guest_name=$(other)
+}
+
+end_source()
+{
+	on "$(other)" guest_machine kill
+}
+
+# The destination has ended, and said why.
+destination_said()
+{
+	local said
+	said=$(on "$(other)" qemu_log)
+	echo "$said"
+	grep -qE "$1" <<< "$said"
+}
+
+# fails_because PATTERN QEMU_ARGUMENT...: a destination with these arguments.
+fails_because()
+{
+	local pattern=$1
+	shift
+	destination "$@" && qmp migrate "{\"uri\": \"$uri\"}" && wait_until migration_is failed &&
+		wait_until destination_said "$pattern"
+}
+
+still_running()
+{
+	qmp query-status | grep -q '"running": true' && writer_goes_on moves
+}
+
+is_claimed()
+{
+	! mkfs.ext4 -q "${disk_path[moves]}"
+}
+
+guest_start "${disks[@]}"
+ok "the driver loads" load_driver
+ok "the guest chooses write back" guest "echo 'write back' > /run/sys/moves/cache_type"
+ok "fio writes and verifies" start_writer moves
+
+# --- what fails ---
+
+mapfile -t small < <(host_disk moves "${disk_path[small]}")
+ok "a destination with a smaller disk is refused" fails_because "capacity 131072.* 65536" \
+	"${small[@]}" -device vhost-blk-pci,num-queues=2,id=moves,drive=moves,serial=moves
+ok "the source still runs" still_running
+mapfile -t same < <(host_disk moves "${disk_path[moves]}")
+ok "a destination with another number of queues is refused" fails_because "features|num_queues" \
+	"${same[@]}" -device vhost-blk-pci,num-queues=1,id=moves,drive=moves,serial=moves
+ok "the source still runs" still_running
+ok "a destination without a feature is refused" fails_because "features" \
+	"${same[@]}" -device vhost-blk-pci,num-queues=2,id=moves,drive=moves,serial=moves,config-wce=off
+ok "the source still runs" still_running
+
+begin_slowly()
+{
+	qmp migrate-set-parameters '{"max-bandwidth": 100000}' && destination "${disks[@]}" &&
+		qmp migrate "{\"uri\": \"$uri\"}" && wait_until migration_is active
+}
+
+cancel()
+{
+	qmp migrate_cancel && wait_until migration_is cancelled
+}
+
+ok "a migration begins" begin_slowly
+ok "and is cancelled" cancel
+ok "the source still runs" still_running
+end_source
+ok "a migration begins" begin_slowly
+ok "and the destination is killed" end_source
+ok "so the migration has failed" wait_until migration_is failed
+ok "the source still runs" still_running
+qmp migrate-set-parameters '{"max-bandwidth": 1000000000}'
+
+# --- what succeeds ---
+
+migrate "it migrates"
+ok "the guest goes on there" writer_goes_on moves
+ok "beside it the source can't go on" on "$(other)" qmp_refuses "lock" cont
+end_source
+for round in 1 2 3; do
+	migrate "it migrates back, round $round"
+	end_source
+	ok "the guest goes on" writer_goes_on moves
+	[ "$round" != 3 ] || break
+	migrate "it migrates forth again"
+	end_source
+	ok "the guest goes on" writer_goes_on moves
+done
+ok "all that fio wrote was right" stop_writer moves
+ok "guest and host see the same" same_data moves
+ok "the cache mode that the guest chose has come along" attribute moves cache_type "write back"
+ok "the kernel has claimed the disk for the guest" is_claimed
+ok "the guest's kernel has nothing to complain of" guest_has_no_reports
+guest_stop
+ok "and lets it go" mkfs.ext4 -q "${disk_path[moves]}"
+tap_end

@@ -1,0 +1,71 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Several of them: two machines at once, a machine with eight disks, memory that is plugged
+# in while they work.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/qemu.sh"
+
+need_qemu
+guest_with --memory 256M,slots=2,maxmem=1G
+names=("$guest_name" "$guest_name-2")
+trap 'for guest_name in "${names[@]}"; do guest_machine kill 2> /dev/null; done; remove_disks' EXIT
+
+eight=(0 1 2 3 4 5 6 7)
+for i in "${eight[@]}"; do
+	new_disk "disk$i"
+	vhost_disk "disk$i" vhost-blk-pci,num-queues=2
+done
+first=("${disks[@]}")
+disks=()
+new_disk other
+vhost_disk other
+
+guest_start "${first[@]}"
+on "${names[1]}" guest_start "${disks[@]}"
+ok "the driver loads" load_driver
+ok "and in the other machine" on "${names[1]}" load_driver
+
+write_all()
+{
+	local name jobs=()
+	for name; do
+		jobs+=("--name=$name --filename=/run/disk/$name")
+	done
+	guest "fio --rw=randwrite --bsrange=4k-64k --iodepth=8 --direct=1 --ioengine=libaio --size=8M \
+		--verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=0 --minimal ${jobs[*]}"
+}
+
+ok "the other machine writes and verifies" on "${names[1]}" start_writer other
+ok "eight disks at once: data is right" write_all "${eight[@]/#/disk}"
+for i in "${eight[@]}"; do
+	ok "disk $i: guest and host see the same" same_data "disk$i"
+done
+
+# Half a gigabyte, of which fio's buffers can't be in the memory that there was.
+plug_memory()
+{
+	qmp object-add '{"qom-type": "memory-backend-ram", "id": "memory", "size": 536870912}' &&
+		qmp device_add '{"driver": "pc-dimm", "id": "dimm", "memdev": "memory"}' &&
+		wait_until memory_is_there
+}
+
+memory_is_there()
+{
+	guest 'for block in /sys/devices/system/memory/memory*; do
+			grep -q online $block/state || echo online > $block/state
+		done
+		[ "$(awk "/^MemTotal/ { print \$2 }" /proc/meminfo)" -gt 500000 ]'
+}
+
+ok "memory is plugged in" plug_memory
+ok "the disks read and write it" guest "fio --name=memory --filename=/run/disk/disk0 --rw=randwrite \
+	--bs=1M --iodepth=32 --numjobs=10 --thread --size=32M --direct=1 --ioengine=libaio \
+	--iomem=malloc --lockmem=16M --norandommap --refill_buffers --time_based --runtime=5 --minimal"
+ok "and data is right" write_all disk0 disk1
+ok "the other machine goes on" on "${names[1]}" writer_goes_on other
+ok "all that it wrote was right" on "${names[1]}" stop_writer other
+ok "the guest's kernel has nothing to complain of" guest_has_no_reports
+ok "nor has the other's" on "${names[1]}" guest_has_no_reports
+guest_stop
+on "${names[1]}" guest_stop
+tap_end
