@@ -122,5 +122,6 @@ host_stop() {
 
 # The variables that tell a test on the host machine what guest to boot.
 guest_environment() {
-	echo "GUEST_KERNEL=/images/$1/vmlinuz GUEST_INITRD=/images/$1/guest.cpio,/testbed/$1/payload.cpio"
+	echo "GUEST_KERNEL=/images/$1/vmlinuz GUEST_INITRD=/images/$1/guest.cpio,/testbed/$1/payload.cpio" \
+		"GUEST_DISK=/images/$1/boot.img"
 }
