@@ -143,6 +143,17 @@ stop_writer()
 		done; cat /tmp/$1.log; grep 'err= 0:' /tmp/$1.log"
 }
 
+# By the monitor, and the driver is loaded again.
+reset()
+{
+	qmp set-action '{"reboot": "reset"}' && qmp system_reset && comes_back
+}
+
+comes_back()
+{
+	guest_machine wait -t 120 && qmp set-action '{"reboot": "shutdown"}' && load_driver
+}
+
 # What QEMU has said.
 qemu_log()
 {

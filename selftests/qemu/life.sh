@@ -162,20 +162,10 @@ ok "so is the disk in the guest" writes_and_verifies fails
 
 # --- reset ---
 
-reset()
-{
-	qmp set-action '{"reboot": "reset"}' && qmp system_reset && comes_back
-}
-
 reset_while_stopped()
 {
 	qmp set-action '{"reboot": "reset"}' && qmp stop && qmp system_reset && qmp cont &&
 		comes_back
-}
-
-comes_back()
-{
-	guest_machine wait -t 120 && qmp set-action '{"reboot": "shutdown"}' && load_driver
 }
 
 ok "fio writes" start_writer stays
