@@ -526,7 +526,8 @@ static int vhost_blk_open_path(Error **errp)
     case ENODEV:
     case ENXIO:
         error_setg(errp, "the host has no " VHOST_BLK_DEV
-                   ": load its module there (modprobe vhost_blk)");
+                   ": load its module there (modprobe vhost_blk), or let "
+                   "this QEMU see it, if it runs in a sandbox");
         break;
     case EACCES:
     case EPERM:

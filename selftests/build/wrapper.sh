@@ -1,0 +1,60 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# The wrapper around QEMU: what it loads, and what it says where it can't.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/tap.sh"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# As make install-qemu lays it out.
+prefix=$work/usr
+wrapper=$prefix/bin/qemu-vhost-blk
+object=$prefix/lib/vhost-blk/vhost-blk-pci.so
+install -D -t "$prefix/bin" "$here/../../tools/qemu/qemu-vhost-blk"
+install -D /dev/null "$object"
+cat > "$work/qemu" << 'END'
+#!/bin/sh
+printf '%s\n' "$LD_PRELOAD" "$@"
+END
+chmod +x "$work/qemu"
+
+# loads OBJECT COMMAND...: the command runs QEMU, and it has the object.
+loads()
+{
+	local got
+	# The dynamic loader has its say about an empty object.
+	got=$(env QEMU="$work/qemu" "${@:2}" -name 'a b' 2> /dev/null)
+	echo "$got"
+	[ "$(realpath "$(head -n 1 <<< "$got")")" = "$(realpath "$1")" ] &&
+		[ "$(tail -n +2 <<< "$got")" = "$(printf '%s\n' -name 'a b')" ]
+}
+
+# says PATTERN COMMAND...: and runs no QEMU.
+says()
+{
+	local got
+	got=$(env QEMU="$work/qemu" "${@:2}" 2>&1) && return 1
+	echo "$got"
+	grep -q -- "$1" <<< "$got"
+}
+
+ok "loads the object in ../lib/vhost-blk" loads "$object" "$wrapper"
+ok "runs no program but QEMU" loads "$object" PATH=/nowhere "$wrapper"
+ok "is found in PATH" loads "$object" PATH="$prefix/bin:$PATH" qemu-vhost-blk
+ln -s "$wrapper" "$work/link"
+ok "a link to it works" loads "$object" "$work/link"
+cp "$object" "$prefix/bin/"
+ok "prefers the object beside it" loads "$prefix/bin/vhost-blk-pci.so" "$wrapper"
+rm "$prefix/bin/vhost-blk-pci.so"
+ok "VHOST_BLK_PCI_SO names the object" loads "$work/link" VHOST_BLK_PCI_SO="$work/link" "$wrapper"
+ok "or a relative path of it" loads "$work/link" \
+	VHOST_BLK_PCI_SO="$(realpath --relative-to . "$work/link" --no-symlinks)" "$wrapper"
+ok "an object that is not there" says "cannot read .*/none" VHOST_BLK_PCI_SO="$work/none" "$wrapper"
+mkdir "$work/a b"
+cp "$object" "$work/a b/"
+ok "a path that can't be preloaded" says "space or colon" \
+	VHOST_BLK_PCI_SO="$work/a b/vhost-blk-pci.so" "$wrapper"
+rm "$object"
+ok "no object" says "no vhost-blk-pci.so found: build it" "$wrapper"
+tap_end
