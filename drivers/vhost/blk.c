@@ -343,9 +343,13 @@ static long vhost_blk_prepare_features(struct vhost_blk *blk, u64 features)
 	/*
 	 * A VMM sets the features for each start. What was mapped for the one before
 	 * may be something else by now: nobody says so between a stop and a start.
+	 * What was asked for and not answered will not be: newer kernels would not
+	 * ask anything else for its queue.
 	 */
-	if (features & BIT_ULL(VIRTIO_F_ACCESS_PLATFORM))
+	if (features & BIT_ULL(VIRTIO_F_ACCESS_PLATFORM)) {
+		vhost_clear_msg(&blk->dev);
 		return vhost_init_device_iotlb(&blk->dev);
+	}
 	if (change & BIT_ULL(VIRTIO_F_ACCESS_PLATFORM))
 		vhost_clear_device_iotlb(&blk->dev);
 	return 0;

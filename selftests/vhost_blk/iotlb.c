@@ -153,6 +153,32 @@ static void test_started_again(const char *disk)
 	tear_down(&f);
 }
 
+/* The VMM knew no answer: for a system that has been reset since. */
+static void test_unanswered(const char *disk)
+{
+	struct vhost_msg_v2 miss;
+	struct fixture f;
+	uint64_t features;
+	uint8_t *data;
+
+	set_up_iotlb(&f, disk, PAGE);
+	features = f.c.features;
+	data = vhost_client_alloc(&f.c, PAGE, PAGE);
+	vhost_client_iotlb_unmap(&f.c, data, PAGE);
+	if (read_is_answered(&f, data, 200))
+		tap_bail("data has a translation");
+	tap_ok(read(f.c.fd, &miss, sizeof(miss)) > 0,
+	       "a question is read, and not answered");
+	vhost_client_run(&f.c, false);
+	vhost_client_ioctl(&f.c, VHOST_SET_FEATURES, &features);
+	vhost_client_run(&f.c, true);
+	while (vhost_client_iotlb_serve(&f.c, 50) > 0)
+		;
+	tap_ok(vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) >= 0,
+	       "the device that is started again asks again");
+	tear_down(&f);
+}
+
 static void test_permission(const char *disk)
 {
 	struct fixture f;
@@ -211,6 +237,7 @@ int main(int argc, char **argv)
 	test_ring_unmapped(argv[1]);
 	test_stop_unmapped(argv[2]);
 	test_started_again(argv[1]);
+	test_unanswered(argv[1]);
 	test_permission(argv[1]);
 	test_messages(argv[1]);
 	return tap_end();
