@@ -90,6 +90,15 @@ guest_stop()
 	guest_machine stop
 }
 
+# when_written FILE COMMANDS: in the guest, but not later than after half a minute.
+when_written()
+{
+	guest "for i in \$(seq 300); do
+			[ ! -s $1 ] || break
+			sleep 0.1
+		done; $2"
+}
+
 # host_disk NODE PATH [OPTION...]: arguments of a host block device for QEMU.
 host_disk()
 {

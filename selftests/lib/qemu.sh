@@ -137,10 +137,8 @@ writer_goes_on()
 # stop_writer NAME: all that it wrote was right.
 stop_writer()
 {
-	guest "killall -INT fio; for i in \$(seq 300); do
-			[ ! -s /tmp/$1.status ] || break
-			sleep 0.1
-		done; cat /tmp/$1.log; grep 'err= 0:' /tmp/$1.log"
+	guest killall -INT fio &&
+		when_written "/tmp/$1.status" "cat /tmp/$1.log; grep 'err= 0:' /tmp/$1.log"
 }
 
 # By the monitor, and the driver is loaded again.

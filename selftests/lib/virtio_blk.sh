@@ -33,14 +33,22 @@ add_disk()
 		-device "$device,id=$name,drive=$name,serial=$name")
 }
 
+# What loads the driver in the guest.
+load_command()
+{
+	if [ "$driver" = ours ]; then
+		echo "insmod $own_driver"
+	else
+		echo modprobe virtio_blk
+	fi
+}
+
 # load_driver ours|in-tree [PARAMETER=VALUE...]
 load_driver()
 {
-	local load="insmod $own_driver"
 	driver=$1
-	[ "$driver" = ours ] || load="modprobe virtio_blk"
 	shift
-	ok "$driver: loads${*:+ with $*}" guest "$load $*; $(declare -f link_disks); link_disks"
+	ok "$driver: loads${*:+ with $*}" guest "$(load_command) $*; $(declare -f link_disks); link_disks"
 }
 
 unload_driver()

@@ -64,10 +64,7 @@ plug_and_unplug()
 
 writer_failed()
 {
-	guest "for i in \$(seq 100); do
-			[ ! -s /tmp/$1.status ] || break
-			sleep 0.1
-		done; cat /tmp/$1.log; [ \$(cat /tmp/$1.status) != 0 ]"
+	when_written "/tmp/$1.status" "cat /tmp/$1.log; [ \$(cat /tmp/$1.status) != 0 ]"
 }
 
 # QEMU's own threads come and go.

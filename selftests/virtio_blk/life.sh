@@ -11,12 +11,11 @@ make_work_dir
 add_disk stays virtio-blk-pci,num-queues=2
 add_disk polled virtio-blk-pci,num-queues=2
 truncate -s 16M "$work/slow"
-slow_device=virtio-blk-pci,id=slow,drive=slow,serial=slow,num-queues=2
 guest_start "${disks[@]}" \
 	-object throttle-group,id=throttle,x-iops-total=100 \
 	-blockdev "driver=file,node-name=slow-file,filename=$work/slow" \
 	-blockdev driver=throttle,node-name=slow,throttle-group=throttle,file=slow-file \
-	-device "$slow_device"
+	-device virtio-blk-pci,id=slow,drive=slow,serial=slow,num-queues=2
 
 writer="fio --name=writer --rw=randwrite --bs=4k --iodepth=32 --direct=1 --ioengine=libaio \
 --time_based --runtime=60 --offset=1M --size=15M --eta=never"
@@ -31,13 +30,10 @@ start_writer()
 		done; cat /tmp/writer; exit 1"
 }
 
-# Within 20 seconds, which is what 32 requests take many times.
+# In many times what 32 requests take.
 writer_fails()
 {
-	guest "for i in \$(seq 200); do
-			[ ! -s /tmp/status ] || break
-			sleep 0.1
-		done; cat /tmp/writer; [ \$(cat /tmp/status) != 0 ]"
+	when_written /tmp/status 'cat /tmp/writer; [ $(cat /tmp/status) != 0 ]'
 }
 
 writer_goes_on()
@@ -49,10 +45,8 @@ writer_goes_on()
 
 stop_writer()
 {
-	guest "killall -INT fio; for i in \$(seq 100); do
-			[ ! -s /tmp/status ] || break
-			sleep 0.1
-		done; cat /tmp/writer; grep 'err= 0:' /tmp/writer"
+	guest killall -INT fio &&
+		when_written /tmp/status "cat /tmp/writer; grep 'err= 0:' /tmp/writer"
 }
 
 # --- suspend ---
@@ -79,10 +73,7 @@ suspend_and()
 		echo $level > /sys/power/pm_test; echo $state > /sys/power/state
 		echo \$? > /tmp/resumed) > /dev/null 2>&1 &" &&
 		"$@" && wait_until has_resumed "$before" && guest_machine reconnect &&
-		guest "for i in \$(seq 100); do
-			[ ! -s /tmp/resumed ] || break
-			sleep 0.1
-		done; [ \$(cat /tmp/resumed) = 0 ]"
+		when_written /tmp/resumed '[ $(cat /tmp/resumed) = 0 ]'
 }
 
 # Down to where all devices are suspended, and back, without firmware.
@@ -194,7 +185,8 @@ mark_is_there()
 		cmp -n 32768 "$work/slow" "$work/mark"
 }
 
-# comes_back NAME-OF-HOW: after the end of the disk that was just begun.
+# ends_and_comes_back END RETURN: what was just begun takes the disk away, RETURN brings
+# it back.
 ends_and_comes_back()
 {
 	local what=$1 back=$2

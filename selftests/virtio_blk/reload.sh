@@ -85,12 +85,11 @@ in_guest()
 
 reload_tests()
 {
-	local load="insmod $own_driver" from
-	[ "$driver" = ours ] || load="modprobe virtio_blk"
+	local from
 	guest "rm -f /tmp/mark.*"
 	for ((from = 1; from <= reloads; from += 10)); do
 		check "unloaded under I/O, and loaded again, rounds $from to $((from + 9))" \
-			in_guest rounds "$from" "$((from + 9))" "'$load'"
+			in_guest rounds "$from" "$((from + 9))" "'$(load_command)'"
 	done
 	load_driver "$driver"
 	check "data is as it was left, and right from now on" in_guest \
