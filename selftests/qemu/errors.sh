@@ -104,8 +104,7 @@ ok "with two devices on a node" refused "." \
 ok "in a machine without PCI" refused "PCI|bus" -machine microvm -blockdev "$node" \
 	-device vhost-blk-pci,drive=disk
 blockdev --setro "$disk"
-ok "with a disk that is write-protected" property_refused "write-protected|[Rr]ead-only|Permission" \
-	num-queues=1
+ok "with a disk that is write-protected" property_refused "not writable" num-queues=1
 blockdev --setrw "$disk"
 
 mkfs.ext4 -q "$disk"
