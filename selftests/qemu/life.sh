@@ -6,7 +6,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/qemu.sh"
 
 need_qemu
-new_disk stays
+new_disk stays cache_size=1
 vhost_disk stays vhost-blk-pci,num-queues=2
 new_disk grows size=128
 need_modules dm_mod dm_flakey || skip_all "no device mapper"
@@ -114,7 +114,22 @@ sectors_written()
 	awk '{ print $7 }' "$(sysfs_of "${disk_path[stays]}")/stat"
 }
 
+# fio asks for none.
+stop_flushes()
+{
+	local before
+	before=$(flushes)
+	qmp stop && [ "$(flushes)" -gt "$before" ] && qmp cont
+}
+
+flushes()
+{
+	awk '{ print $16 }' "$(sysfs_of "${disk_path[stays]}")/stat"
+}
+
 ok "fio writes and verifies" start_writer stays
+ok "a stop flushes the disk's cache" stop_flushes
+ok "write back it is again" attribute stays cache_type "write back"
 ok "stopped and continued 10 times under fio" stop_and_continue
 ok "all that fio wrote was right" stop_writer stays
 ok "guest and host see the same" same_data stays

@@ -1,18 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Live migration between two QEMUs on one block device, under writes that are verified:
-# forth and back, and what becomes of the source when it fails.
+# forth and back, what becomes of the source when it fails, and a guest in a file.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/qemu.sh"
 
 need_qemu
 guest_with --memory 256M
-new_disk moves cache_size=1
+new_disk moves cache_size=1 size=128
+need_modules dm_mod || skip_all "no device mapper"
+whole=${disk_path[moves]}
+disk_path[moves]=$(make_dm qemu_moves "0 131072 linear $whole 0")
 vhost_disk moves vhost-blk-pci,num-queues=2,write-cache=off
 new_disk small size=32 cache_size=1
 uri=unix:/run/qemu-migrate
 names=("$guest_name" "$guest_name-2")
-trap 'for guest_name in "${names[@]}"; do guest_machine kill 2> /dev/null; done; remove_disks' EXIT
+trap 'for guest_name in "${names[@]}"; do guest_machine kill 2> /dev/null; done
+	remove_dm qemu_moves; remove_disks; rm -f /run/qemu-saved' EXIT
 
 # The name that the guest has not.
 other()
@@ -86,9 +90,14 @@ fails_because()
 		wait_until destination_said "$pattern"
 }
 
+is_running()
+{
+	qmp query-status | grep -q '"running": true'
+}
+
 still_running()
 {
-	qmp query-status | grep -q '"running": true' && writer_goes_on moves
+	is_running && writer_goes_on moves
 }
 
 is_claimed()
@@ -155,6 +164,34 @@ ok "all that fio wrote was right" stop_writer moves
 ok "guest and host see the same" same_data moves
 ok "the cache mode that the guest chose has come along" attribute moves cache_type "write back"
 ok "the kernel has claimed the disk for the guest" is_claimed
+
+# --- in a file ---
+
+save()
+{
+	qmp migrate '{"uri": "file:/run/qemu-saved"}' && wait_for_migration completed &&
+		guest_machine kill
+}
+
+restore()
+{
+	uri=file:/run/qemu-saved
+	destination "${disks[@]}" && wait_until on "$(other)" is_running
+}
+
+has_sectors()
+{
+	[ "$(sysfs moves size)" = "$1" ]
+}
+
+ok "fio writes and verifies" start_writer moves
+ok "the guest is saved" save
+ok "meanwhile its disk grows" reload_dm qemu_moves "0 163840 linear $whole 0"
+ok "the guest is restored" restore
+guest_name=$(other)
+ok "it goes on" writer_goes_on moves
+ok "and sees that its disk has grown" wait_until has_sectors 163840
+ok "all that fio wrote was right" stop_writer moves
 ok "the guest's kernel has nothing to complain of" guest_has_no_reports
 guest_stop
 ok "and lets it go" mkfs.ext4 -q "${disk_path[moves]}"

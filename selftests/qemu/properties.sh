@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# What the properties of vhost-blk-pci say is what the guest gets: sixteen disks of one
+# What the properties of vhost-blk-pci say is what the guest gets: many disks of one
 # guest, each with another property.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/qemu.sh"
@@ -49,6 +49,13 @@ vhost_disk shared-too vhost-blk-pci,share-rw=on
 new_disk from-fd
 exec {vhostfd}<> /dev/vhost-blk
 vhost_disk from-fd "vhost-blk-pci,vhostfd=$vhostfd"
+new_disk over-raw
+mapfile -t lower < <(host_disk lower "${disk_path[over-raw]}")
+disks+=("${lower[@]}" -blockdev "driver=raw,node-name=over-raw,file=lower"
+	-device "vhost-blk-pci,id=over-raw,drive=over-raw,serial=over-raw")
+new_disk by-drive cache_size=1
+disks+=(-drive "if=none,id=by-drive,format=raw,file=${disk_path[by-drive]},cache=directsync"
+	-device "vhost-blk-pci,id=by-drive,drive=by-drive,serial=by-drive")
 
 guest_start "${disks[@]}"
 exec {vhostfd}>&-
@@ -94,6 +101,7 @@ ok "config-wce: the guest can choose" has_feature cached "$config_wce"
 ok "config-wce: it chooses write through" guest "echo 'write through' > /run/sys/cached/cache_type"
 ok "config-wce: write through it is" attribute cached cache_type "write through"
 ok "write-cache=off: write through" attribute through queue/write_cache "write through"
+ok "-drive cache=directsync: write through" attribute by-drive queue/write_cache "write through"
 ok "write-cache=off: the guest can change it" \
 	guest "echo 'write back' > /run/sys/through/cache_type"
 ok "write-cache=off: now it is write back" attribute through cache_type "write back"
@@ -118,7 +126,7 @@ ok "a worker each, and one more for worker-per-virtqueue" \
 	equal "$(number_of_workers)" $((${#nullb_disks[@]} + 2))
 
 for name in default cached through uncached plain blocks small-ring fixed-seg-max no-features \
-	iommu legacy transitional modern intx workers from-fd; do
+	iommu legacy transitional modern intx workers from-fd over-raw by-drive; do
 	ok "$name: data is right" writes_and_verifies "$name" --bsrange=4k-64k
 	ok "$name: and on the host's disk" same_data "$name"
 done
@@ -169,6 +177,8 @@ ok "blockdev-add of a target" qmp blockdev-add \
 in_use="host kernel serves|permission|conflict|in use"
 ok "blockdev-backup is refused" qmp_refuses "$in_use" blockdev-backup \
 	'{"job-id": "job", "device": "default", "target": "target", "sync": "full"}'
+ok "blockdev-backup of the node below is refused" qmp_refuses "$in_use" blockdev-backup \
+	'{"job-id": "job", "device": "lower", "target": "target", "sync": "full"}'
 ok "blockdev-mirror is refused" qmp_refuses "$in_use" blockdev-mirror \
 	'{"job-id": "job", "device": "default", "target": "target", "sync": "full"}'
 ok "block-stream is refused" qmp_refuses "$in_use" block-stream \

@@ -141,8 +141,46 @@ static void vhost_blk_get_config(VirtIODevice *vdev, uint8_t *config)
     memcpy(config, &now, vdev->config_len);
 }
 
-/* The kernel forgets it when the device is bound or started anew. */
-static int vhost_blk_tell_write_cache(VHostBlk *s)
+/*
+ * Where a virtual IOMMU is between the guest and its memory, the kernel asks
+ * for each page once and may have forgotten some.
+ */
+static void vhost_blk_map_ring(VHostBlk *s, uint64_t start, uint64_t size)
+{
+    const uint64_t page = 4 * KiB;      /* the least that is mapped */
+
+    for (uint64_t at = QEMU_ALIGN_DOWN(start, page); at < start + size;
+         at += page) {
+        vhost_device_iotlb_miss(&s->dev, at, true);
+    }
+}
+
+static void vhost_blk_map_rings(VHostBlk *s)
+{
+    for (unsigned int i = 0; i < s->dev.nvqs; i++) {
+        struct vhost_virtqueue *vq = &s->vqs[i];
+
+        vhost_blk_map_ring(s, vq->desc_phys, vq->desc_size);
+        vhost_blk_map_ring(s, vq->avail_phys, vq->avail_size);
+        vhost_blk_map_ring(s, vq->used_phys, vq->used_size);
+    }
+}
+
+/* A request that waits for those in flight, for which it may take the rings. */
+static int vhost_blk_drain_ioctl(VHostBlk *s, unsigned long request, void *arg)
+{
+    int ret = RETRY_ON_EINTR(ioctl(vhost_blk_fd(s), request, arg));
+
+    if (ret < 0 && errno == EAGAIN) {
+        /* The requests in flight can't be answered without their rings. */
+        vhost_blk_map_rings(s);
+        ret = RETRY_ON_EINTR(ioctl(vhost_blk_fd(s), request, arg));
+    }
+    return ret < 0 ? -errno : 0;
+}
+
+/* The kernel flushes the device's cache when it is not to be used any more. */
+static int vhost_blk_use_write_cache(VHostBlk *s, bool use)
 {
     g_autofree struct vhost_blk_config *config = g_malloc0(sizeof(*config) + 1);
 
@@ -151,8 +189,8 @@ static int vhost_blk_tell_write_cache(VHostBlk *s)
     }
     config->offset = offsetof(struct virtio_blk_config, wce);
     config->size = 1;
-    config->data[0] = s->write_cache;
-    return ioctl(vhost_blk_fd(s), VHOST_BLK_SET_CONFIG, config) < 0 ? -errno : 0;
+    config->data[0] = use;
+    return vhost_blk_drain_ioctl(s, VHOST_BLK_SET_CONFIG, config);
 }
 
 /* Of all that the driver may write, the cache mode alone means something. */
@@ -166,21 +204,31 @@ static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
         !virtio_has_feature(vdev->host_features, VIRTIO_BLK_F_CONFIG_WCE)) {
         return;
     }
-    s->write_cache = write_cache;
     if (vhost_dev_is_started(&s->dev)) {
-        ret = vhost_blk_tell_write_cache(s);
+        ret = vhost_blk_use_write_cache(s, write_cache);
     }
     if (ret < 0) {
         warn_report_once("vhost-blk: the kernel cannot change the cache mode: "
                          "%s", strerror(-ret));
     }
+    /* After a flush that failed the kernel has it changed. */
+    if (!ret || ret == -EIO) {
+        s->write_cache = write_cache;
+    }
+}
+
+static bool vhost_blk_default_write_cache(VHostBlk *s)
+{
+    return s->conf.wce == ON_OFF_AUTO_AUTO ?
+           blk_enable_write_cache(s->conf.blk) :
+           s->conf.wce == ON_OFF_AUTO_ON;
 }
 
 static void vhost_blk_reset(VirtIODevice *vdev)
 {
     VHostBlk *s = VHOST_BLK(vdev);
 
-    s->write_cache = s->conf.wce != ON_OFF_AUTO_OFF;
+    s->write_cache = vhost_blk_default_write_cache(s);
 }
 
 /* In logical blocks of the guest's size instead of the device's */
@@ -260,10 +308,10 @@ static void vhost_blk_update_capacity(VHostBlk *s)
 
     if (!vhost_blk_read_config(s, &now, &err)) {
         error_report_err(err);
-    } else if (now.capacity != s->config.capacity) {
-        s->config.capacity = now.capacity;
-        virtio_notify_config(VIRTIO_DEVICE(s));
+        return;
     }
+    s->config.capacity = now.capacity;
+    virtio_notify_config(VIRTIO_DEVICE(s));
 }
 
 static void vhost_blk_config_changed(EventNotifier *notifier)
@@ -335,9 +383,30 @@ static BlockDriverState *vhost_blk_host_device(BlockDriverState *bs)
     return strcmp(bdrv_get_format_name(bs), "host_device") ? NULL : bs;
 }
 
+/* Of what is done to a node, only a new size reaches the kernel. */
+static void vhost_blk_block_node(VHostBlk *s, BlockDriverState *bs)
+{
+    bdrv_op_block_all(bs, s->drive_in_use);
+    bdrv_op_unblock(bs, BLOCK_OP_TYPE_RESIZE, s->drive_in_use);
+}
+
+/* The node, and the device's below it: a job on that would see no write either. */
+static void vhost_blk_block_drive(VHostBlk *s)
+{
+    error_setg(&s->drive_in_use, "the host kernel serves the guest's requests");
+    s->host_node = vhost_blk_host_device(blk_bs(s->conf.blk));
+    bdrv_ref(s->host_node);
+    vhost_blk_block_node(s, blk_bs(s->conf.blk));
+    if (s->host_node != blk_bs(s->conf.blk)) {
+        vhost_blk_block_node(s, s->host_node);
+    }
+}
+
 static void vhost_blk_unblock_drive(VHostBlk *s)
 {
     bdrv_op_unblock_all(blk_bs(s->conf.blk), s->drive_in_use);
+    bdrv_op_unblock_all(s->host_node, s->drive_in_use);
+    bdrv_unref(s->host_node);
     error_free(s->drive_in_use);
     s->drive_in_use = NULL;
 }
@@ -381,13 +450,15 @@ static bool vhost_blk_check_drive(VHostBlk *s, Error **errp)
 {
     BlockBackend *blk = s->conf.blk;
     BlockDriverState *bs = blk ? blk_bs(blk) : NULL;
+    BlockDriverState *host_node;
 
     if (!bs) {
         error_setg(errp, "property 'drive' %s: give it the name of a -blockdev "
                    "with driver=host_device", blk ? "is empty" : "is not set");
         return false;
     }
-    if (!vhost_blk_host_device(bs)) {
+    host_node = vhost_blk_host_device(bs);
+    if (!host_node) {
         error_setg(errp, "property 'drive': '%s' with driver=%s is not a whole "
                    "host block device: give a -blockdev with "
                    "driver=host_device, or driver=raw directly over one",
@@ -400,7 +471,8 @@ static bool vhost_blk_check_drive(VHostBlk *s, Error **errp)
                    VHOST_BLK_LIMITS_ADVICE);
         return false;
     }
-    if (bs->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF) {
+    if (bs->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF ||
+        host_node->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF) {
         error_setg(errp, "property 'drive': detect-zeroes is not possible: the "
                    "host kernel serves the guest's requests");
         return false;
@@ -434,10 +506,7 @@ static bool vhost_blk_claim_drive(VHostBlk *s, Error **errp)
         return false;
     }
 
-    s->path = g_strdup(vhost_blk_host_device(blk_bs(blk))->exact_filename);
-    error_setg(&s->drive_in_use, "the host kernel serves the guest's requests");
-    bdrv_op_block_all(blk_bs(blk), s->drive_in_use);
-    bdrv_op_unblock(blk_bs(blk), BLOCK_OP_TYPE_RESIZE, s->drive_in_use);
+    vhost_blk_block_drive(s);
     s->drive_leaves.notify = vhost_blk_drive_leaves;
     blk_add_remove_bs_notifier(blk, &s->drive_leaves);
     blk_set_dev_ops(blk, &vhost_blk_dev_ops, s);
@@ -456,7 +525,6 @@ static void vhost_blk_release_drive(VHostBlk *s)
         vhost_blk_unblock_drive(s);
     }
     blk_set_perm(s->conf.blk, 0, BLK_PERM_ALL, &error_abort);
-    g_free(s->path);
 }
 
 /* The kernel's device */
@@ -484,34 +552,44 @@ static bool vhost_blk_wants_claim(VHostBlk *s)
     return vhost_blk_is_writable(s) && !s->conf.share_rw;
 }
 
+/*
+ * The device is bound again when a migration hands it over. By then its name may
+ * be out of QEMU's reach, or another device's: it is opened once.
+ *
+ * By name, since a node does not tell its fd. One of /dev/fdset/N is found by
+ * the flags that the node has it with.
+ */
+static bool vhost_blk_open_disk(VHostBlk *s, Error **errp)
+{
+    int flags = vhost_blk_is_writable(s) ? O_RDWR : O_RDONLY;
+
+    if (s->host_node->open_flags & BDRV_O_NOCACHE) {
+        flags |= O_DIRECT;
+    }
+    s->disk_fd = qemu_open(s->host_node->exact_filename, flags, errp);
+    return s->disk_fd >= 0;
+}
+
 static bool vhost_blk_bind(VHostBlk *s, int vhostfd, bool claim, Error **errp)
 {
     bool writable = vhost_blk_is_writable(s);
     struct vhost_blk_bind bind = {
+        .fd = s->disk_fd,
         .flags = (writable ? 0 : VHOST_BLK_BIND_READ_ONLY) |
                  (claim ? 0 : VHOST_BLK_BIND_SHARED),
         .num_queues = s->num_queues,
     };
-    int err = 0;
 
     if (s->serial) {
         memcpy(bind.serial, s->serial, strlen(s->serial));
     }
-
-    /* By name, since a node does not tell its fd; /dev/fdset/N works too. */
-    bind.fd = qemu_open(s->path, writable ? O_RDWR : O_RDONLY, errp);
-    if (bind.fd < 0) {
+    if (ioctl(vhostfd, VHOST_BLK_BIND, &bind) < 0) {
+        error_setg(errp, "property 'drive': the kernel cannot serve '%s': %s",
+                   s->host_node->exact_filename, vhost_blk_bind_advice(errno));
         return false;
     }
-    if (ioctl(vhostfd, VHOST_BLK_BIND, &bind) < 0) {
-        err = errno;
-        error_setg(errp, "property 'drive': the kernel cannot serve '%s': %s",
-                   s->path, vhost_blk_bind_advice(err));
-    } else {
-        s->claimed = claim;
-    }
-    qemu_close(bind.fd);
-    return !err;
+    s->claimed = claim;
+    return true;
 }
 
 static int vhost_blk_open_path(Error **errp)
@@ -559,6 +637,7 @@ static void vhost_blk_disconnect(VHostBlk *s)
 {
     vhost_dev_cleanup(&s->dev);
     g_free(s->vqs);
+    qemu_close(s->disk_fd);
 }
 
 /* The first queue keeps the worker that vhost core made for all of them. */
@@ -587,16 +666,20 @@ static bool vhost_blk_make_workers(VHostBlk *s, Error **errp)
 static bool vhost_blk_connect(VHostBlk *s, Error **errp)
 {
     bool incoming = runstate_check(RUN_STATE_INMIGRATE);
-    int vhostfd = vhost_blk_open(s, errp);
+    int vhostfd;
 
-    if (vhostfd < 0) {
+    if (!vhost_blk_open_disk(s, errp)) {
         return false;
+    }
+    vhostfd = vhost_blk_open(s, errp);
+    if (vhostfd < 0) {
+        goto err_disk;
     }
     /* The kernel answers nothing before it knows the device. */
     if (!vhost_blk_bind(s, vhostfd, vhost_blk_wants_claim(s) && !incoming,
                         errp)) {
         close(vhostfd);
-        return false;
+        goto err_disk;
     }
 
     s->vqs = g_new0(struct vhost_virtqueue, s->num_queues);
@@ -606,56 +689,24 @@ static bool vhost_blk_connect(VHostBlk *s, Error **errp)
     if (vhost_dev_init(&s->dev, (void *)(uintptr_t)vhostfd,
                        VHOST_BACKEND_TYPE_KERNEL, s->poll_us, errp) < 0) {
         g_free(s->vqs);
-        return false;
+        goto err_disk;
     }
     if (s->worker_per_virtqueue && !vhost_blk_make_workers(s, errp)) {
         vhost_blk_disconnect(s);
         return false;
     }
     return true;
+
+err_disk:
+    qemu_close(s->disk_fd);
+    return false;
 }
 
 /* Start and stop */
 
-/*
- * Where a virtual IOMMU is between the guest and its memory, the kernel asks
- * for each page once and may have forgotten some.
- */
-static void vhost_blk_map_ring(VHostBlk *s, uint64_t start, uint64_t size)
-{
-    const uint64_t page = 4 * KiB;      /* the least that is mapped */
-
-    for (uint64_t at = QEMU_ALIGN_DOWN(start, page); at < start + size;
-         at += page) {
-        vhost_device_iotlb_miss(&s->dev, at, true);
-    }
-}
-
-static void vhost_blk_map_rings(VHostBlk *s)
-{
-    for (unsigned int i = 0; i < s->dev.nvqs; i++) {
-        struct vhost_virtqueue *vq = &s->vqs[i];
-
-        vhost_blk_map_ring(s, vq->desc_phys, vq->desc_size);
-        vhost_blk_map_ring(s, vq->avail_phys, vq->avail_size);
-        vhost_blk_map_ring(s, vq->used_phys, vq->used_size);
-    }
-}
-
 static int vhost_blk_set_running(VHostBlk *s, uint32_t running)
 {
-    int ret;
-
-    /* A signal may interrupt the wait of a stop for the requests in flight. */
-    ret = RETRY_ON_EINTR(ioctl(vhost_blk_fd(s), VHOST_BLK_SET_RUNNING,
-                               &running));
-    if (ret < 0 && errno == EAGAIN) {
-        /* The requests in flight can't be answered without their rings. */
-        vhost_blk_map_rings(s);
-        ret = RETRY_ON_EINTR(ioctl(vhost_blk_fd(s), VHOST_BLK_SET_RUNNING,
-                                   &running));
-    }
-    return ret < 0 ? -errno : 0;
+    return vhost_blk_drain_ioctl(s, VHOST_BLK_SET_RUNNING, &running);
 }
 
 /*
@@ -716,7 +767,8 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
 
     ret = vhost_blk_forget_unused_rings(s);
     if (!ret) {
-        ret = vhost_blk_tell_write_cache(s);
+        /* The kernel forgets it when the device is bound or started anew. */
+        ret = vhost_blk_use_write_cache(s, s->write_cache);
     }
     if (!ret) {
         ret = vhost_blk_set_running(s, 1);
@@ -724,6 +776,11 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
     if (ret < 0) {
         error_setg_errno(errp, -ret, "the kernel cannot run the rings");
         goto err_vhost;
+    }
+    /* The guest comes from where the device was smaller. */
+    if (s->config_there.capacity != s->config.capacity) {
+        s->config_there.capacity = s->config.capacity;
+        virtio_notify_config(vdev);
     }
     return true;
 
@@ -751,6 +808,25 @@ static void vhost_blk_start_or_report(VirtIODevice *vdev)
     error_reportf_err(err, "vhost-blk %s does not start: ", name);
 }
 
+/*
+ * A machine that is stopped may go on elsewhere, or from a file: what it takes to
+ * be written has to be. The block layer knows of no write that it had to flush.
+ */
+static int vhost_blk_flush(VHostBlk *s)
+{
+    int ret;
+
+    if (!s->write_cache || !vhost_blk_is_writable(s)) {
+        return 0;
+    }
+    ret = vhost_blk_use_write_cache(s, false);
+    if (ret < 0) {
+        error_report("vhost-blk: the kernel cannot flush the device's cache: %s",
+                     strerror(-ret));
+    }
+    return ret;
+}
+
 static int vhost_blk_stop(VirtIODevice *vdev)
 {
     VHostBlk *s = VHOST_BLK(vdev);
@@ -766,6 +842,8 @@ static int vhost_blk_stop(VirtIODevice *vdev)
     if (stopped < 0) {
         error_report("vhost-blk: the kernel cannot stop the rings: %s",
                      strerror(-stopped));
+    } else if (!vdev->vm_running) {
+        stopped = vhost_blk_flush(s);
     }
 
     vhost_dev_stop(&s->dev, vdev, true);
@@ -835,32 +913,37 @@ static bool vhost_blk_guest_notifier_pending(VirtIODevice *vdev, int idx)
 
 /* Migration */
 
-/* What the guest has read of the configuration space has to stay true. */
+/*
+ * What the guest has read of the configuration space has to stay true, but the
+ * capacity: it may be more, and the guest is told.
+ */
 static const struct {
     const char *name;
     size_t offset;
     size_t size;
+    bool may_grow;
 } vhost_blk_identity[] = {
-#define FIELD(name) { #name, offsetof(struct virtio_blk_config, name), \
-                      sizeof_field(struct virtio_blk_config, name) }
-    FIELD(capacity),
-    FIELD(blk_size),
-    FIELD(num_queues),
-    FIELD(seg_max),
-    FIELD(size_max),
-    FIELD(physical_block_exp),
-    FIELD(alignment_offset),
-    FIELD(min_io_size),
-    FIELD(opt_io_size),
-    FIELD(max_discard_sectors),
-    FIELD(max_discard_seg),
-    FIELD(discard_sector_alignment),
-    FIELD(max_write_zeroes_sectors),
-    FIELD(max_write_zeroes_seg),
-    FIELD(write_zeroes_may_unmap),
-    FIELD(max_secure_erase_sectors),
-    FIELD(max_secure_erase_seg),
-    FIELD(secure_erase_sector_alignment),
+#define FIELD(field) .name = #field,                                        \
+                     .offset = offsetof(struct virtio_blk_config, field),   \
+                     .size = sizeof_field(struct virtio_blk_config, field)
+    { .may_grow = true, FIELD(capacity) },
+    { FIELD(blk_size) },
+    { FIELD(num_queues) },
+    { FIELD(seg_max) },
+    { FIELD(size_max) },
+    { FIELD(physical_block_exp) },
+    { FIELD(alignment_offset) },
+    { FIELD(min_io_size) },
+    { FIELD(opt_io_size) },
+    { FIELD(max_discard_sectors) },
+    { FIELD(max_discard_seg) },
+    { FIELD(discard_sector_alignment) },
+    { FIELD(max_write_zeroes_sectors) },
+    { FIELD(max_write_zeroes_seg) },
+    { FIELD(write_zeroes_may_unmap) },
+    { FIELD(max_secure_erase_sectors) },
+    { FIELD(max_secure_erase_seg) },
+    { FIELD(secure_erase_sector_alignment) },
 #undef FIELD
 };
 
@@ -895,7 +978,7 @@ static int vhost_blk_load_identity(void *opaque, int version_id)
         uint64_t there = vhost_blk_field(&s->config_there, i);
         uint64_t here = vhost_blk_field(&s->config, i);
 
-        if (there != here) {
+        if (vhost_blk_identity[i].may_grow ? here < there : here != there) {
             error_report("vhost-blk: the source's disk has %s %" PRIu64 ", this "
                          "one %" PRIu64 ": give both the same block device and "
                          "properties", vhost_blk_identity[i].name, there, here);
@@ -996,12 +1079,16 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     if (!vhost_blk_connect(s, errp)) {
         goto err_drive;
     }
-    if (!vhost_blk_read_config(s, &s->config, errp) ||
-        !vhost_blk_watch_config(s, errp)) {
+    /* First: so no change gets lost in between. */
+    if (!vhost_blk_watch_config(s, errp)) {
         goto err_connection;
     }
+    if (!vhost_blk_read_config(s, &s->config, errp)) {
+        goto err_watch;
+    }
+    s->config_there = s->config;
 
-    s->write_cache = s->conf.wce != ON_OFF_AUTO_OFF;
+    s->write_cache = vhost_blk_default_write_cache(s);
     virtio_init(vdev, VIRTIO_ID_BLOCK,
                 virtio_get_config_size(&vhost_blk_config_size,
                                        s->dev.features));
@@ -1011,6 +1098,8 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     vmstate_register_any(VMSTATE_IF(dev), &vmstate_vhost_blk_identity, s);
     return;
 
+err_watch:
+    vhost_blk_unwatch_config(s);
 err_connection:
     vhost_blk_disconnect(s);
 err_drive:
@@ -1103,6 +1192,7 @@ static void vhost_blk_class_init(ObjectClass *klass, VHOST_BLK_CLASS_DATA data)
     vdc->guest_notifier_mask = vhost_blk_guest_notifier_mask;
     vdc->guest_notifier_pending = vhost_blk_guest_notifier_pending;
     vdc->get_vhost = vhost_blk_get_vhost;
+    vdc->toggle_device_iotlb = vhost_toggle_device_iotlb;
 }
 
 static const TypeInfo vhost_blk_info = {

@@ -65,7 +65,8 @@ struct VHostBlk {
     bool worker_per_virtqueue;
 
     /* Made by realize */
-    char *path;                         /* of the block device */
+    BlockDriverState *host_node;        /* of the block device */
+    int disk_fd;                        /* the same, opened for the kernel */
     Error *drive_in_use;                /* why block jobs are refused */
     Notifier drive_leaves;
     QEMUTimer *limits_timer;            /* looks for throttling */
