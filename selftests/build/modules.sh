@@ -40,16 +40,6 @@ builds_silently()
 	return 1
 }
 
-# fails PATTERN COMMAND...: with a message that matches.
-fails()
-{
-	local pattern=$1 output
-	shift
-	output=$("$@" 2>&1) && return 1
-	echo "$output"
-	grep -qE "$pattern" <<< "$output"
-}
-
 # make install puts both where modprobe prefers them, and depmod knows.
 installs()
 {
@@ -76,7 +66,7 @@ refuses_wrong_header()
 {
 	local release
 	release=$(cat "$KDIR/include/config/kernel.release")
-	KSRC=$work/wrong fails "vhost.h does not match" tools/build-modules -s || return
+	KSRC=$work/wrong fails_with "vhost.h does not match" tools/build-modules -s || return
 	test ! -e "build/$release/vhost_blk.ko"
 }
 
@@ -99,12 +89,12 @@ mkdir -p "$work/old/include/config"
 touch "$work/old/Makefile"
 echo 6.11.10-amd64 > "$work/old/include/config/kernel.release"
 ok "a kernel below 6.12 is refused" \
-	fails "6.11.10-amd64 is too old: 6.12 or newer" make KDIR="$work/old"
+	fails_with "6.11.10-amd64 is too old: 6.12 or newer" make KDIR="$work/old"
 ok "missing headers are named" \
-	fails "no kernel headers .*install the package linux-headers" \
+	fails_with "no kernel headers .*install the package linux-headers" \
 	make KDIR="$work/nowhere"
 ok "a source without vhost.h is refused" \
-	fails "no drivers/vhost/vhost.h in KSRC" make KSRC="$work/nowhere"
+	fails_with "no drivers/vhost/vhost.h in KSRC" make KSRC="$work/nowhere"
 
 rm -r "$work"
 tap_end

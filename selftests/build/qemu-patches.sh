@@ -133,16 +133,6 @@ lists()
 	grep -q "^name \"$1\"" <<< "$devices"
 }
 
-# fails PATTERN COMMAND...: with a message that matches.
-fails()
-{
-	local pattern=$1 output
-	shift
-	output=$("$@" 2>&1) && return 1
-	echo "$output"
-	grep -qE "$pattern" <<< "$output"
-}
-
 for source in "$sources"/qemu-*/VERSION; do
 	set_source "${source%/VERSION}"
 	ok "$version: the patches are made" \
@@ -162,12 +152,12 @@ for source in "$sources"/qemu-*/VERSION; do
 done
 
 ok "a source that has the device already is refused" \
-	fails "has hw/block/vhost-blk.c already" \
+	fails_with "has hw/block/vhost-blk.c already" \
 	env QEMU_SRC="$applied" "$top/tools/qemu/make-patches" -o "$work/refused"
 ok "a directory without QEMU's source is named" \
-	fails "no source of QEMU in $work/nowhere" \
+	fails_with "no source of QEMU in $work/nowhere" \
 	env QEMU_SRC="$work/nowhere" "$top/tools/qemu/make-patches" -o "$work/refused"
-ok "patches without an author are refused" fails "no author" \
+ok "patches without an author are refused" fails_with "no author" \
 	env -C "$work" -u GIT_AUTHOR_NAME -u GIT_AUTHOR_EMAIL HOME="$work" \
 	GIT_CONFIG_SYSTEM=/dev/null "$top/tools/qemu/make-patches" -o "$work/refused"
 ok "refused, nothing is written" [ ! -e "$work/refused" ]

@@ -33,10 +33,7 @@ loads()
 # says PATTERN COMMAND...: and runs no QEMU.
 says()
 {
-	local got
-	got=$(env QEMU="$work/qemu" "${@:2}" 2>&1) && return 1
-	echo "$got"
-	grep -q -- "$1" <<< "$got"
+	fails_with "$1" env QEMU="$work/qemu" "${@:2}"
 }
 
 ok "loads the object in ../lib/vhost-blk" loads "$object" "$wrapper"

@@ -87,6 +87,16 @@ hangs()
 	return 1
 }
 
+# fails_with PATTERN COMMAND...: the command fails, with a message that matches.
+fails_with()
+{
+	local pattern=$1 output
+	shift
+	output=$("$@" 2>&1) && return 1
+	echo "$output"
+	grep -qE "$pattern" <<< "$output"
+}
+
 # bail REASON: the tests that follow make no sense.
 bail()
 {
