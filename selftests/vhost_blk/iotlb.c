@@ -129,27 +129,40 @@ static void test_stop_unmapped(const char *slow)
 	tear_down(&f);
 }
 
-/* As a VMM does it that resets a machine, whose next driver maps other pages. */
+/* As a VMM does it that resets a machine. Returns what the features' call did. */
+static int start_again(struct fixture *f)
+{
+	uint64_t features = f->c.features;
+	int ret;
+
+	vhost_client_run(&f->c, false);
+	ret = vhost_client_ioctl(&f->c, VHOST_SET_FEATURES, &features);
+	vhost_client_run(&f->c, true);
+	return ret;
+}
+
+/* Whether the request is answered, with all translations that the device asks for. */
+static bool is_answered_when_mapped(struct fixture *f)
+{
+	while (vhost_client_iotlb_serve(&f->c, 50) > 0)
+		;
+	return vhost_client_get_used(&f->c, 0, NULL, TIMEOUT_MS) >= 0;
+}
+
+/* The next driver maps other pages. */
 static void test_started_again(const char *disk)
 {
 	struct fixture f;
-	uint64_t features;
 	uint8_t *data;
 
 	set_up_iotlb(&f, disk, PAGE);
-	features = f.c.features;
 	data = vhost_client_alloc(&f.c, PAGE, PAGE);
 	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
-	vhost_client_run(&f.c, false);
-	tap_equal(vhost_client_ioctl(&f.c, VHOST_SET_FEATURES, &features), 0,
+	tap_equal(start_again(&f), 0,
 		  "a stopped device is given the same features again");
-	vhost_client_run(&f.c, true);
 	tap_ok(!read_is_answered(&f, data, 200),
 	       "what was mapped before the stop is not used any more");
-	while (vhost_client_iotlb_serve(&f.c, 50) > 0)
-		;
-	tap_ok(vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) >= 0,
-	       "but asked for again");
+	tap_ok(is_answered_when_mapped(&f), "but asked for again");
 	tear_down(&f);
 }
 
@@ -158,23 +171,17 @@ static void test_unanswered(const char *disk)
 {
 	struct vhost_msg_v2 miss;
 	struct fixture f;
-	uint64_t features;
 	uint8_t *data;
 
 	set_up_iotlb(&f, disk, PAGE);
-	features = f.c.features;
 	data = vhost_client_alloc(&f.c, PAGE, PAGE);
 	vhost_client_iotlb_unmap(&f.c, data, PAGE);
 	if (read_is_answered(&f, data, 200))
 		tap_bail("data has a translation");
 	tap_ok(read(f.c.fd, &miss, sizeof(miss)) > 0,
 	       "a question is read, and not answered");
-	vhost_client_run(&f.c, false);
-	vhost_client_ioctl(&f.c, VHOST_SET_FEATURES, &features);
-	vhost_client_run(&f.c, true);
-	while (vhost_client_iotlb_serve(&f.c, 50) > 0)
-		;
-	tap_ok(vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) >= 0,
+	start_again(&f);
+	tap_ok(is_answered_when_mapped(&f),
 	       "the device that is started again asks again");
 	tear_down(&f);
 }
