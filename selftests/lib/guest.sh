@@ -136,17 +136,27 @@ attribute()
 	equal "$(sysfs "$1" "$2")" "$3"
 }
 
-# has_feature NAME BIT: whether device and driver agreed on it.
-has_feature()
+# feature_is NAME BIT VALUE: of those that device and driver agreed on.
+feature_is()
 {
 	local features
-	features=$(sysfs "$1" device/features) && [ "${features:$2:1}" = 1 ]
+	features=$(sysfs "$1" device/features) && [ "${features:$2:1}" = "$3" ]
+}
+
+has_feature()
+{
+	feature_is "$1" "$2" 1
 }
 
 lacks_feature()
 {
-	local features
-	features=$(sysfs "$1" device/features) && [ "${features:$2:1}" = 0 ]
+	feature_is "$1" "$2" 0
+}
+
+# checksum_there NAME: of what the guest reads from the medium.
+checksum_there()
+{
+	guest "dd if=/run/disk/$1 bs=1M iflag=direct status=none | sha256sum"
 }
 
 # --- what tests have in common ---

@@ -90,11 +90,6 @@ checksum_here()
 	dd if="${disk_path[$1]}" bs=1M iflag=direct status=none | sha256sum
 }
 
-checksum_there()
-{
-	guest "dd if=/run/disk/$1 bs=1M iflag=direct status=none | sha256sum"
-}
-
 # same_data NAME: guest and host find the same on the disk.
 same_data()
 {

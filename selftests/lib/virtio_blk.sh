@@ -92,8 +92,7 @@ verify="fio --rw=randwrite --ioengine=libaio --direct=1 --iodepth=16 \
 same_data()
 {
 	local sum
-	sum=$(guest "dd if=/run/disk/$1 bs=1M iflag=direct status=none | sha256sum") &&
-		equal "$sum" "$(sha256sum < "$work/$1")"
+	sum=$(checksum_there "$1") && equal "$sum" "$(sha256sum < "$work/$1")"
 }
 
 # data_is_right NAME: what fio writes it reads again, and the file has it.
