@@ -72,7 +72,7 @@ make_nullb()
 		return 1
 	}
 	need_configfs
-	# A test that ended early and is repeated has left it.
+	# A test that ended early has left it.
 	[ ! -d "$dir" ] || rmdir "$dir"
 	mkdir "$dir" || return
 	for setting in memory_backed=1 size=256 "$@" power=1; do
