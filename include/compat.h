@@ -104,6 +104,25 @@ static inline int disk_report_zone(struct gendisk *disk, struct blk_zone *zone,
 	}
 #endif
 
+/*
+ * A disk whose zones are all conventional is refused with the lock of its limits
+ * held, in 6.12 at least. Nobody else can have it before the disk is added.
+ */
+#if defined(CONFIG_BLK_DEV_ZONED) && LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
+#include <linux/blkdev.h>
+
+static inline int compat_revalidate_disk_zones(struct gendisk *disk)
+{
+	int err = blk_revalidate_disk_zones(disk);
+
+	if (err && mutex_is_locked(&disk->queue->limits_lock))
+		queue_limits_cancel_update(disk->queue);
+	return err;
+}
+
+#define blk_revalidate_disk_zones compat_revalidate_disk_zones
+#endif
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
 #define COMPAT_NODE	unsigned int
 #else

@@ -230,7 +230,7 @@ int virtio_blk_report_zones(struct gendisk *disk, sector_t sector,
 
 /**
  * virtio_blk_revalidate_zones - let the block layer know all zones
- * @vblk: disk, in use already; it may have none
+ * @vblk: disk, not added yet, of a device in use; it may have none
  *
  * Return: 0, or an error after a message
  */
