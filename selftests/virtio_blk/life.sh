@@ -99,6 +99,12 @@ machine_is()
 	guest_machine monitor '{"execute": "query-status"}' | grep "\"status\": \"$1\""
 }
 
+# One with KCOV traces functions before it has its processor's own memory again.
+kernel_resumes_from_memory()
+{
+	guest '! grep -q " __sanitizer_cov_trace_pc$" /proc/kallsyms'
+}
+
 # Both the device's and the block layer's.
 cache_mode()
 {
@@ -111,8 +117,13 @@ suspend_tests()
 	check "fio writes" start_writer stays
 	check "suspend to idle and resume" suspend_to_idle
 	check "fio goes on" writer_goes_on stays
-	check "suspend to memory and resume" suspend_to_memory
-	check "fio goes on" writer_goes_on stays
+	if kernel_resumes_from_memory; then
+		check "suspend to memory and resume" suspend_to_memory
+		check "fio goes on" writer_goes_on stays
+	else
+		skip "$driver: suspend to memory and resume" \
+			"a kernel with KCOV does not come back from it"
+	fi
 	check "fio ends well" stop_writer
 	check_not_in_tree "it does not tell the device, which has forgotten it" \
 		"the cache is still write through" cache_mode "write through"
