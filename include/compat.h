@@ -106,16 +106,28 @@ static inline int disk_report_zone(struct gendisk *disk, struct blk_zone *zone,
 
 /*
  * A disk whose zones are all conventional is refused with the lock of its limits
- * held, in 6.12 at least. Nobody else can have it before the disk is added.
+ * held, in 6.12 at least: by this thread, where another one may have it as well as not.
  */
 #if defined(CONFIG_BLK_DEV_ZONED) && LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
 #include <linux/blkdev.h>
+
+/* The lowest bits of a mutex's owner are flags, of both kinds. */
+static inline bool compat_holds(struct mutex *lock)
+{
+#ifdef CONFIG_PREEMPT_RT
+	unsigned long owner = (unsigned long)READ_ONCE(lock->rtmutex.owner);
+#else
+	unsigned long owner = atomic_long_read(&lock->owner);
+#endif
+
+	return (owner & ~7UL) == (unsigned long)current;
+}
 
 static inline int compat_revalidate_disk_zones(struct gendisk *disk)
 {
 	int err = blk_revalidate_disk_zones(disk);
 
-	if (err && mutex_is_locked(&disk->queue->limits_lock))
+	if (err && compat_holds(&disk->queue->limits_lock))
 		queue_limits_cancel_update(disk->queue);
 	return err;
 }
