@@ -55,6 +55,13 @@ static inline unsigned int compat_freeze_queue(struct request_queue *q)
 	((void)(memflags), blk_mq_unfreeze_queue(q))
 #endif
 
+/* Of block/blk.h. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+#define BLK_MIN_SEGMENT_SIZE	PAGE_SIZE
+#else
+#define BLK_MIN_SEGMENT_SIZE	SZ_4K
+#endif
+
 /*
  * Operations that have other arguments in older kernels: X_OP(name) makes, of
  * the function that is written for the newest, the one to point to: name_op.

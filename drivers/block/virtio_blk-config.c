@@ -45,10 +45,10 @@ static int virtio_blk_segment_limits(struct virtio_blk *vblk,
 	/* Some devices offer the feature and say 0 for no limit. */
 	if (!size_max)
 		return 0;
-	if (size_max < PAGE_SIZE) {
+	if (size_max < BLK_MIN_SEGMENT_SIZE) {
 		dev_err(&vdev->dev,
-			"segments of at most %u bytes are smaller than a page\n",
-			size_max);
+			"segments of at most %u bytes are not supported, %u are the least\n",
+			size_max, (u32)BLK_MIN_SEGMENT_SIZE);
 		return -EINVAL;
 	}
 	lim->max_segment_size = min(lim->max_segment_size, size_max);
@@ -69,7 +69,8 @@ static int virtio_blk_block_size(struct virtio_blk *vblk,
 		return -EINVAL;
 	}
 	/* Its pages may be scattered. */
-	if (block / PAGE_SIZE > lim->max_segments) {
+	if (block / min_t(u32, lim->max_segment_size, PAGE_SIZE) >
+	    lim->max_segments) {
 		dev_err(&vdev->dev,
 			"block of %u bytes does not fit into %u segments\n",
 			block, lim->max_segments);
@@ -141,15 +142,16 @@ static u32 virtio_blk_range_alignment(struct virtio_device *vdev,
 	return 0;
 }
 
-static void virtio_blk_discard_limits(struct virtio_blk *vblk,
-				      struct queue_limits *lim)
+/* Returns what discards should be aligned to, in bytes, 0 for nothing. */
+static u32 virtio_blk_discard_limits(struct virtio_blk *vblk,
+				     struct queue_limits *lim)
 {
 	u32 block = max(lim->physical_block_size, lim->logical_block_size);
 	struct virtio_device *vdev = vblk->vdev;
 	u32 sectors, ranges, alignment;
 
 	if (!virtio_has_feature(vdev, VIRTIO_BLK_F_DISCARD))
-		return;
+		return 0;
 	virtio_cread(vdev, struct virtio_blk_config, max_discard_sectors,
 		     &sectors);
 	virtio_cread(vdev, struct virtio_blk_config, max_discard_seg, &ranges);
@@ -159,12 +161,10 @@ static void virtio_blk_discard_limits(struct virtio_blk *vblk,
 	/* Devices that know no limit say 0. */
 	sectors = virtio_blk_range_sectors(vdev, "discard", sectors ?: UINT_MAX,
 					   block);
-	alignment = virtio_blk_range_alignment(vdev, "discard", alignment,
-					       sectors);
 	lim->max_hw_discard_sectors = sectors;
-	lim->discard_granularity = max(block, alignment);
-	lim->max_discard_segments = clamp_t(u32, ranges, 1,
-					    VIRTIO_BLK_MAX_RANGES);
+	lim->max_discard_segments = min_t(u32, ranges ?: lim->max_segments,
+					  VIRTIO_BLK_MAX_RANGES);
+	return virtio_blk_range_alignment(vdev, "discard", alignment, sectors);
 }
 
 static void virtio_blk_write_zeroes_limits(struct virtio_blk *vblk,
@@ -184,18 +184,15 @@ static void virtio_blk_write_zeroes_limits(struct virtio_blk *vblk,
 					 lim->logical_block_size);
 }
 
-/*
- * A request is one range. Its alignment is that of discards in the block layer,
- * which has none without them.
- */
-static void virtio_blk_secure_erase_limits(struct virtio_blk *vblk,
-					   struct queue_limits *lim)
+/* A request is one range. Returns the same as virtio_blk_discard_limits(). */
+static u32 virtio_blk_secure_erase_limits(struct virtio_blk *vblk,
+					  struct queue_limits *lim)
 {
 	struct virtio_device *vdev = vblk->vdev;
 	u32 sectors, ranges, alignment;
 
 	if (!virtio_has_feature(vdev, VIRTIO_BLK_F_SECURE_ERASE))
-		return;
+		return 0;
 	virtio_cread(vdev, struct virtio_blk_config, max_secure_erase_sectors,
 		     &sectors);
 	virtio_cread(vdev, struct virtio_blk_config, max_secure_erase_seg,
@@ -208,11 +205,22 @@ static void virtio_blk_secure_erase_limits(struct virtio_blk *vblk,
 					   lim->logical_block_size);
 	lim->max_secure_erase_sectors = sectors;
 	sectors = min(sectors, lim->max_hw_discard_sectors);
-	if (sectors)
-		lim->discard_granularity =
-			max(lim->discard_granularity,
-			    virtio_blk_range_alignment(vdev, "secure erase",
-						       alignment, sectors));
+	if (!sectors)
+		return 0;
+	return virtio_blk_range_alignment(vdev, "secure erase", alignment,
+					  sectors);
+}
+
+/* The block layer has one granularity for both: the finer one, but no finer than a block. */
+static void virtio_blk_discard_and_erase_limits(struct virtio_blk *vblk,
+						struct queue_limits *lim)
+{
+	u32 alignment = virtio_blk_discard_limits(vblk, lim);
+
+	alignment = min_not_zero(alignment,
+				 virtio_blk_secure_erase_limits(vblk, lim));
+	lim->discard_granularity = max3(lim->physical_block_size,
+					lim->logical_block_size, alignment);
 }
 
 /* A host-aware disk is used like one without zones. */
@@ -257,9 +265,8 @@ int virtio_blk_read_limits(struct virtio_blk *vblk, struct queue_limits *lim)
 		err = virtio_blk_topology(vblk, lim);
 	if (err)
 		return err;
-	virtio_blk_discard_limits(vblk, lim);
+	virtio_blk_discard_and_erase_limits(vblk, lim);
 	virtio_blk_write_zeroes_limits(vblk, lim);
-	virtio_blk_secure_erase_limits(vblk, lim);
 	return virtio_blk_zones(vblk, lim);
 }
 
@@ -307,8 +314,9 @@ bool virtio_blk_write_cache(struct virtio_device *vdev)
 int virtio_blk_update_capacity(struct virtio_blk *vblk, bool resized)
 {
 	struct gendisk *disk = vblk->disk;
-	char size[16];
-	u64 capacity;
+	unsigned int block = queue_logical_block_size(disk->queue);
+	char binary[16], decimal[16];
+	u64 capacity, blocks;
 
 	virtio_cread(vblk->vdev, struct virtio_blk_config, capacity, &capacity);
 	if (capacity > VIRTIO_BLK_MAX_CAPACITY) {
@@ -320,12 +328,14 @@ int virtio_blk_update_capacity(struct virtio_blk *vblk, bool resized)
 	if (resized && capacity == get_capacity(disk))
 		return 0;
 
-	string_get_size(capacity, SECTOR_SIZE, STRING_UNITS_2, size,
-			sizeof(size));
-	dev_info_ratelimited(&vblk->vdev->dev,
-			     "[%s] %s%llu sectors of 512 bytes (%s)\n",
-			     disk->disk_name, resized ? "new size: " : "",
-			     capacity, size);
+	blocks = DIV_ROUND_UP_ULL(capacity, block >> SECTOR_SHIFT);
+	string_get_size(blocks, block, STRING_UNITS_2, binary, sizeof(binary));
+	string_get_size(blocks, block, STRING_UNITS_10, decimal, sizeof(decimal));
+	/* The text is the in-tree driver's: programs look for it. */
+	dev_notice_ratelimited(&vblk->vdev->dev,
+			       "[%s] %s%llu %u-byte logical blocks (%s/%s)\n",
+			       disk->disk_name, resized ? "new size: " : "",
+			       blocks, block, decimal, binary);
 	set_capacity_and_notify(disk, capacity);
 	return resized ? virtio_blk_revalidate_zones(vblk) : 0;
 }
