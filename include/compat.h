@@ -44,15 +44,7 @@ static inline int compat_alloc_tag_set(struct blk_mq_tag_set *set)
 
 #define max_hw_zone_append_sectors	max_zone_append_sectors
 
-static inline unsigned int compat_freeze_queue(struct request_queue *q)
-{
-	blk_mq_freeze_queue(q);
-	return 0;
-}
-
-#define blk_mq_freeze_queue compat_freeze_queue
-#define blk_mq_unfreeze_queue(q, memflags) \
-	((void)(memflags), blk_mq_unfreeze_queue(q))
+#define blk_mq_unfreeze_queue_nomemrestore	blk_mq_unfreeze_queue
 #endif
 
 /* Of block/blk.h. */

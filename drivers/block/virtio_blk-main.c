@@ -1,25 +1,1310 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * virtio_blk: the guest driver for virtio block devices (virtio 1.4, section
- * 5.2). Here are the driver and the life of a disk; virtio_blk.h tells where the
- * rest is.
+ * virtio_blk: the guest driver for virtio block devices (virtio 1.4, section 5.2).
  *
- * The device need not be trusted, as it is not in a confidential guest: whatever
- * it says or does costs at most the data of its own disk.
+ * Every hardware queue of blk-mq is a virtqueue with its own lock and interrupt.
+ * A request becomes a scatter-gather list of three parts: the header that the
+ * device reads, the data, and the status byte that the device writes. All three
+ * live in the request's driver part (struct virtio_blk_pdu), which is made once,
+ * so that an ordinary request allocates nothing here.
+ *
+ * This file follows the life of a request, and then of a disk. A request is prepared
+ * outside of the queue's lock, added to the ring under it, and the device is kicked
+ * once for a batch. The interrupt, or who polls a queue that has none, takes what the
+ * device has used; what ended well is ended in a batch, after the lock is released,
+ * the rest one by one or on the CPU that blk-mq wants. Requests that don't end, and
+ * devices that are to be reset, are the business of virtio_blk-recovery.c.
+ *
+ * The device need not be trusted, as it is not in a confidential guest: whatever it says
+ * or does costs at most the data of its own disk. What its configuration space says is
+ * checked: what the driver can't do without fails the probe, with a message; what it
+ * can, it clamps or leaves out, with a message. A used id that is out of range or not in
+ * flight is refused by the virtio core, which takes the queue out of service; where the
+ * ring is used in order, it first returns all requests, which have no status then. A
+ * status byte that means nothing fails its request.
  */
+#include <linux/delay.h>
 #include <linux/idr.h>
 #include <linux/interrupt.h>
+#include <linux/log2.h>
 #include <linux/module.h>
 #include <linux/pm.h>
 #include <linux/slab.h>
+#include <linux/string_helpers.h>
+#include <linux/sysfs.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
 
 #include "virtio_blk.h"
 
 #define VIRTIO_BLK_MINORS	16
 
+/* Descriptors of a request that are not data: header and status. */
+#define VIRTIO_BLK_OVERHEAD	2
+
+/*
+ * Ranges of one discard request. They have to fit into one segment, of which
+ * the smallest that the block layer knows has 4 KiB.
+ */
+#define VIRTIO_BLK_MAX_RANGES \
+	(SZ_4K / sizeof(struct virtio_blk_discard_write_zeroes))
+
+/* Bytes of the file offset type bound what a disk can hold. */
+#define VIRTIO_BLK_MAX_CAPACITY	((u64)LLONG_MAX >> SECTOR_SHIFT)
+
+/* Of virtio 1.4, section 5.2; the kernel's headers don't have it. */
+#define VIRTIO_BLK_F_LIFETIME		15
+#define VIRTIO_BLK_T_GET_LIFETIME	10
+
+/* Tries to learn the zones of a disk, a second apart, before it waits for a change. */
+#define VIRTIO_BLK_ZONE_TRIES	5
+
+/* For a report of zones that is under way when the disk is removed, in jiffies. */
+#define VIRTIO_BLK_REPORT_TIMEOUT	HZ
+
 static int virtio_blk_major;
 static DEFINE_IDA(virtio_blk_ida);
+
+static unsigned int num_request_queues;
+module_param(num_request_queues, uint, 0644);
+MODULE_PARM_DESC(num_request_queues,
+		 "Most queues of a disk that is found from now on; 0: as many as it and the CPUs have");
+
+static unsigned int poll_queues;
+module_param(poll_queues, uint, 0644);
+MODULE_PARM_DESC(poll_queues,
+		 "How many of the queues are for polling only; one never is");
+
+static unsigned int queue_depth;
+module_param(queue_depth, uint, 0444);
+MODULE_PARM_DESC(queue_depth,
+		 "Most requests of a queue in flight; 0: as many as the ring holds");
+
+/* --- requests --- */
+
+static void virtio_blk_set_header(struct virtio_blk *vblk, struct request *rq,
+				  u32 type, u64 sector)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+
+	pdu->hdr.type = cpu_to_virtio32(vblk->vdev, type);
+	pdu->hdr.ioprio = cpu_to_virtio32(vblk->vdev, req_get_ioprio(rq));
+	pdu->hdr.sector = cpu_to_virtio64(vblk->vdev, sector);
+}
+
+static blk_status_t virtio_blk_map_many(struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	unsigned int segments = blk_rq_nr_phys_segments(rq);
+
+	if (segments > VIRTIO_BLK_INLINE_SEGMENTS) {
+		pdu->chain.sgl = pdu->data;
+		if (sg_alloc_table_chained(&pdu->chain, segments, pdu->data,
+					   VIRTIO_BLK_INLINE_SEGMENTS))
+			return BLK_STS_RESOURCE;
+		pdu->cleanup = true;
+	}
+	pdu->segments = blk_rq_map_sg(rq, pdu->data);
+	return BLK_STS_OK;
+}
+
+static blk_status_t virtio_blk_map_data(struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	struct bio_vec bvec;
+
+	pdu->segments = blk_rq_nr_phys_segments(rq);
+	if (pdu->segments > 1)
+		return virtio_blk_map_many(rq);
+	if (pdu->segments) {
+		/* One segment never has more than one vector. */
+		bvec = req_bvec(rq);
+		sg_set_page(pdu->data, bvec.bv_page, bvec.bv_len,
+			    bvec.bv_offset);
+		sg_mark_end(pdu->data);
+	}
+	return BLK_STS_OK;
+}
+
+/*
+ * The ranges of a request. What follows on the one before, as happens to
+ * discards of a device that takes one range only, makes it longer.
+ *
+ * With NULL in place of an array they are just counted.
+ */
+static unsigned int virtio_blk_fill_ranges(struct request *rq, u32 flags,
+					   struct virtio_blk_discard_write_zeroes *range)
+{
+	unsigned int n = 0;
+	sector_t start = 0, end = 0;
+	struct bio *bio;
+
+	__rq_for_each_bio(bio, rq) {
+		if (!n || bio->bi_iter.bi_sector != end) {
+			start = bio->bi_iter.bi_sector;
+			n++;
+		}
+		end = bio_end_sector(bio);
+		if (!range)
+			continue;
+		range[n - 1].sector = cpu_to_le64(start);
+		range[n - 1].num_sectors = cpu_to_le32(end - start);
+		range[n - 1].flags = cpu_to_le32(flags);
+	}
+	return n;
+}
+
+/* Discard, write zeroes and secure erase: the data are the ranges. */
+static blk_status_t virtio_blk_map_ranges(struct request *rq, u32 flags)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	unsigned int n = virtio_blk_fill_ranges(rq, flags, NULL);
+	struct virtio_blk_discard_write_zeroes *range = &pdu->range;
+
+	if (n > VIRTIO_BLK_MAX_RANGES)
+		return BLK_STS_IOERR;
+	if (n > 1) {
+		range = kmalloc_array(n, sizeof(*range), GFP_ATOMIC);
+		if (!range)
+			return BLK_STS_RESOURCE;
+		pdu->ranges = range;
+		pdu->cleanup = true;
+	}
+	virtio_blk_fill_ranges(rq, flags, range);
+	sg_set_buf(pdu->data, range, n * sizeof(*range));
+	sg_mark_end(pdu->data);
+	pdu->segments = 1;
+	return BLK_STS_OK;
+}
+
+static blk_status_t virtio_blk_prepare_zone(struct virtio_blk *vblk,
+					    struct request *rq, u32 type)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+
+	virtio_blk_set_header(vblk, rq, type, blk_rq_pos(rq));
+	pdu->segments = 0;
+	return BLK_STS_OK;
+}
+
+static blk_status_t virtio_blk_prepare_append(struct virtio_blk *vblk,
+					      struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	blk_status_t status;
+
+	virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_ZONE_APPEND,
+			      blk_rq_pos(rq));
+	status = virtio_blk_map_data(rq);
+	if (status)
+		return status;
+	pdu->cleanup = true;
+	sg_set_buf(&pdu->in_sg, &pdu->in,
+		   offsetofend(typeof(pdu->in), status));
+	return BLK_STS_OK;
+}
+
+static blk_status_t virtio_blk_prepare_other(struct virtio_blk *vblk,
+					     struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	u32 flags = 0;
+
+	switch (req_op(rq)) {
+	case REQ_OP_FLUSH:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_FLUSH, 0);
+		pdu->segments = 0;
+		return BLK_STS_OK;
+	case REQ_OP_DISCARD:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_DISCARD, 0);
+		return virtio_blk_map_ranges(rq, 0);
+	case REQ_OP_SECURE_ERASE:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_SECURE_ERASE, 0);
+		return virtio_blk_map_ranges(rq, 0);
+	case REQ_OP_WRITE_ZEROES:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_WRITE_ZEROES, 0);
+		if (!(rq->cmd_flags & REQ_NOUNMAP))
+			flags = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+		return virtio_blk_map_ranges(rq, flags);
+	case REQ_OP_ZONE_APPEND:
+		return virtio_blk_prepare_append(vblk, rq);
+	case REQ_OP_ZONE_OPEN:
+		return virtio_blk_prepare_zone(vblk, rq, VIRTIO_BLK_T_ZONE_OPEN);
+	case REQ_OP_ZONE_CLOSE:
+		return virtio_blk_prepare_zone(vblk, rq, VIRTIO_BLK_T_ZONE_CLOSE);
+	case REQ_OP_ZONE_FINISH:
+		return virtio_blk_prepare_zone(vblk, rq, VIRTIO_BLK_T_ZONE_FINISH);
+	case REQ_OP_ZONE_RESET:
+		return virtio_blk_prepare_zone(vblk, rq, VIRTIO_BLK_T_ZONE_RESET);
+	case REQ_OP_ZONE_RESET_ALL:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_ZONE_RESET_ALL, 0);
+		pdu->segments = 0;
+		return BLK_STS_OK;
+	case REQ_OP_DRV_IN:
+		/* virtio_blk_get() filled the header. */
+		return virtio_blk_map_data(rq);
+	default:
+		return BLK_STS_NOTSUPP;
+	}
+}
+
+static blk_status_t virtio_blk_prepare(struct virtio_blk *vblk,
+				       struct request *rq)
+{
+	if (unlikely(READ_ONCE(vblk->zones_unknown)) && virtio_blk_may_write(rq))
+		return BLK_STS_IOERR;
+	switch (req_op(rq)) {
+	case REQ_OP_READ:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_IN, blk_rq_pos(rq));
+		return virtio_blk_map_data(rq);
+	case REQ_OP_WRITE:
+		virtio_blk_set_header(vblk, rq, VIRTIO_BLK_T_OUT, blk_rq_pos(rq));
+		return virtio_blk_map_data(rq);
+	default:
+		return virtio_blk_prepare_other(vblk, rq);
+	}
+}
+
+static void virtio_blk_init_status(struct virtio_blk_pdu *pdu)
+{
+	sg_init_one(&pdu->in_sg, &pdu->in.status, sizeof(pdu->in.status));
+}
+
+/* Undoes what virtio_blk_prepare() did. */
+static void virtio_blk_cleanup(struct virtio_blk_pdu *pdu)
+{
+	if (likely(!pdu->cleanup))
+		return;
+	pdu->cleanup = false;
+	virtio_blk_init_status(pdu);
+	kfree(pdu->ranges);
+	pdu->ranges = NULL;
+	if (pdu->chain.orig_nents) {
+		sg_free_table_chained(&pdu->chain, VIRTIO_BLK_INLINE_SEGMENTS);
+		pdu->chain.orig_nents = 0;
+		/* It was the link to the others. */
+		sg_init_table(&pdu->data[VIRTIO_BLK_INLINE_SEGMENTS - 1], 1);
+	}
+}
+
+/*
+ * Whether the ring has as many free descriptors. Of a split ring that has not, the
+ * virtio core would kick the device at once: under the lock, and asked for or not.
+ */
+static bool virtio_blk_fits(struct virtqueue *vq, unsigned int descriptors)
+{
+	if (likely(vq->num_free >= descriptors))
+		return true;
+	return vq->num_free &&
+	       virtio_has_feature(vq->vdev, VIRTIO_RING_F_INDIRECT_DESC);
+}
+
+/* Header, data, status: the order of virtio 1.4, section 5.2.6. */
+static int virtio_blk_add(struct virtio_blk_queue *queue, struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	unsigned int out = 1, in = 1;
+	struct scatterlist *parts[3];
+	int err;
+
+	if (unlikely(!queue->vq))
+		return -EIO;
+	if (unlikely(!virtio_blk_fits(queue->vq,
+				      pdu->segments + VIRTIO_BLK_OVERHEAD)))
+		return -ENOSPC;
+	parts[0] = &pdu->hdr_sg;
+	parts[1] = pdu->data;
+	if (!pdu->segments)
+		parts[1] = &pdu->in_sg;
+	else if (rq_data_dir(rq) == WRITE)
+		out++;
+	else
+		in++;
+	parts[2] = &pdu->in_sg;
+	/* A device that writes no status has not succeeded. */
+	pdu->in.status = VIRTIO_BLK_STATUS_NONE;
+	pdu->sent = true;
+	err = virtqueue_add_sgs(queue->vq, parts, out, in, rq, GFP_ATOMIC);
+	if (likely(!err))
+		queue->in_ring++;
+	else
+		pdu->sent = false;
+	return err;
+}
+
+/*
+ * A ring whose rules the device broke takes nothing any more. The request waits for
+ * the reset like those that are in the ring, and is taken back with them.
+ */
+static bool virtio_blk_park(struct virtio_blk_queue *queue, struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+
+	if (!queue->vq || !virtqueue_is_broken(queue->vq) ||
+	    !virtio_blk_want_recovery(queue->vblk))
+		return false;
+	pdu->sent = true;
+	blk_mq_start_request(rq);
+	rq_list_add_tail(&queue->parked, rq);
+	return true;
+}
+
+/*
+ * Adds a prepared request, which then belongs to the device. Else it is as if it
+ * had not been prepared.
+ *
+ * It starts only when it is added, so that there is nothing to undo in the block
+ * layer if it can't be; under the lock nobody can end it meanwhile.
+ */
+static blk_status_t virtio_blk_send(struct virtio_blk_queue *queue,
+				    struct request *rq)
+{
+	int err;
+
+	lockdep_assert_held(&queue->lock);
+	err = virtio_blk_add(queue, rq);
+	if (likely(!err)) {
+		blk_mq_start_request(rq);
+		return BLK_STS_OK;
+	}
+	if (virtio_blk_park(queue, rq))
+		return BLK_STS_OK;
+
+	virtio_blk_cleanup(blk_mq_rq_to_pdu(rq));
+	switch (err) {
+	case -ENOSPC:
+		return BLK_STS_DEV_RESOURCE;
+	case -ENOMEM:
+		return BLK_STS_RESOURCE;
+	default:
+		return BLK_STS_IOERR;
+	}
+}
+
+/*
+ * The virtqueue that is to be kicked, if one is, with the queue's lock held. It can be
+ * kicked without: the caller is a dispatcher.
+ */
+static struct virtqueue *virtio_blk_to_kick(struct virtio_blk_queue *queue)
+{
+	struct virtqueue *vq = queue->vq;
+
+	return likely(vq) && virtqueue_kick_prepare(vq) ? vq : NULL;
+}
+
+static blk_status_t virtio_blk_queue_rq(struct blk_mq_hw_ctx *hctx,
+					const struct blk_mq_queue_data *bd)
+{
+	struct virtio_blk_queue *queue = hctx->driver_data;
+	struct virtqueue *to_kick = NULL;
+	blk_status_t status;
+
+	status = virtio_blk_prepare(queue->vblk, bd->rq);
+	if (status)
+		return status;
+
+	spin_lock_irq(&queue->lock);
+	status = virtio_blk_send(queue, bd->rq);
+	if (unlikely(status == BLK_STS_DEV_RESOURCE)) {
+		/* The next one that ends starts it again. */
+		queue->full = true;
+		blk_mq_stop_hw_queue(hctx);
+	}
+	/* What did not fit waits for requests that the device must hear of. */
+	if (bd->last || status)
+		to_kick = virtio_blk_to_kick(queue);
+	spin_unlock_irq(&queue->lock);
+
+	if (to_kick)
+		virtqueue_notify(to_kick);
+	return status;
+}
+
+static void virtio_blk_commit_rqs(struct blk_mq_hw_ctx *hctx)
+{
+	struct virtio_blk_queue *queue = hctx->driver_data;
+	struct virtqueue *to_kick;
+
+	spin_lock_irq(&queue->lock);
+	to_kick = virtio_blk_to_kick(queue);
+	spin_unlock_irq(&queue->lock);
+	if (to_kick)
+		virtqueue_notify(to_kick);
+}
+
+/* Sends a batch, with one kick. What can't be sent goes to the list "left". */
+static void virtio_blk_send_batch(struct virtio_blk_queue *queue,
+				  struct rq_list *ready, struct rq_list *left)
+{
+	struct virtqueue *to_kick;
+	struct request *rq;
+
+	spin_lock_irq(&queue->lock);
+	while ((rq = rq_list_pop(ready)))
+		if (unlikely(virtio_blk_send(queue, rq)))
+			rq_list_add_tail(left, rq);
+	to_kick = virtio_blk_to_kick(queue);
+	spin_unlock_irq(&queue->lock);
+	if (to_kick)
+		virtqueue_notify(to_kick);
+}
+
+/*
+ * What remains in the list is tried again by blk-mq, through queue_rq, where there
+ * is a way to say why a request can't be sent.
+ */
+static void virtio_blk_queue_rqs(struct rq_list *rqlist)
+{
+	struct rq_list ready = {}, left = {};
+	struct virtio_blk_queue *queue = NULL;
+	struct request *rq;
+
+	while ((rq = rq_list_pop(rqlist))) {
+		struct virtio_blk_queue *next = rq->mq_hctx->driver_data;
+
+		if (queue && queue != next)
+			virtio_blk_send_batch(queue, &ready, &left);
+		queue = next;
+		if (likely(!virtio_blk_prepare(queue->vblk, rq)))
+			rq_list_add_tail(&ready, rq);
+		else
+			rq_list_add_tail(&left, rq);
+	}
+	if (queue)
+		virtio_blk_send_batch(queue, &ready, &left);
+	*rqlist = left;
+}
+
+static blk_status_t virtio_blk_status(struct virtio_blk_pdu *pdu)
+{
+	switch (READ_ONCE(pdu->in.status)) {
+	case VIRTIO_BLK_S_OK:
+		return BLK_STS_OK;
+	case VIRTIO_BLK_S_UNSUPP:
+		return BLK_STS_NOTSUPP;
+	case VIRTIO_BLK_S_ZONE_OPEN_RESOURCE:
+		return BLK_STS_ZONE_OPEN_RESOURCE;
+	case VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE:
+		return BLK_STS_ZONE_ACTIVE_RESOURCE;
+	case VIRTIO_BLK_STATUS_NONE:
+		return pdu->timed_out ? BLK_STS_TIMEOUT : BLK_STS_IOERR;
+	default:
+		return BLK_STS_IOERR;
+	}
+}
+
+static void virtio_blk_complete(struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	blk_status_t status = virtio_blk_status(pdu);
+
+	if (unlikely(status))
+		pdu->timed_out = false;
+	blk_mq_end_request(rq, status);
+}
+
+/*
+ * Tells the block layer where the data of a zone append are, if the device can
+ * have put them there: in the zone that was asked for.
+ */
+static void virtio_blk_appended(struct virtio_blk *vblk, struct request *rq)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	u64 sector = virtio64_to_cpu(vblk->vdev, pdu->in.sector);
+	u64 zone = blk_rq_pos(rq);
+
+	if (pdu->in.status != VIRTIO_BLK_S_OK)
+		return;
+	if (sector < zone || sector - zone >= vblk->zone_sectors ||
+	    blk_rq_sectors(rq) > vblk->zone_sectors - (sector - zone))
+		pdu->in.status = VIRTIO_BLK_S_IOERR;
+	else
+		rq->__sector = sector;
+}
+
+/*
+ * Ends a request that the device has used, with the queue's lock held: with the batch, or
+ * elsewhere, or it remains to be ended.
+ */
+static void virtio_blk_take_used(struct virtio_blk_queue *queue,
+				 struct request *rq, struct io_comp_batch *iob,
+				 struct rq_list *remaining)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+	bool failed;
+
+	queue->in_ring--;
+	if (unlikely(blk_should_fake_timeout(rq->q))) {
+		rq_list_add_tail(&queue->parked, rq);
+		return;
+	}
+	pdu->sent = false;
+	if (unlikely(pdu->cleanup)) {
+		if (req_op(rq) == REQ_OP_ZONE_APPEND)
+			virtio_blk_appended(queue->vblk, rq);
+		virtio_blk_cleanup(pdu);
+	}
+	failed = READ_ONCE(pdu->in.status) != VIRTIO_BLK_S_OK;
+	if (blk_mq_complete_request_remote(rq))
+		return;
+	/* A batch knows no errors. */
+	if (unlikely(failed) ||
+	    !blk_mq_add_to_batch(rq, iob, failed, blk_mq_end_request_batch))
+		rq_list_add_tail(remaining, rq);
+}
+
+/**
+ * virtio_blk_reap - end what the device has used
+ * @queue: queue, whose lock is taken
+ * @iob: for what ended well; the caller ends it, without the lock
+ *
+ * Return: the number of requests
+ */
+unsigned int virtio_blk_reap(struct virtio_blk_queue *queue,
+			     struct io_comp_batch *iob)
+{
+	struct rq_list remaining = {};
+	unsigned int len, found = 0;
+	bool was_full = false;
+	struct virtqueue *vq;
+	struct request *rq;
+	unsigned long flags;
+
+	spin_lock_irqsave(&queue->lock, flags);
+	vq = queue->vq;
+	/* A device may interrupt when it should not, and pollers come at any time. */
+	if (unlikely(!vq))
+		goto out;
+	do {
+		if (!queue->polled)
+			virtqueue_disable_cb(vq);
+		while ((rq = virtqueue_get_buf(vq, &len))) {
+			virtio_blk_take_used(queue, rq, iob, &remaining);
+			found++;
+		}
+	} while (!queue->polled && !virtqueue_enable_cb(vq));
+	if (unlikely(virtqueue_is_broken(vq)))
+		virtio_blk_want_recovery(queue->vblk);
+	if (found) {
+		was_full = queue->full;
+		queue->full = false;
+	}
+out:
+	spin_unlock_irqrestore(&queue->lock, flags);
+
+	while ((rq = rq_list_pop(&remaining)))
+		virtio_blk_complete(rq);
+	if (unlikely(was_full))
+		blk_mq_start_stopped_hw_queue(queue->hctx, true);
+	return found;
+}
+
+static void virtio_blk_interrupt(struct virtqueue *vq)
+{
+	struct virtio_blk *vblk = vq->vdev->priv;
+	DEFINE_IO_COMP_BATCH(iob);
+
+	virtio_blk_reap(&vblk->queues[vq->index], &iob);
+	if (iob.complete)
+		iob.complete(&iob);
+}
+
+static int virtio_blk_poll(struct blk_mq_hw_ctx *hctx, struct io_comp_batch *iob)
+{
+	return virtio_blk_reap(hctx->driver_data, iob);
+}
+
+/**
+ * virtio_blk_take_outstanding - take all requests and the virtqueue from a queue
+ * @queue: queue of a device that is reset or not there any more; quiesced
+ * @outstanding: list for the requests, which are not prepared any more
+ *
+ * The ring is asked for as many as there are, and no more: the virtio core would find by
+ * descriptors that the device can write to whether it is empty, and stops the kernel if
+ * it is not.
+ */
+void virtio_blk_take_outstanding(struct virtio_blk_queue *queue,
+				 struct rq_list *outstanding)
+{
+	struct request *rq;
+
+	spin_lock_irq(&queue->lock);
+	for (; queue->in_ring; queue->in_ring--)
+		rq_list_add_tail(&queue->parked,
+				 virtqueue_detach_unused_buf(queue->vq));
+	while ((rq = rq_list_pop(&queue->parked))) {
+		struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+
+		pdu->sent = false;
+		virtio_blk_cleanup(pdu);
+		rq_list_add_tail(outstanding, rq);
+	}
+	queue->vq = NULL;
+	queue->full = false;
+	spin_unlock_irq(&queue->lock);
+}
+
+static void virtio_blk_map_queues(struct blk_mq_tag_set *set)
+{
+	struct virtio_blk *vblk = set->driver_data;
+	struct blk_mq_queue_map *map = &set->map[HCTX_TYPE_DEFAULT];
+
+	/* Each CPU submits to the queue whose interrupt comes back to it. */
+	map->nr_queues = vblk->num_queues - vblk->num_poll_queues;
+	map->queue_offset = 0;
+	blk_mq_map_hw_queues(map, &vblk->vdev->dev, 0);
+	if (!vblk->num_poll_queues)
+		return;
+
+	/* None for reads alone, the last ones for polling. */
+	set->map[HCTX_TYPE_READ].nr_queues = 0;
+	set->map[HCTX_TYPE_POLL].queue_offset = map->nr_queues;
+	set->map[HCTX_TYPE_POLL].nr_queues = vblk->num_poll_queues;
+	blk_mq_map_queues(&set->map[HCTX_TYPE_POLL]);
+}
+
+static int virtio_blk_init_hctx(struct blk_mq_hw_ctx *hctx, void *data,
+				unsigned int index)
+{
+	struct virtio_blk *vblk = data;
+	struct virtio_blk_queue *queue = &vblk->queues[index];
+
+	queue->hctx = hctx;
+	hctx->driver_data = queue;
+	return 0;
+}
+
+static int virtio_blk_init_request(struct blk_mq_tag_set *set,
+				   struct request *rq, unsigned int index,
+				   int node)
+{
+	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
+
+	sg_init_one(&pdu->hdr_sg, &pdu->hdr, sizeof(pdu->hdr));
+	virtio_blk_init_status(pdu);
+	sg_init_table(pdu->data, VIRTIO_BLK_INLINE_SEGMENTS);
+	return 0;
+}
+
+INIT_REQUEST_OP(virtio_blk_init_request)
+
+static const struct blk_mq_ops virtio_blk_mq_ops = {
+	.queue_rq	= virtio_blk_queue_rq,
+	.queue_rqs	= virtio_blk_queue_rqs,
+	.commit_rqs	= virtio_blk_commit_rqs,
+	.complete	= virtio_blk_complete,
+	.poll		= virtio_blk_poll,
+	.timeout	= virtio_blk_timeout,
+	.map_queues	= virtio_blk_map_queues,
+	.init_hctx	= virtio_blk_init_hctx,
+	.init_request	= virtio_blk_init_request_op,
+};
+
+static int virtio_blk_alloc_tags(struct virtio_blk *vblk)
+{
+	struct blk_mq_tag_set *set = &vblk->tag_set;
+	unsigned int depth = vblk->ring_size;
+
+	/* An indirect table takes one descriptor a request, a flush takes two. */
+	if (!virtio_has_feature(vblk->vdev, VIRTIO_RING_F_INDIRECT_DESC))
+		depth /= VIRTIO_BLK_OVERHEAD;
+	if (queue_depth)
+		depth = min(depth, queue_depth);
+
+	set->ops = &virtio_blk_mq_ops;
+	set->nr_hw_queues = vblk->num_queues;
+	set->nr_maps = vblk->num_poll_queues ? HCTX_MAX_TYPES : 1;
+	set->queue_depth = max(depth, 1U);
+	set->numa_node = NUMA_NO_NODE;
+	set->cmd_size = sizeof(struct virtio_blk_pdu);
+	set->driver_data = vblk;
+	return blk_mq_alloc_tag_set(set);
+}
+
+/**
+ * virtio_blk_get - ask the device for something and wait for it
+ * @vblk: disk
+ * @type: of the request, a %VIRTIO_BLK_T_*
+ * @sector: of the request
+ * @buf: for the answer; not on the stack, which a request can't be mapped from
+ * @len: size of @buf
+ *
+ * Return: 0 or an error, %-EOPNOTSUPP if the device does not know the request
+ */
+int virtio_blk_get(struct virtio_blk *vblk, u32 type, u64 sector, void *buf,
+		   unsigned int len)
+{
+	struct request *rq;
+	int err;
+
+	rq = blk_mq_alloc_request(vblk->disk->queue, REQ_OP_DRV_IN, 0);
+	if (IS_ERR(rq))
+		return PTR_ERR(rq);
+	virtio_blk_set_header(vblk, rq, type, sector);
+	err = blk_rq_map_kern(rq, buf, len, GFP_KERNEL);
+	if (!err)
+		err = blk_status_to_errno(blk_execute_rq(rq, false));
+	blk_mq_free_request(rq);
+	return err;
+}
+
+/* --- virtqueues --- */
+
+static int virtio_blk_count_queues(struct virtio_blk *vblk)
+{
+	struct virtio_device *vdev = vblk->vdev;
+	u16 num = 1;
+
+	virtio_cread_feature(vdev, VIRTIO_BLK_F_MQ, struct virtio_blk_config,
+			     num_queues, &num);
+	if (!num) {
+		dev_err(&vdev->dev, "device offers several queues, but has none\n");
+		return -EINVAL;
+	}
+	vblk->num_queues =
+		blk_mq_num_possible_queues(min_not_zero(num_request_queues, num));
+	vblk->num_poll_queues = min(poll_queues, vblk->num_queues - 1);
+	dev_info(&vdev->dev, "%u/0/%u default/read/poll queues\n",
+		 vblk->num_queues - vblk->num_poll_queues,
+		 vblk->num_poll_queues);
+	return 0;
+}
+
+static int virtio_blk_alloc_queues(struct virtio_blk *vblk)
+{
+	unsigned int i;
+
+	vblk->queues = kcalloc(vblk->num_queues, sizeof(*vblk->queues),
+			       GFP_KERNEL);
+	if (!vblk->queues)
+		return -ENOMEM;
+	for (i = 0; i < vblk->num_queues; i++) {
+		struct virtio_blk_queue *queue = &vblk->queues[i];
+
+		spin_lock_init(&queue->lock);
+		queue->vblk = vblk;
+		queue->polled = i >= vblk->num_queues - vblk->num_poll_queues;
+		snprintf(queue->name, sizeof(queue->name), "%s.%u",
+			 queue->polled ? "req_poll" : "req", i);
+	}
+	return 0;
+}
+
+/* Puts virtqueues into use, if every request of the disk fits into each of them. */
+static int virtio_blk_use_vqs(struct virtio_blk *vblk, struct virtqueue **vqs)
+{
+	unsigned int i, size = UINT_MAX;
+
+	for (i = 0; i < vblk->num_queues; i++)
+		size = min(size, virtqueue_get_vring_size(vqs[i]));
+	if (size < vblk->ring_size)
+		return -EINVAL;
+	/* The limits of the disk remain as they were made at first. */
+	if (!vblk->ring_size)
+		vblk->ring_size = size;
+	for (i = 0; i < vblk->num_queues; i++) {
+		spin_lock_irq(&vblk->queues[i].lock);
+		vblk->queues[i].vq = vqs[i];
+		spin_unlock_irq(&vblk->queues[i].lock);
+	}
+	return 0;
+}
+
+/**
+ * virtio_blk_find_vqs - find the virtqueues of a disk
+ * @vblk: disk, with its queues; its device has no virtqueue
+ *
+ * Return: 0 or an error. %-EINVAL means a ring that is smaller than it was before
+ */
+int virtio_blk_find_vqs(struct virtio_blk *vblk)
+{
+	unsigned int i, num = vblk->num_queues;
+	struct irq_affinity affinity = {};
+	struct virtqueue_info *info;
+	struct virtqueue **vqs;
+	int err = -ENOMEM;
+
+	info = kcalloc(num, sizeof(*info), GFP_KERNEL);
+	vqs = kcalloc(num, sizeof(*vqs), GFP_KERNEL);
+	if (!info || !vqs)
+		goto out;
+
+	for (i = 0; i < num; i++) {
+		info[i].name = vblk->queues[i].name;
+		if (!vblk->queues[i].polled)
+			info[i].callback = virtio_blk_interrupt;
+	}
+	err = virtio_find_vqs(vblk->vdev, num, vqs, info, &affinity);
+	if (err)
+		goto out;
+	err = virtio_blk_use_vqs(vblk, vqs);
+	if (err)
+		vblk->vdev->config->del_vqs(vblk->vdev);
+out:
+	kfree(vqs);
+	kfree(info);
+	return err;
+}
+
+/* --- the configuration space --- */
+
+/* Whether the device has a cache that is to be flushed. */
+static bool virtio_blk_read_cache_mode(struct virtio_device *vdev)
+{
+	u8 wce = true;
+
+	virtio_cread_feature(vdev, VIRTIO_BLK_F_CONFIG_WCE,
+			     struct virtio_blk_config, wce, &wce);
+	return wce && virtio_has_feature(vdev, VIRTIO_BLK_F_FLUSH);
+}
+
+/**
+ * virtio_blk_restore_config - tell a device again what goes back to its default with a reset
+ * @vblk: disk of a device that was reset and has agreed on the features. The recovery
+ *	lock is held
+ *
+ * Return: 0, or %-EIO if the device would keep what it is not told to flush
+ */
+int virtio_blk_restore_config(struct virtio_blk *vblk)
+{
+	struct virtio_device *vdev = vblk->vdev;
+	u8 wce = vblk->write_cache;
+
+	if (!virtio_has_feature(vdev, VIRTIO_BLK_F_CONFIG_WCE))
+		return 0;
+	virtio_cwrite(vdev, struct virtio_blk_config, wce, &wce);
+	if (virtio_blk_read_cache_mode(vdev) && !vblk->write_cache)
+		return -EIO;
+	return 0;
+}
+
+static int virtio_blk_segment_limits(struct virtio_blk *vblk,
+				     struct queue_limits *lim)
+{
+	struct virtio_device *vdev = vblk->vdev;
+	u32 seg_max = 1, size_max = 0;
+
+	if (vblk->ring_size <= VIRTIO_BLK_OVERHEAD) {
+		dev_err(&vdev->dev, "ring of %u descriptors can't hold a request\n",
+			vblk->ring_size);
+		return -EINVAL;
+	}
+	virtio_cread_feature(vdev, VIRTIO_BLK_F_SEG_MAX,
+			     struct virtio_blk_config, seg_max, &seg_max);
+	if (!seg_max)
+		dev_warn(&vdev->dev, "requests of no segment make no sense: assuming one\n");
+	/* No chain, indirect ones included, is longer than its ring. */
+	lim->max_segments = clamp_t(u32, seg_max, 1,
+				    min(vblk->ring_size - VIRTIO_BLK_OVERHEAD,
+					USHRT_MAX));
+
+	lim->max_segment_size = min_t(size_t, virtio_max_dma_size(vdev),
+				      UINT_MAX);
+	virtio_cread_feature(vdev, VIRTIO_BLK_F_SIZE_MAX,
+			     struct virtio_blk_config, size_max, &size_max);
+	/* Some devices offer the feature and say 0 for no limit. */
+	if (!size_max)
+		return 0;
+	if (size_max < BLK_MIN_SEGMENT_SIZE) {
+		dev_err(&vdev->dev,
+			"segments of at most %u bytes are not supported, %u are the least\n",
+			size_max, (u32)BLK_MIN_SEGMENT_SIZE);
+		return -EINVAL;
+	}
+	lim->max_segment_size = min(lim->max_segment_size, size_max);
+	return 0;
+}
+
+static int virtio_blk_block_size(struct virtio_blk *vblk,
+				 struct queue_limits *lim)
+{
+	struct virtio_device *vdev = vblk->vdev;
+	u32 block = SECTOR_SIZE;
+
+	virtio_cread_feature(vdev, VIRTIO_BLK_F_BLK_SIZE,
+			     struct virtio_blk_config, blk_size, &block);
+	if (blk_validate_block_size(block)) {
+		dev_err(&vdev->dev, "block size of %u bytes is not supported\n",
+			block);
+		return -EINVAL;
+	}
+	/* Its pages may be scattered. */
+	if (block / min_t(u32, lim->max_segment_size, PAGE_SIZE) >
+	    lim->max_segments) {
+		dev_err(&vdev->dev,
+			"block of %u bytes does not fit into %u segments\n",
+			block, lim->max_segments);
+		return -EINVAL;
+	}
+	lim->logical_block_size = block;
+	return 0;
+}
+
+static int virtio_blk_topology(struct virtio_blk *vblk, struct queue_limits *lim)
+{
+	struct virtio_device *vdev = vblk->vdev;
+	u32 block = lim->logical_block_size, opt_io;
+	u8 exp, alignment;
+	u16 min_io;
+
+	if (!virtio_has_feature(vdev, VIRTIO_BLK_F_TOPOLOGY))
+		return 0;
+	virtio_cread(vdev, struct virtio_blk_config, physical_block_exp, &exp);
+	virtio_cread(vdev, struct virtio_blk_config, alignment_offset,
+		     &alignment);
+	virtio_cread(vdev, struct virtio_blk_config, min_io_size, &min_io);
+	virtio_cread(vdev, struct virtio_blk_config, opt_io_size, &opt_io);
+
+	if (exp >= 32 - ilog2(block)) {
+		dev_err(&vdev->dev,
+			"physical block of 2^%u logical blocks is too large\n",
+			exp);
+		return -EINVAL;
+	}
+	lim->physical_block_size = block << exp;
+	lim->alignment_offset = block * alignment;
+	if (min_io <= UINT_MAX / block)
+		lim->io_min = block * min_io;
+	if (opt_io <= UINT_MAX / block)
+		lim->io_opt = block * opt_io;
+	return 0;
+}
+
+/*
+ * How long a range may be, 0 for not at all. The block layer splits at this
+ * length, and must not split a unit.
+ */
+static u32 virtio_blk_range_sectors(struct virtio_device *vdev,
+				    const char *what, u32 sectors, u32 unit)
+{
+	unit >>= SECTOR_SHIFT;
+	if (sectors < unit)
+		dev_warn(&vdev->dev, "%s of at most %u sectors is not used: blocks have %u\n",
+			 what, sectors, unit);
+	return round_down(sectors, unit);
+}
+
+/*
+ * What ranges should be aligned to, in bytes, 0 for nothing. The block layer
+ * calculates with a power of two that fits into a range. It is only a hint.
+ */
+static u32 virtio_blk_range_alignment(struct virtio_device *vdev,
+				      const char *what, u32 alignment,
+				      u32 sectors)
+{
+	if (!alignment)
+		return 0;
+	if (is_power_of_2(alignment) && alignment <= sectors &&
+	    alignment <= UINT_MAX >> SECTOR_SHIFT)
+		return alignment << SECTOR_SHIFT;
+	dev_warn(&vdev->dev, "alignment of %s to %u sectors is ignored\n", what,
+		 alignment);
+	return 0;
+}
+
+/* Returns what discards should be aligned to, in bytes, 0 for nothing. */
+static u32 virtio_blk_discard_limits(struct virtio_blk *vblk,
+				     struct queue_limits *lim)
+{
+	u32 block = max(lim->physical_block_size, lim->logical_block_size);
+	struct virtio_device *vdev = vblk->vdev;
+	u32 sectors, ranges, alignment;
+
+	if (!virtio_has_feature(vdev, VIRTIO_BLK_F_DISCARD))
+		return 0;
+	virtio_cread(vdev, struct virtio_blk_config, max_discard_sectors,
+		     &sectors);
+	virtio_cread(vdev, struct virtio_blk_config, max_discard_seg, &ranges);
+	virtio_cread(vdev, struct virtio_blk_config, discard_sector_alignment,
+		     &alignment);
+
+	/* Devices that know no limit say 0. */
+	sectors = virtio_blk_range_sectors(vdev, "discard", sectors ?: UINT_MAX,
+					   block);
+	lim->max_hw_discard_sectors = sectors;
+	lim->max_discard_segments = min_t(u32, ranges ?: lim->max_segments,
+					  VIRTIO_BLK_MAX_RANGES);
+	return virtio_blk_range_alignment(vdev, "discard", alignment, sectors);
+}
+
+static void virtio_blk_write_zeroes_limits(struct virtio_blk *vblk,
+					   struct queue_limits *lim)
+{
+	struct virtio_device *vdev = vblk->vdev;
+	u32 sectors;
+
+	if (!virtio_has_feature(vdev, VIRTIO_BLK_F_WRITE_ZEROES))
+		return;
+	virtio_cread(vdev, struct virtio_blk_config, max_write_zeroes_sectors,
+		     &sectors);
+	/* As with discards. */
+	lim->max_write_zeroes_sectors =
+		virtio_blk_range_sectors(vdev, "write zeroes",
+					 sectors ?: UINT_MAX,
+					 lim->logical_block_size);
+}
+
+/* A request is one range. Returns the same as virtio_blk_discard_limits(). */
+static u32 virtio_blk_secure_erase_limits(struct virtio_blk *vblk,
+					  struct queue_limits *lim)
+{
+	struct virtio_device *vdev = vblk->vdev;
+	u32 sectors, ranges, alignment;
+
+	if (!virtio_has_feature(vdev, VIRTIO_BLK_F_SECURE_ERASE))
+		return 0;
+	virtio_cread(vdev, struct virtio_blk_config, max_secure_erase_sectors,
+		     &sectors);
+	virtio_cread(vdev, struct virtio_blk_config, max_secure_erase_seg,
+		     &ranges);
+	virtio_cread(vdev, struct virtio_blk_config,
+		     secure_erase_sector_alignment, &alignment);
+
+	sectors = virtio_blk_range_sectors(vdev, "secure erase",
+					   ranges ? sectors : 0,
+					   lim->logical_block_size);
+	lim->max_secure_erase_sectors = sectors;
+	sectors = min(sectors, lim->max_hw_discard_sectors);
+	if (!sectors)
+		return 0;
+	return virtio_blk_range_alignment(vdev, "secure erase", alignment,
+					  sectors);
+}
+
+/* The block layer has one granularity for both: the finer one, but no finer than a block. */
+static void virtio_blk_discard_and_erase_limits(struct virtio_blk *vblk,
+						struct queue_limits *lim)
+{
+	u32 alignment = virtio_blk_discard_limits(vblk, lim);
+
+	alignment = min_not_zero(alignment,
+				 virtio_blk_secure_erase_limits(vblk, lim));
+	lim->discard_granularity = max3(lim->physical_block_size,
+					lim->logical_block_size, alignment);
+}
+
+/* A host-aware disk is used like one without zones. */
+static int virtio_blk_zones(struct virtio_blk *vblk, struct queue_limits *lim)
+{
+	u8 model = VIRTIO_BLK_Z_NONE;
+
+	virtio_cread_feature(vblk->vdev, VIRTIO_BLK_F_ZONED,
+			     struct virtio_blk_config, zoned.model, &model);
+	switch (model) {
+	case VIRTIO_BLK_Z_NONE:
+	case VIRTIO_BLK_Z_HA:
+		return 0;
+	case VIRTIO_BLK_Z_HM:
+		return virtio_blk_zone_limits(vblk, lim);
+	default:
+		dev_err(&vblk->vdev->dev, "zone model %u is unknown\n", model);
+		return -EINVAL;
+	}
+}
+
+/* Fills limits that are all 0. Returns 0, or an error after a message. */
+static int virtio_blk_read_limits(struct virtio_blk *vblk, struct queue_limits *lim)
+{
+	int err;
+
+	lim->max_hw_sectors = UINT_MAX;
+	lim->features = BLK_FEAT_ROTATIONAL;
+	vblk->write_cache = virtio_blk_read_cache_mode(vblk->vdev);
+	if (vblk->write_cache)
+		lim->features |= BLK_FEAT_WRITE_CACHE;
+
+	err = virtio_blk_segment_limits(vblk, lim);
+	if (!err)
+		err = virtio_blk_block_size(vblk, lim);
+	if (!err)
+		err = virtio_blk_topology(vblk, lim);
+	if (err)
+		return err;
+	virtio_blk_discard_and_erase_limits(vblk, lim);
+	virtio_blk_write_zeroes_limits(vblk, lim);
+	return virtio_blk_zones(vblk, lim);
+}
+
+static void virtio_blk_read_geometry(struct virtio_blk *vblk)
+{
+	struct virtio_device *vdev = vblk->vdev;
+	struct hd_geometry *geometry = &vblk->geometry;
+
+	if (!virtio_has_feature(vdev, VIRTIO_BLK_F_GEOMETRY))
+		return;
+	virtio_cread(vdev, struct virtio_blk_config, geometry.cylinders,
+		     &geometry->cylinders);
+	virtio_cread(vdev, struct virtio_blk_config, geometry.heads,
+		     &geometry->heads);
+	virtio_cread(vdev, struct virtio_blk_config, geometry.sectors,
+		     &geometry->sectors);
+}
+
+/* --- attributes --- */
+
+/* The answer to VIRTIO_BLK_T_GET_LIFETIME. */
+struct virtio_blk_lifetime {
+	__le16 pre_eol_info;
+	__le16 device_lifetime_est_typ_a;
+	__le16 device_lifetime_est_typ_b;
+};
+
+static struct virtio_blk *virtio_blk_of(struct device *dev)
+{
+	return dev_to_disk(dev)->private_data;
+}
+
+static ssize_t serial_show(struct device *dev, struct device_attribute *attr,
+			   char *buf)
+{
+	char *id;
+	int ret;
+
+	id = kzalloc(VIRTIO_BLK_ID_BYTES, GFP_KERNEL);
+	if (!id)
+		return -ENOMEM;
+	ret = virtio_blk_get(virtio_blk_of(dev), VIRTIO_BLK_T_GET_ID, 0, id,
+			     VIRTIO_BLK_ID_BYTES);
+	if (!ret)
+		ret = sysfs_emit(buf, "%.*s", VIRTIO_BLK_ID_BYTES, id);
+	else if (ret == -EOPNOTSUPP)
+		ret = 0;
+	kfree(id);
+	return ret;
+}
+static DEVICE_ATTR_RO(serial);
+
+static const char *const virtio_blk_cache_types[] = {
+	"write through", "write back"
+};
+
+static ssize_t cache_type_show(struct device *dev,
+			       struct device_attribute *attr, char *buf)
+{
+	bool cache = READ_ONCE(virtio_blk_of(dev)->write_cache);
+
+	return sysfs_emit(buf, "%s\n", virtio_blk_cache_types[cache]);
+}
+
+/*
+ * A device that is started again, now or later, is told what is wanted last. The block
+ * layer waits for the requests in flight, for which that may be needed.
+ */
+static void virtio_blk_set_cache_mode(struct virtio_blk *vblk, u8 wce)
+{
+	struct virtio_blk_recovery *recovery = &vblk->recovery;
+
+	mutex_lock(&recovery->lock);
+	WRITE_ONCE(vblk->write_cache, wce);
+	if (recovery->state == VIRTIO_BLK_LIVE) {
+		virtio_cwrite(vblk->vdev, struct virtio_blk_config, wce, &wce);
+		/* The device has the last word. */
+		WRITE_ONCE(vblk->write_cache,
+			   virtio_blk_read_cache_mode(vblk->vdev));
+	}
+	mutex_unlock(&recovery->lock);
+}
+
+static ssize_t cache_type_store(struct device *dev,
+				struct device_attribute *attr, const char *buf,
+				size_t count)
+{
+	struct virtio_blk *vblk = virtio_blk_of(dev);
+	struct request_queue *q = vblk->disk->queue;
+	struct queue_limits lim;
+	int ret;
+
+	ret = sysfs_match_string(virtio_blk_cache_types, buf);
+	if (ret < 0)
+		return ret;
+	virtio_blk_set_cache_mode(vblk, ret);
+	lim = queue_limits_start_update(q);
+	if (READ_ONCE(vblk->write_cache))
+		lim.features |= BLK_FEAT_WRITE_CACHE;
+	else
+		lim.features &= ~BLK_FEAT_WRITE_CACHE;
+	ret = queue_limits_commit_update_frozen(q, &lim);
+	return ret ?: count;
+}
+static DEVICE_ATTR_RW(cache_type);
+
+static int virtio_blk_get_lifetime(struct device *dev,
+				   struct virtio_blk_lifetime *lifetime)
+{
+	struct virtio_blk_lifetime *answer;
+	int err;
+
+	answer = kzalloc_obj(*answer, GFP_KERNEL);
+	if (!answer)
+		return -ENOMEM;
+	err = virtio_blk_get(virtio_blk_of(dev), VIRTIO_BLK_T_GET_LIFETIME, 0,
+			     answer, sizeof(*answer));
+	*lifetime = *answer;
+	kfree(answer);
+	return err;
+}
+
+static ssize_t life_time_show(struct device *dev, struct device_attribute *attr,
+			      char *buf)
+{
+	struct virtio_blk_lifetime lifetime;
+	int err = virtio_blk_get_lifetime(dev, &lifetime);
+
+	if (err)
+		return err;
+	return sysfs_emit(buf, "0x%02x 0x%02x\n",
+			  le16_to_cpu(lifetime.device_lifetime_est_typ_a),
+			  le16_to_cpu(lifetime.device_lifetime_est_typ_b));
+}
+static DEVICE_ATTR_RO(life_time);
+
+static ssize_t pre_eol_info_show(struct device *dev,
+				 struct device_attribute *attr, char *buf)
+{
+	struct virtio_blk_lifetime lifetime;
+	int err = virtio_blk_get_lifetime(dev, &lifetime);
+
+	if (err)
+		return err;
+	return sysfs_emit(buf, "0x%02x\n", le16_to_cpu(lifetime.pre_eol_info));
+}
+static DEVICE_ATTR_RO(pre_eol_info);
+
+static struct attribute *virtio_blk_attrs[] = {
+	&dev_attr_serial.attr,
+	&dev_attr_cache_type.attr,
+	&dev_attr_life_time.attr,
+	&dev_attr_pre_eol_info.attr,
+	NULL,
+};
+
+static umode_t virtio_blk_attr_is_visible(struct kobject *kobj,
+					  struct attribute *attr, int index)
+{
+	struct virtio_device *vdev = virtio_blk_of(kobj_to_dev(kobj))->vdev;
+
+	if (attr == &dev_attr_cache_type.attr &&
+	    !virtio_has_feature(vdev, VIRTIO_BLK_F_CONFIG_WCE))
+		return 0444;
+	if ((attr == &dev_attr_life_time.attr ||
+	     attr == &dev_attr_pre_eol_info.attr) &&
+	    !virtio_has_feature(vdev, VIRTIO_BLK_F_LIFETIME))
+		return 0;
+	return attr->mode;
+}
+
+static const struct attribute_group virtio_blk_group = {
+	.attrs		= virtio_blk_attrs,
+	.is_visible	= virtio_blk_attr_is_visible,
+};
+
+static const struct attribute_group *virtio_blk_groups[] = {
+	&virtio_blk_group,
+	&virtio_blk_recovery_group,
+	NULL,
+};
+
+/* --- the life of a disk --- */
 
 static int virtio_blk_getgeo(struct gendisk *disk, struct hd_geometry *geo)
 {
@@ -46,6 +1331,7 @@ REPORT_ZONES_OP(virtio_blk_report_zones)
 static void virtio_blk_free(struct virtio_blk *vblk)
 {
 	ida_free(&virtio_blk_ida, vblk->index);
+	mutex_destroy(&vblk->recovery.lock);
 	kfree(vblk);
 }
 
@@ -63,19 +1349,87 @@ static const struct block_device_operations virtio_blk_fops = {
 	.free_disk	= virtio_blk_free_disk,
 };
 
+/* Makes the disk as large as its device says. Returns whether it is another size. */
+static bool virtio_blk_set_capacity(struct virtio_blk *vblk, u64 capacity,
+				    bool resized)
+{
+	unsigned int block = queue_logical_block_size(vblk->disk->queue);
+	u64 blocks = DIV_ROUND_UP_ULL(capacity, block >> SECTOR_SHIFT);
+	char binary[16], decimal[16];
+
+	if (resized && capacity == get_capacity(vblk->disk))
+		return false;
+	string_get_size(blocks, block, STRING_UNITS_2, binary, sizeof(binary));
+	string_get_size(blocks, block, STRING_UNITS_10, decimal, sizeof(decimal));
+	/* The text is the in-tree driver's: programs look for it. */
+	dev_notice_ratelimited(&vblk->vdev->dev,
+			       "[%s] %s%llu %u-byte logical blocks (%s/%s)\n",
+			       vblk->disk->disk_name, resized ? "new size: " : "",
+			       blocks, block, decimal, binary);
+	set_capacity_and_notify(vblk->disk, capacity);
+	return true;
+}
+
+static int virtio_blk_read_capacity(struct virtio_device *vdev, u64 *capacity)
+{
+	virtio_cread(vdev, struct virtio_blk_config, capacity, capacity);
+	if (*capacity <= VIRTIO_BLK_MAX_CAPACITY)
+		return 0;
+	dev_err_ratelimited(&vdev->dev,
+			    "capacity of %llu sectors is more than a disk can have\n",
+			    *capacity);
+	return -EINVAL;
+}
+
+/*
+ * Without its zones the block layer would reorder writes to them. So nothing is written
+ * until they are known.
+ */
+static void virtio_blk_learn_zones(struct virtio_blk *vblk)
+{
+	bool failed = virtio_blk_revalidate_zones(vblk);
+
+	WRITE_ONCE(vblk->zones_unknown, failed);
+	if (!failed)
+		return;
+	dev_err_ratelimited(&vblk->vdev->dev,
+			    "[%s] zones are not known: no writes\n",
+			    vblk->disk->disk_name);
+	if (++vblk->zone_tries < VIRTIO_BLK_ZONE_TRIES)
+		queue_delayed_work(system_freezable_wq, &vblk->config_work, HZ);
+}
+
+/*
+ * Only a live device is looked at: what is read during a reset means nothing, and the
+ * start behind it comes here, too.
+ */
 static void virtio_blk_config_work(struct work_struct *work)
 {
-	struct virtio_blk *vblk =
-		container_of(work, struct virtio_blk, config_work);
+	struct virtio_blk *vblk = container_of(to_delayed_work(work),
+					       struct virtio_blk, config_work);
+	bool live, resized;
+	u64 capacity;
 
-	virtio_blk_update_capacity(vblk, true);
+	mutex_lock(&vblk->recovery.lock);
+	live = vblk->recovery.state == VIRTIO_BLK_LIVE;
+	if (live) {
+		virtio_blk_check_status(vblk);
+		live = !virtio_blk_read_capacity(vblk->vdev, &capacity);
+	}
+	mutex_unlock(&vblk->recovery.lock);
+	if (!live)
+		return;
+	resized = virtio_blk_set_capacity(vblk, capacity, true);
+	if (resized || vblk->zones_unknown)
+		virtio_blk_learn_zones(vblk);
 }
 
 static void virtio_blk_config_changed(struct virtio_device *vdev)
 {
 	struct virtio_blk *vblk = vdev->priv;
 
-	queue_work(system_freezable_wq, &vblk->config_work);
+	WRITE_ONCE(vblk->zone_tries, 0);
+	mod_delayed_work(system_freezable_wq, &vblk->config_work, 0);
 }
 
 /* vda to vdz, then vdaa and so on. */
@@ -89,6 +1443,20 @@ static void virtio_blk_name(int index, char *name)
 		index = index / 26 - 1;
 	} while (index >= 0);
 	snprintf(name, DISK_NAME_LEN, "vd%.*s", DISK_NAME_LEN - 3, &letters[i]);
+}
+
+static int virtio_blk_init_queues(struct virtio_blk *vblk)
+{
+	int err = virtio_blk_count_queues(vblk);
+
+	if (!err)
+		err = virtio_blk_alloc_queues(vblk);
+	if (err)
+		return err;
+	err = virtio_blk_find_vqs(vblk);
+	if (err)
+		kfree(vblk->queues);
+	return err;
 }
 
 static int virtio_blk_alloc_disk(struct virtio_blk *vblk)
@@ -136,7 +1504,7 @@ static struct virtio_blk *virtio_blk_new(struct virtio_device *vdev)
 	vblk->index = index;
 	vblk->vdev = vdev;
 	vdev->priv = vblk;
-	INIT_WORK(&vblk->config_work, virtio_blk_config_work);
+	INIT_DELAYED_WORK(&vblk->config_work, virtio_blk_config_work);
 	virtio_blk_init_recovery(vblk);
 	return vblk;
 }
@@ -144,18 +1512,18 @@ static struct virtio_blk *virtio_blk_new(struct virtio_device *vdev)
 /* From here on there is I/O: zones, then the partition table are read. */
 static int virtio_blk_go_live(struct virtio_blk *vblk)
 {
+	u64 capacity;
 	int err;
 
+	err = virtio_blk_read_capacity(vblk->vdev, &capacity);
+	if (err)
+		return err;
+	virtio_blk_set_capacity(vblk, capacity, false);
 	virtio_device_ready(vblk->vdev);
 	err = virtio_blk_revalidate_zones(vblk);
-	if (!err)
-		err = device_add_disk(&vblk->vdev->dev, vblk->disk,
-				      virtio_blk_groups);
-	if (err) {
-		disable_work_sync(&vblk->config_work);
-		virtio_blk_reset_device(vblk);
-	}
-	return err;
+	if (err)
+		return err;
+	return device_add_disk(&vblk->vdev->dev, vblk->disk, virtio_blk_groups);
 }
 
 static int virtio_blk_probe(struct virtio_device *vdev)
@@ -179,69 +1547,82 @@ static int virtio_blk_probe(struct virtio_device *vdev)
 	err = virtio_blk_alloc_disk(vblk);
 	if (err)
 		goto err_tags;
-	err = virtio_blk_update_capacity(vblk, false);
-	if (!err)
-		err = virtio_blk_go_live(vblk);
+	err = virtio_blk_go_live(vblk);
 	if (err)
 		goto err_disk;
 	return 0;
 
 err_disk:
+	disable_delayed_work_sync(&vblk->config_work);
+	virtio_blk_release_device(vblk);
 	/* Of a disk that was never added, free_disk is not called. */
 	put_disk(vblk->disk);
+	blk_mq_free_tag_set(&vblk->tag_set);
+	kfree(vblk->queues);
+	goto err_free;
 err_tags:
 	blk_mq_free_tag_set(&vblk->tag_set);
 err_queues:
-	virtio_blk_exit_queues(vblk);
+	vdev->config->del_vqs(vdev);
+	kfree(vblk->queues);
 err_free:
+	virtio_blk_exit_recovery(vblk);
 	virtio_blk_free(vblk);
 	return err;
+}
+
+/*
+ * The work may wait for a report of zones, which the device need not answer. A reset, which
+ * the removal brings anyway, ends it.
+ */
+static void virtio_blk_end_config_work(struct virtio_blk *vblk)
+{
+	unsigned long end = jiffies + VIRTIO_BLK_REPORT_TIMEOUT;
+
+	disable_delayed_work(&vblk->config_work);
+	while (work_busy(&vblk->config_work.work)) {
+		if (time_after(jiffies, end)) {
+			virtio_blk_fail_queries(vblk);
+			break;
+		}
+		msleep(20);
+	}
+	disable_delayed_work_sync(&vblk->config_work);
 }
 
 static void virtio_blk_remove(struct virtio_device *vdev)
 {
 	struct virtio_blk *vblk = vdev->priv;
-
-	/* The core reports no more changes; a recovery may ask for it, too. */
-	disable_work_sync(&vblk->config_work);
 	/* Requests fail before those who use the disk hear of it, and wait. */
-	if (virtio_blk_abandon_broken(vblk))
+	bool dead = virtio_blk_abandon(vblk);
+
+	virtio_blk_end_config_work(vblk);
+	if (dead)
 		blk_mark_disk_dead(vblk->disk);
 	/* Waits for the requests in flight, for which the device must still work. */
 	del_gendisk(vblk->disk);
-	virtio_blk_reset_device(vblk);
+	virtio_blk_release_device(vblk);
 	blk_mq_free_tag_set(&vblk->tag_set);
-	virtio_blk_exit_queues(vblk);
+	kfree(vblk->queues);
+	virtio_blk_exit_recovery(vblk);
 	vblk->vdev = NULL;
 	put_disk(vblk->disk);
 }
 
-/* For suspend, hibernation, and a reset by the transport. */
 static int virtio_blk_freeze(struct virtio_device *vdev)
 {
-	struct virtio_blk *vblk = vdev->priv;
-	struct request_queue *q = vblk->disk->queue;
-	unsigned int memflags;
+	return virtio_blk_suspend(vdev->priv, true);
+}
 
-	/* Lets the device end what it has, and holds up what comes. */
-	memflags = blk_mq_freeze_queue(q);
-	blk_mq_quiesce_queue_nowait(q);
-	blk_mq_unfreeze_queue(q, memflags);
-
-	cancel_work_sync(&vblk->config_work);
-	virtio_blk_reset_device(vblk);
-	virtio_blk_stop_queues(vblk);
-	return 0;
+/* The reset takes from the device what it does not end before. */
+static int virtio_blk_reset_prepare(struct virtio_device *vdev)
+{
+	return virtio_blk_suspend(vdev->priv, false);
 }
 
 static int virtio_blk_restore(struct virtio_device *vdev)
 {
-	struct virtio_blk *vblk = vdev->priv;
-	int err = virtio_blk_start(vblk);
-
-	/* If it did not start, what was held up fails rather than waits for ever. */
-	blk_mq_unquiesce_queue(vblk->disk->queue);
-	return err;
+	return virtio_blk_resume(vdev->priv);
 }
 
 static const struct virtio_device_id virtio_blk_ids[] = {
@@ -280,21 +1661,29 @@ static struct virtio_driver virtio_blk_driver = {
 	.config_changed		= virtio_blk_config_changed,
 	.freeze			= pm_sleep_ptr(virtio_blk_freeze),
 	.restore		= pm_sleep_ptr(virtio_blk_restore),
-	VIRTIO_RESET_OPS(virtio_blk_freeze, virtio_blk_restore)
+	VIRTIO_RESET_OPS(virtio_blk_reset_prepare, virtio_blk_restore)
 };
 
 static int __init virtio_blk_init(void)
 {
-	int err;
+	int err = virtio_blk_init_workqueue();
 
+	if (err)
+		return err;
 	virtio_blk_major = register_blkdev(0, "virtblk");
-	if (virtio_blk_major < 0)
-		return virtio_blk_major;
+	if (virtio_blk_major < 0) {
+		err = virtio_blk_major;
+		goto err_workqueue;
+	}
 	err = register_virtio_driver(&virtio_blk_driver);
+	if (!err)
+		return 0;
+
 	if (err == -EEXIST || err == -EBUSY)
 		pr_err("virtio_blk: another driver of this name is in the kernel; unload it, or boot without it if it is built in\n");
-	if (err)
-		unregister_blkdev(virtio_blk_major, "virtblk");
+	unregister_blkdev(virtio_blk_major, "virtblk");
+err_workqueue:
+	virtio_blk_exit_workqueue();
 	return err;
 }
 module_init(virtio_blk_init);
@@ -303,6 +1692,7 @@ static void __exit virtio_blk_exit(void)
 {
 	unregister_virtio_driver(&virtio_blk_driver);
 	unregister_blkdev(virtio_blk_major, "virtblk");
+	virtio_blk_exit_workqueue();
 }
 module_exit(virtio_blk_exit);
 

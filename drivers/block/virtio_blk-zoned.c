@@ -2,7 +2,7 @@
 /*
  * virtio_blk: host-managed zoned disks (virtio 1.4, section 5.2.6.1). Here are
  * their limits and the report of their zones; what changes a zone is a request
- * like others (virtio_blk-queue.c).
+ * like others (virtio_blk-main.c).
  *
  * Only devices of the modern interface have zones: all their numbers are little
  * endian.
@@ -230,7 +230,10 @@ int virtio_blk_report_zones(struct gendisk *disk, sector_t sector,
 
 /**
  * virtio_blk_revalidate_zones - let the block layer know all zones
- * @vblk: disk, not added yet, of a device in use; it may have none
+ * @vblk: disk of a device in use; it may have none
+ *
+ * Sends requests and waits for them, and for those in flight: not under the recovery
+ * lock. After an error the block layer knows no zones.
  *
  * Return: 0, or an error after a message
  */
