@@ -27,7 +27,7 @@ resize()
 {
 	guest_machine monitor '{"execute": "block_resize",
 		"arguments": {"node-name": "image", "size": 100663296}}' || return
-	guest "for i in \$(seq 50); do
+	guest "for i in \$(seq $WAIT_TRIES); do
 			test \$(blockdev --getsize64 /dev/vdb) = 100663296 && exit 0
 			sleep 0.1
 		done; dmesg | tail; exit 1"

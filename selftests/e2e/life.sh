@@ -13,7 +13,7 @@ guest_start "${disks[@]}" \
 	-device vhost-blk-pci,drive=disk,num-queues=2,poll-us=50,worker-per-virtqueue=on
 
 writer="fio --name=writer --filename=/dev/vda --rw=randwrite --bs=4k --iodepth=32 \
---direct=1 --ioengine=libaio --time_based --runtime=60 --size=64M --minimal"
+--direct=1 --ioengine=libaio --time_based --runtime=$((60 * LIMIT_FACTOR)) --size=64M --minimal"
 
 start_writer()
 {
@@ -25,7 +25,7 @@ unbind_under_fio()
 {
 	guest "cd /sys/bus/virtio/drivers/virtio_blk
 		for device in virtio*; do echo \$device > unbind; done
-		for i in \$(seq 100); do
+		for i in \$(seq $WAIT_TRIES); do
 			test -s /tmp/writer.status && break
 			sleep 0.1
 		done
@@ -60,7 +60,7 @@ ok "the driver unloads and loads again" \
 ok "and I/O works" guest "$verify_job" --filename=/dev/vda
 
 ok "fio writes again" guest "($writer > /dev/null 2>&1 &) ; sleep 1"
-ok "the guest reboots under fio" guest_machine reboot -t 120
+ok "the guest reboots under fio" guest_machine reboot -t 300
 ok "after the reboot I/O works" \
 	guest "insmod $own_driver && $verify_job --filename=/dev/vda"
 ok "the guest's kernel has nothing to complain of" guest_has_no_reports

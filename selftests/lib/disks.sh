@@ -5,6 +5,9 @@
 # Each make_X prints the path of a device, which remove_X takes away again. One
 # that can't work on this machine says why on stderr and fails: the caller skips.
 
+# Every limit of time is multiplied by this number (selftests/run).
+: "${LIMIT_FACTOR:=1}"
+
 disks_config=/sys/kernel/config
 nullb_config=$disks_config/nullb
 nvmet_config=$disks_config/nvmet
@@ -27,10 +30,10 @@ need_configfs()
 		mount -t configfs configfs "$disks_config"
 }
 
-# wait_until COMMAND...: for at most ten seconds.
+# wait_until COMMAND...: for at most half a minute.
 wait_until()
 {
-	for _ in $(seq 100); do
+	for _ in $(seq $((300 * LIMIT_FACTOR))); do
 		! "$@" || return 0
 		sleep 0.1
 	done

@@ -19,6 +19,8 @@ guest_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 : "${QEMU_VHOST_BLK:=$guest_lib_dir/../../tools/qemu/qemu-vhost-blk}"
 guest_name=${GUEST_NAME:-guest}
 own_driver=/opt/virtio_blk.ko
+# How often a command looks for what it waits for, ten times a second.
+WAIT_TRIES=$((300 * LIMIT_FACTOR))
 
 read -r -a guest_options <<< "${GUEST_OPTIONS:-}"
 
@@ -56,14 +58,14 @@ guest_machine()
 guest_start()
 {
 	guest_machine start --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" \
-		--boot-timeout "${GUEST_BOOT_LIMIT:-60}" "${guest_options[@]}" -- "$@" ||
+		--boot-timeout "${GUEST_BOOT_LIMIT:-120}" "${guest_options[@]}" -- "$@" ||
 		bail "the guest doesn't boot"
 }
 
 # guest COMMAND: runs it in the guest, with its output and its status.
 guest()
 {
-	guest_machine run -t "${GUEST_LIMIT:-120}" "$*"
+	guest_machine run -t "${GUEST_LIMIT:-300}" "$*"
 }
 
 guest_has_no_reports()
@@ -90,10 +92,10 @@ guest_stop()
 	guest_machine stop
 }
 
-# when_written FILE COMMANDS: in the guest, but not later than after half a minute.
+# when_written FILE COMMANDS: in the guest, when the file has something in it, or after half a minute.
 when_written()
 {
-	guest "for i in \$(seq 300); do
+	guest "for i in \$(seq $WAIT_TRIES); do
 			[ ! -s $1 ] || break
 			sleep 0.1
 		done; $2"

@@ -108,21 +108,21 @@ start_writer()
 {
 	guest "rm -f /tmp/$1.status; ($verifying_writer --name=$1 --filename=/run/disk/$1 \
 			> /tmp/$1.log 2>&1; echo \$? > /tmp/$1.status) > /dev/null 2>&1 &
-		for i in \$(seq 100); do
+		for i in \$(seq $WAIT_TRIES); do
 			! awk '\$5 > 100 { exit 1 }' /run/sys/$1/stat || { sleep 0.1; continue; }
 			exit 0
 		done; cat /tmp/$1.log; exit 1"
 }
 
 verifying_writer="fio --rw=randwrite --bsrange=4k-64k --bs_unaligned=0 --iodepth=16 --direct=1 \
---ioengine=libaio --size=16M --time_based --runtime=600 --verify=crc32c --verify_backlog=256 \
+--ioengine=libaio --size=16M --time_based --runtime=$((600 * LIMIT_FACTOR)) --verify=crc32c --verify_backlog=256 \
 --verify_fatal=1 --eta=never --randrepeat=0"
 
 # writer_goes_on NAME: it has no error, and writes.
 writer_goes_on()
 {
 	guest "before=\$(awk '{ print \$5 }' /run/sys/$1/stat)
-		for i in \$(seq 100); do
+		for i in \$(seq $WAIT_TRIES); do
 			[ ! -e /tmp/$1.status ] || { cat /tmp/$1.log; exit 1; }
 			[ \$(awk '{ print \$5 }' /run/sys/$1/stat) -le \$((before + 20)) ] || exit 0
 			sleep 0.1
@@ -144,7 +144,7 @@ reset()
 
 comes_back()
 {
-	guest_machine wait -t 120 && qmp set-action '{"reboot": "shutdown"}' && load_driver
+	guest_machine wait -t 300 && qmp set-action '{"reboot": "shutdown"}' && load_driver
 }
 
 # What QEMU has said.

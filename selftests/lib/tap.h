@@ -10,6 +10,15 @@
 /* One count for all files of a program. */
 __attribute__((weak)) int tap_tests, tap_failures;
 
+/* What every limit of time is multiplied by: the machine may be slow (selftests/run). */
+static inline int limit_factor(void)
+{
+	const char *text = getenv("LIMIT_FACTOR");
+	int factor = text ? atoi(text) : 1;
+
+	return factor > 0 ? factor : 1;
+}
+
 static inline void tap_line(const char *result, const char *fmt, va_list args)
 {
 	printf("%s %d - ", result, ++tap_tests);

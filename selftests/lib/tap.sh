@@ -2,6 +2,9 @@
 # shellcheck shell=bash
 # Test results of a script in TAP: a line a test, the plan at the end. Sourced.
 
+# Every limit of time is multiplied by this number (selftests/run).
+: "${LIMIT_FACTOR:=1}"
+
 tap_tests=0
 tap_failures=0
 
@@ -49,11 +52,11 @@ adopt()
 }
 
 # run_tests SECONDS PROGRAM...: runs a program that prints TAP and adopts its tests.
-# One that is not at its end after so many seconds hangs, maybe where no signal
+# One that is not at its end after so many seconds, times LIMIT_FACTOR, hangs, maybe where no signal
 # gets through: nobody waits for it, and the script ends.
 run_tests()
 {
-	local end=$((SECONDS + $1)) failures=$tap_failures output pid status
+	local end=$((SECONDS + $1 * LIMIT_FACTOR)) failures=$tap_failures output pid status
 	shift
 	output=$(mktemp)
 	"$@" > "$output" 2>&1 < /dev/null &

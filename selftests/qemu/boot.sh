@@ -28,7 +28,7 @@ guest_with --cpus 1
 boots()
 {
 	guest_machine start --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" \
-		"${guest_options[@]}" --boot-timeout "${GUEST_BOOT_LIMIT:-90}" \
+		"${guest_options[@]}" --boot-timeout "${GUEST_BOOT_LIMIT:-240}" \
 		--firmware "$1" -- "${drive[@]}" -device "$2,drive=disk,num-queues=2,bootindex=0"
 }
 

@@ -25,7 +25,7 @@ refused()
 {
 	local pattern=$1 output status
 	shift
-	output=$(timeout 60 "${qemu[@]}" "${accel[@]}" "$@" < /dev/null 2>&1)
+	output=$(timeout $((120 * LIMIT_FACTOR)) "${qemu[@]}" "${accel[@]}" "$@" < /dev/null 2>&1)
 	status=$?
 	echo "status $status: $output"
 	test "$status" = 1 && grep -qE "$pattern" <<< "$output"
@@ -117,7 +117,7 @@ umount "$work/mnt"
 coproc holder { "${qemu[@]}" "${accel[@]}" -monitor stdio \
 	-blockdev "$node" -device vhost-blk-pci,drive=disk 2>&1; }
 # shellcheck disable=SC2154 # set by coproc
-read -r -t 30 -u "${holder[0]}"
+read -r -t $((60 * LIMIT_FACTOR)) -u "${holder[0]}"
 ok "with a disk that another QEMU has locked" property_refused "lock" num-queues=1
 echo quit >&"${holder[1]}"
 # shellcheck disable=SC2154
@@ -139,7 +139,7 @@ ok "without permission on /dev/vhost-blk" as_nobody
 works()
 {
 	local output
-	output=$(echo quit | timeout 60 "${qemu[@]}" "${accel[@]}" -monitor stdio \
+	output=$(echo quit | timeout $((120 * LIMIT_FACTOR)) "${qemu[@]}" "${accel[@]}" -monitor stdio \
 		-blockdev "$node" -device vhost-blk-pci,drive=disk 2>&1) || {
 		echo "$output"
 		return 1

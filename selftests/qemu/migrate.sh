@@ -42,10 +42,10 @@ migration_is()
 	qmp query-migrate | tr -d ' ' | grep -q "\"status\":\"$1\""
 }
 
-# wait_for_migration STATUS: for at most two minutes.
+# wait_for_migration STATUS: for at most five minutes.
 wait_for_migration()
 {
-	for _ in $(seq 240); do
+	for _ in $(seq $((600 * LIMIT_FACTOR))); do
 		! migration_is "$1" || return 0
 		! migration_is failed || break
 		sleep 0.5

@@ -121,7 +121,7 @@ static void test_memory(const char *disk)
 		    QUEUES * SIZE))
 		printf("# %lld bytes\n", running - before);
 	close(f.c.fd);
-	for (i = 0; i < 50; i++) {
+	for (i = 0; i < 50 * limit_factor(); i++) {
 		after = charged();
 		if (after - before < SLACK)
 			break;

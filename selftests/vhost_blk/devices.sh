@@ -6,7 +6,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/tap.sh"
 . "$here/../lib/disks.sh"
 
-limit=100
+limit=300
 
 # devices [-r] NAME=DISK...
 devices()

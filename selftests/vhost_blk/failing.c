@@ -222,7 +222,7 @@ static void test_link_failing(const char *disk, const char *name)
 	tap_ok(t.failed && !t.odd, "some of them with IOERR");
 	tap_ok(traffic_all(&t, 20, false), "then all fail");
 	shell_wait(shell_start("restore_nvme_tcp"));
-	for (end = now() + 30; now() < end; usleep(100000))
+	for (end = now() + 30 * limit_factor(); now() < end; usleep(100000))
 		if (simple(&f, 0, VIRTIO_BLK_T_IN, 0, t.slots[0].room, 4096,
 			   NULL) == VIRTIO_BLK_S_OK)
 			break;

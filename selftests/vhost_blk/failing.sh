@@ -8,7 +8,7 @@ here=$(dirname "$(readlink -f "$0")")
 export DISKS=$here/../lib/disks.sh
 
 # Longer than the program itself ever waits for an answer.
-limit=100
+limit=300
 
 # failing TEST DISK [NAME]
 failing()

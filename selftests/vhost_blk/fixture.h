@@ -17,7 +17,7 @@
 
 #define DEVICE		"/dev/vhost-blk"
 #define MEMORY		(32 << 20)
-#define TIMEOUT_MS	10000
+#define TIMEOUT_MS	(20000 * limit_factor())
 #define RING		256
 #define SECTOR		512
 #define SERIAL		"vhost-blk-test"
@@ -208,12 +208,12 @@ static inline unsigned int count_ok(const uint8_t *statuses, unsigned int num)
 }
 
 /*
- * Whether the condition comes true within two seconds. A thread that has ended is to be
- * seen until the kernel has buried it.
+ * Whether the condition comes true within two seconds on a fast machine. A
+ * thread that has ended is to be seen until the kernel has buried it.
  */
 #define soon(condition)							\
 ({									\
-	int tries_ = 2000;						\
+	int tries_ = 2000 * limit_factor();				\
 	bool met_;							\
 									\
 	do {								\

@@ -53,8 +53,8 @@
 #define MAX_BUSYLOOP	1000	/* us: a case must not take seconds */
 
 /* How long an honest request, or the end of a process, may take. */
-#define INNOCENT_MS	10000
-#define STUCK_S		60
+#define INNOCENT_MS	(10000 * limit_factor())
+#define STUCK_S		(60 * limit_factor())
 
 /*
  * Guest memory: rings, indirect tables, lists of ranges, headers and status bytes,

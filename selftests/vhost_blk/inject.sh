@@ -10,7 +10,7 @@ here=$(dirname "$(readlink -f "$0")")
 debugfs=/sys/kernel/debug
 module=/sys/module/vhost_blk
 # Half of it for faults, and enough for a slow machine to get going.
-seconds=40
+seconds=$((40 * LIMIT_FACTOR))
 # Counts down, so that the difference is the number of faults.
 most=1000000
 
@@ -101,7 +101,7 @@ soak_with()
 	before=$(requests_of "${disks[0]}")
 	"$here/soak" --seconds "$seconds" --tolerate-errors "${disks[@]}" &
 	pid=$!
-	{ wait_until io_goes_on || wait_until io_goes_on; } && "$@" &&
+	wait_until io_goes_on && "$@" &&
 		sleep $((seconds / 2 - 5))
 	fault_off "$fault"
 	# From here on no request may fail.
@@ -119,7 +119,7 @@ calls_with()
 	shift
 	"$@" || return
 	for test in abi io iotlb; do
-		timeout -k 5 300 "$here/$test.sh" > /dev/null 2>&1
+		timeout -k 5 $((300 * LIMIT_FACTOR)) "$here/$test.sh" > /dev/null 2>&1
 		if [ $? = 124 ]; then
 			fault_off "$fault"
 			echo "$test doesn't end"

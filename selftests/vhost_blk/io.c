@@ -331,7 +331,7 @@ static void test_in_flight_limit(const char *slow)
 	}
 	vhost_client_kick(&f.c, 0, true);
 	for (i = 0; i < NUM; i++)
-		if (vhost_client_get_used(&f.c, 0, NULL, 20000) < 0)
+		if (vhost_client_get_used(&f.c, 0, NULL, 2 * TIMEOUT_MS) < 0)
 			break;
 	for (i = 0; i < NUM; i++)
 		done += statuses[i] == VIRTIO_BLK_S_OK;
@@ -350,7 +350,7 @@ static void test_stop(const char *slow)
 	set_up(&f, slow, O_RDWR, 1, ALL_FEATURES);
 	statuses = send_reads(&f, NUM);
 	/* Until the device has begun: its first reads take a while. */
-	usleep(3000);
+	usleep(3000 * limit_factor());
 	tap_equal(vhost_client_run(&f.c, false), 0,
 		  "a device with requests in flight stops");
 	vhost_client_ioctl(&f.c, VHOST_GET_VRING_BASE, &base);
@@ -371,7 +371,7 @@ static void begin_reads(struct fixture *f, const char *slow)
 {
 	set_up(f, slow, O_RDWR, 1, ALL_FEATURES);
 	send_reads(f, 64);
-	usleep(3000);
+	usleep(3000 * limit_factor());
 }
 
 /* The ways to end with requests in flight; the next test would not get the disk
@@ -410,7 +410,7 @@ static void test_abandon(const char *slow)
 		kill(getpid(), SIGKILL);
 	}
 	waitpid(pid, NULL, 0);
-	sleep(2);
+	sleep(1 + limit_factor());
 	fd = open(slow, O_RDWR | O_EXCL);
 	tap_ok(fd >= 0, "and when another process had the file last");
 	close(fd);

@@ -70,7 +70,7 @@ static void test_miss(const char *disk)
 	data = vhost_client_alloc(&f.c, PAGE, PAGE);
 	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, 512, NULL);
 	vhost_client_iotlb_unmap(&f.c, data, PAGE);
-	tap_ok(!read_is_answered(&f, data, 200),
+	tap_ok(!read_is_answered(&f, data, 200 * limit_factor()),
 	       "a request whose data has no translation waits");
 	fd.fd = f.c.fd;
 	tap_ok(poll(&fd, 1, 0) == 1 && fd.revents & POLLIN,
@@ -160,7 +160,7 @@ static void test_started_again(const char *disk)
 	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
 	tap_equal(start_again(&f), 0,
 		  "a stopped device is given the same features again");
-	tap_ok(!read_is_answered(&f, data, 200),
+	tap_ok(!read_is_answered(&f, data, 200 * limit_factor()),
 	       "what was mapped before the stop is not used any more");
 	tap_ok(is_answered_when_mapped(&f), "but asked for again");
 	tear_down(&f);
@@ -176,7 +176,7 @@ static void test_unanswered(const char *disk)
 	set_up_iotlb(&f, disk, PAGE);
 	data = vhost_client_alloc(&f.c, PAGE, PAGE);
 	vhost_client_iotlb_unmap(&f.c, data, PAGE);
-	if (read_is_answered(&f, data, 200))
+	if (read_is_answered(&f, data, 200 * limit_factor()))
 		tap_bail("data has a translation");
 	tap_ok(read(f.c.fd, &miss, sizeof(miss)) > 0,
 	       "a question is read, and not answered");
@@ -198,7 +198,7 @@ static void test_permission(const char *disk)
 	vhost_client_iotlb_unmap(&f.c, data, PAGE);
 	vhost_client_iotlb_map(&f.c, data, PAGE, VHOST_ACCESS_RO);
 	memset(data, 0x77, PAGE);
-	read_is_answered(&f, data, 200);
+	read_is_answered(&f, data, 200 * limit_factor());
 	tap_ok(data[0] == 0x77 && data[PAGE - 1] == 0x77,
 	       "a read into memory that is mapped for reading doesn't write it");
 	tap_ok(read(f.c.queues[0].err_fd, &errors, sizeof(errors)) > 0,

@@ -312,7 +312,7 @@ static void test_inherit(const char *disk)
 	tap_ok(read(done[0], &ok, 1) == 1 && ok,
 	       "nobody rules a device whose owner was killed");
 	/* Until the child's file is closed. */
-	usleep(200000);
+	usleep(200000 * limit_factor());
 	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
 	tap_ok(read_ok(&f, 0), "it is free when the last file is closed");
 	tear_down(&f);

@@ -109,9 +109,9 @@ static unsigned int compare_now(struct watch *w, unsigned int *missing)
  */
 static unsigned int compare(struct watch *w, unsigned int *missing)
 {
-	unsigned int more, i;
+	unsigned int more = 0, i;
 
-	for (i = 0; i < 100; i++) {
+	for (i = 0; i < 100u * limit_factor(); i++) {
 		more = compare_now(w, missing);
 		if (!*missing)
 			break;

@@ -89,10 +89,10 @@ static void test_control(const char *disk)
 
 	start = now();
 	kicks_for(&f, 1, 20, 0);
-	tap_ok(now() - start < 5, "a queue is served while another one polls");
+	tap_ok(now() - start < 5 * limit_factor(), "a queue is served while another one polls");
 	start = now();
 	vhost_client_set_busyloop(&f.c, 0, 60 * SECOND_US);
-	tap_ok(now() - start < 5, "a call doesn't wait for the window's end");
+	tap_ok(now() - start < 5 * limit_factor(), "a call doesn't wait for the window's end");
 	vhost_client_set_busyloop(&f.c, 0, 0);
 	kicks_for(&f, 0, 5, 10000);
 	tap_ok(kicks_for(&f, 0, 20, 10000) >= 15, "a window ends when it is taken away");
@@ -100,7 +100,7 @@ static void test_control(const char *disk)
 	kicks_for(&f, 0, 5, 0);
 	start = now();
 	tap_equal(vhost_client_run(&f.c, false), 0, "a queue that polls stops");
-	tap_ok(now() - start < 5, "without waiting for the window's end");
+	tap_ok(now() - start < 5 * limit_factor(), "without waiting for the window's end");
 	tear_down(&f);
 }
 
@@ -129,7 +129,7 @@ static void test_gives_way(const char *disk)
 	vhost_client_set_busyloop(&f.c, 0, SECOND_US);
 	kicks_for(&f, 0, 20, 0);
 	polling = time_of_reads(&f);
-	if (!tap_ok(polling < 4 * asleep + 0.05,
+	if (!tap_ok(polling < 4 * asleep + 0.05 * limit_factor(),
 		    "who polls gives the CPU away as soon as another wants it"))
 		printf("# 200 reads took %.3f s, without polling %.3f s\n", polling,
 		       asleep);
@@ -237,7 +237,7 @@ static void test_fair(const char *disk)
 	}
 	enough = true;
 	pthread_join(thread, NULL);
-	if (!tap_ok(worst < 2, "a flooded queue leaves time to its neighbour"))
+	if (!tap_ok(worst < 2 * limit_factor(), "a flooded queue leaves time to its neighbour"))
 		printf("# the slowest of %d requests took %.3f s\n", i, worst);
 	tap_ok(more >= 200, "and was flooded (%lld requests)", more);
 	tear_down(&f);

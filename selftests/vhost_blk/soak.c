@@ -52,11 +52,11 @@
 #define UNALIGNED	64	/* the most between two pieces of any alignment */
 #define SLOT_BUFFER	(MAX_DATA + (MAX_PIECES + 1) * SECTOR)
 
-#define TIMEOUT_MS	10000	/* for an answer */
-#define MISSES_MS	60000	/* for one that has to wait for translations */
-#define SIGNAL_MS	2000	/* from an answer to its signal */
-#define CALL_MS		30000	/* for calls that are to be tried again */
-#define END_S		120	/* for a process to drain, verify and end */
+#define TIMEOUT_MS	(10000 * limit_factor())	/* for an answer */
+#define MISSES_MS	(60000 * limit_factor())	/* for one that has to wait for translations */
+#define SIGNAL_MS	(2000 * limit_factor())	/* from an answer to its signal */
+#define CALL_MS		(30000 * limit_factor())	/* for calls that are to be tried again */
+#define END_S		(120 * limit_factor())	/* for a process to drain, verify and end */
 
 /* Generations that are none. */
 #define GEN_UNKNOWN	0

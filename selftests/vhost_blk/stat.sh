@@ -66,7 +66,7 @@ bad_arguments()
 
 makes_two_reports()
 {
-	timeout $((30 + 8 * slow)) "$stat" -i 2 -n 2 > "$reports" && [ "$(grep -c '^$' "$reports")" = 2 ]
+	timeout $((60 * LIMIT_FACTOR + 8 * slow)) "$stat" -i 2 -n 2 > "$reports" && [ "$(grep -c '^$' "$reports")" = 2 ]
 }
 
 is_running()
@@ -82,9 +82,9 @@ ok "without a device it says so" nothing_is_open
 slow=$((SECONDS - start))
 ok "it refuses arguments that make no sense" bad_arguments
 
-"$here/load" "$first" $((15 + 8 * slow)) > "$reports.first" &
+"$here/load" "$first" $((15 * LIMIT_FACTOR + 8 * slow)) > "$reports.first" &
 first_pid=$!
-"$here/load" "$second" $((15 + 8 * slow)) 2 > "$reports.second" &
+"$here/load" "$second" $((15 * LIMIT_FACTOR + 8 * slow)) 2 > "$reports.second" &
 second_pid=$!
 wait_until is_running "$first_pid"
 wait_until is_running "$second_pid"

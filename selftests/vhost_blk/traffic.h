@@ -328,10 +328,10 @@ static inline void traffic_go(struct traffic *t)
 	traffic_take(t);
 }
 
-/* Until nothing is under way, for so many seconds. Returns whether that is so. */
+/* Until nothing is under way, or so many seconds on a fast machine. Returns whether it is. */
 static inline bool traffic_finish(struct traffic *t, double seconds)
 {
-	double end = now() + seconds;
+	double end = now() + seconds * limit_factor();
 
 	while (traffic_under_way(t) && now() < end)
 		traffic_take(t);
@@ -342,7 +342,7 @@ static inline bool traffic_finish(struct traffic *t, double seconds)
 static inline bool traffic_run(struct traffic *t, unsigned int requests)
 {
 	unsigned long end = t->sent + requests;
-	double limit = now() + 60;
+	double limit = now() + 60 * limit_factor();
 
 	while (t->sent + TRAFFIC_SLOTS <= end && now() < limit)
 		traffic_go(t);

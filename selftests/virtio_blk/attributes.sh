@@ -108,7 +108,7 @@ resize()
 # has_size MIBIBYTES: soon.
 has_size()
 {
-	guest "for i in \$(seq 50); do
+	guest "for i in \$(seq $WAIT_TRIES); do
 			[ \$(blockdev --getsize64 /run/disk/grows) != $(($1 << 20)) ] || exit 0
 			sleep 0.1
 		done; exit 1"
@@ -124,12 +124,12 @@ make_file_system()
 # Writes each event that the kernel reports to a file, in the background.
 listen_to_events()
 {
-	guest "rm -f /tmp/events; (busybox uevent sh -c 'env >> /tmp/events' > /dev/null 2>&1 &); sleep 0.5"
+	guest "rm -f /tmp/events; (busybox uevent sh -c 'env >> /tmp/events' > /dev/null 2>&1 &); sleep $LIMIT_FACTOR"
 }
 
 event_was_sent()
 {
-	guest "for i in \$(seq 50); do
+	guest "for i in \$(seq $WAIT_TRIES); do
 			! grep -qx RESIZE=1 /tmp/events || exit 0
 			sleep 0.1
 		done; cat /tmp/events; exit 1"

@@ -232,7 +232,7 @@ static void test_changes(struct device *device, const struct test *test)
 	tap_ok(traffic_finish(&t, 2 * SOON) && !t.result->failed,
 	       "while the capacity changes every request succeeds");
 	tap_ok(traffic_is_right(&t), "and the data is right");
-	for (i = 0; i < 100 && disk_attribute(device, "size") != sectors / 2; i++)
+	for (i = 0; i < 100u * limit_factor() && disk_attribute(device, "size") != sectors / 2; i++)
 		usleep(20000);
 	tap_equal(disk_attribute(device, "size"), sectors / 2, "the latest capacity is used");
 	i = log_messages(&latest);

@@ -27,7 +27,7 @@
 /* What a read says of data that is not the expected. */
 #define WRONG	200
 /* For what should take no time, where the machine is slow. */
-#define SOON	15
+#define SOON	(30 * limit_factor())
 
 /* In seconds. */
 static inline double now(void)

@@ -18,13 +18,13 @@ guest_start "${disks[@]}" \
 	-device virtio-blk-pci,id=slow,drive=slow,serial=slow,num-queues=2
 
 writer="fio --name=writer --rw=randwrite --bs=4k --iodepth=32 --direct=1 --ioengine=libaio \
---time_based --runtime=60 --offset=1M --size=15M --eta=never"
+--time_based --runtime=$((60 * LIMIT_FACTOR)) --offset=1M --size=15M --eta=never"
 
 # start_writer NAME: returns when requests are in flight.
 start_writer()
 {
 	guest "rm -f /tmp/status; ($writer --filename=/run/disk/$1 > /tmp/writer 2>&1; echo \$? > /tmp/status) &
-		for i in \$(seq 100); do
+		for i in \$(seq $WAIT_TRIES); do
 			! awk '\$1 + \$2 { exit 1 }' /run/sys/$1/inflight || { sleep 0.1; continue; }
 			exit 0
 		done; cat /tmp/writer; exit 1"
@@ -39,7 +39,7 @@ writer_fails()
 writer_goes_on()
 {
 	guest "before=\$(awk '{ print \$5 }' /run/sys/$1/stat)
-		sleep 1
+		sleep $LIMIT_FACTOR
 		[ ! -e /tmp/status ] && [ \$(awk '{ print \$5 }' /run/sys/$1/stat) -gt \$before ]"
 }
 
@@ -156,7 +156,7 @@ add_device()
 
 disk_is_gone()
 {
-	guest "for i in \$(seq 100); do
+	guest "for i in \$(seq $WAIT_TRIES); do
 			[ -e \$(readlink /run/disk/slow) ] || exit 0
 			sleep 0.1
 		done; exit 1"
@@ -165,7 +165,7 @@ disk_is_gone()
 disk_is_back()
 {
 	guest "$(declare -f link_disks)
-		for i in \$(seq 100); do
+		for i in \$(seq $WAIT_TRIES); do
 			link_disks
 			[ ! -e /run/disk/slow ] || exit 0
 			sleep 0.1

@@ -51,7 +51,7 @@ static void test_lost(struct device *device, const struct test *test)
 		begin = now();
 		tap_equal(disk_write(device, i * BLOCK, BLOCK, i, SOON), 0,
 			  "a write whose interrupt was lost succeeds");
-		tap_ok(now() - begin > 0.9 && now() - begin < 5,
+		tap_ok(now() - begin > 0.9 && now() - begin < 5 * limit_factor(),
 		       "when its time is up (%.1f s)", now() - begin);
 	}
 	tap_equal(log_lines("interrupt of queue 0 was lost"), 1, "the log says so, once");
@@ -123,7 +123,8 @@ static void test_gives_up(struct device *device, const struct test *test)
 	tap_equal(disk_write(device, 0, BLOCK, 1, 2 * SOON), ETIMEDOUT,
 		  "a request fails with ETIMEDOUT");
 	begin = now() - begin;
-	tap_ok(begin > 0.9 * (test->number + 1) && begin < 3 * (test->number + 1),
+	tap_ok(begin > 0.9 * (test->number + 1) &&
+	       begin < 3 * (test->number + 1) * limit_factor(),
 	       "after %u attempts, %.1f s", test->number + 1, begin);
 	is_counted(device, "device_resets", test->number + 1);
 	is_counted(device, "requeued", test->number);

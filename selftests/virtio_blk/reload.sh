@@ -17,7 +17,7 @@ add_disk split virtio-blk-pci,num-queues=2
 add_disk packed virtio-blk-pci,num-queues=2,packed=on
 guest_start "${disks[@]}"
 
-# The functions up to the next line of this kind run in the guest.
+# The functions up to the next line of this kind run in the guest, which has LIMIT_FACTOR, too.
 
 # Blocks of all sizes to both disks, a queue for polling included, until it is told to stop.
 write_to_disks()
@@ -28,13 +28,13 @@ write_to_disks()
 			--name="$name-polled" --filename="/run/disk/$name" --ioengine=io_uring --hipri=1)
 	done
 	exec fio --thread --rw=randwrite --bsrange=512-128k --direct=1 --size=8M --offset=8M \
-		--randrepeat=0 --time_based --runtime=60 --iodepth=16 "${jobs[@]}" > /tmp/writer 2>&1
+		--randrepeat=0 --time_based --runtime=$((60 * LIMIT_FACTOR)) --iodepth=16 "${jobs[@]}" > /tmp/writer 2>&1
 }
 
 in_flight()
 {
 	local i
-	for ((i = 0; i < 200; i++)); do
+	for ((i = 0; i < 400 * LIMIT_FACTOR; i++)); do
 		[ "$(awk '{ print $1 + $2 }' "/run/sys/$1/inflight")" = 0 ] || return 0
 		sleep 0.05
 	done

@@ -34,7 +34,7 @@ start_fio()
 
 ends_well()
 {
-	guest "for i in \$(seq 400); do
+	guest "for i in \$(seq $((2 * WAIT_TRIES))); do
 			test ! -e /run/status || break
 			sleep 0.1
 		done
@@ -43,7 +43,7 @@ ends_well()
 
 was_reset()
 {
-	guest "for i in \$(seq 200); do
+	guest "for i in \$(seq $WAIT_TRIES); do
 			test \$(cat /run/sys/slow/recovery/device_resets) = 0 || exit 0
 			sleep 0.1
 		done

@@ -8,6 +8,10 @@ checkout=$(dirname "$(dirname "$testbed_dir")")
 cache=${TESTBED_CACHE:-/var/cache/vhost-blk-testbed}
 root=$cache/root
 
+# Every limit of time is for the reference machine. On a slower one it is multiplied by
+# this number, which stack.sh measures.
+: "${LIMIT_FACTOR:=1}"
+
 # The Debian release of the root: its compiler builds modules for its kernels.
 # shellcheck disable=SC2034 # used by setup
 debian_suite=trixie
@@ -20,6 +24,9 @@ die() {
 	log "error: $*"
 	exit 1
 }
+
+[[ $LIMIT_FACTOR =~ ^[1-9][0-9]*$ ]] ||
+	die "LIMIT_FACTOR is '$LIMIT_FACTOR', it has to be a number of 1 or more"
 
 need_root() {
 	((EUID == 0)) || die "needs root"
@@ -80,6 +87,7 @@ enter_root() {
 	exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
 		TERM="${TERM:-dumb}" LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
 		TESTBED_CACHE=/cache TESTBED_IN_ROOT=1 \
+		${LIMIT_FACTOR:+LIMIT_FACTOR="$LIMIT_FACTOR"} \
 		${http_proxy:+http_proxy="$http_proxy"} \
 		${https_proxy:+https_proxy="$https_proxy"} \
 		chroot "$root" env -C /checkout "$@"

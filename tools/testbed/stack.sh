@@ -83,6 +83,60 @@ build_selftests() {
 	cp "$checkout/tools/vhost-blk-stat" "$stage/tools/"
 }
 
+# The reference for all limits of time: how long, in tenths of a second, two guests of a
+# kernel take to boot at once, on two quiet cores of an AMD EPYC (family 25, model 17), emulated.
+declare -A reference_boot=([6.12]=80 [7.3]=80 [debug]=240)
+
+start_speed_guest() {
+	"$machine" start "speed-$$-$2" --kernel "$cache/images/$1/vmlinuz" \
+		--initrd "$cache/images/$1/guest.cpio" --boot-timeout 1200 \
+		> "$stage/speed-$2.log" 2>&1 || {
+		cat "$stage/speed-$2.log" >&2
+		return 1
+	}
+}
+
+# boot_two KERNEL: sets "took", in tenths of a second.
+boot_two() {
+	local start=${EPOCHREALTIME/./} second failed=no
+	start_speed_guest "$1" 2 &
+	second=$!
+	start_speed_guest "$1" 1 || failed=yes
+	wait "$second" || failed=yes
+	took=$(((${EPOCHREALTIME/./} - start) / 100000))
+	"$machine" kill "speed-$$-1"
+	"$machine" kill "speed-$$-2"
+	[[ $failed == no ]] || die "a guest of kernel $1 doesn't boot"
+}
+
+# set_limit_factor KERNEL: how many times slower this machine is than the reference, in
+# whole numbers, in LIMIT_FACTOR, unless the caller knows.
+set_limit_factor() {
+	local took reference=${reference_boot[$1]}
+	if [[ ${LIMIT_FACTOR@a} == *x* ]]; then
+		log "LIMIT_FACTOR is given: limits of time are multiplied by $LIMIT_FACTOR"
+		return
+	fi
+	log "measuring the speed of this machine"
+	mkdir -p "$stage"
+	# The first time answers whether KVM works, and reads the files.
+	start_speed_guest "$1" 1
+	"$machine" kill "speed-$$-1"
+	boot_two "$1"
+	export LIMIT_FACTOR=$(((took + reference - 1) / reference))
+	log "two guests of kernel $1 at once boot in $((took / 10)).$((took % 10)) s," \
+		"on the reference machine in $((reference / 10)) s at most:" \
+		"limits of time are multiplied by $LIMIT_FACTOR"
+}
+
+# Ends the machines of this run, whatever their names.
+kill_machines() {
+	local dir
+	for dir in "${TESTBED_RUN:-/run/vhost-blk-testbed}"/*-"$$"{,-*}; do
+		[[ ! -d $dir ]] || "$machine" kill "${dir##*/}" || true
+	done
+}
+
 # prepare KERNEL...: everything up to the point where machines can boot.
 prepare() {
 	local name
@@ -96,6 +150,7 @@ prepare() {
 		build_modules "$name"
 		build_payload "$name"
 	done
+	set_limit_factor "$1"
 }
 
 # host_start KERNEL [OPTION...]: boots a host machine with our backend installed as
@@ -105,9 +160,9 @@ host_start() {
 	shift
 	log "booting a host machine with kernel $name"
 	"$machine" start "$host" --memory 4G --kernel "$cache/images/$name/vmlinuz" \
-		--initrd "$cache/images/$name/host.cpio" --boot-timeout 120 \
+		--initrd "$cache/images/$name/host.cpio" --boot-timeout 240 \
 		--share "$stage" --share-ro "images=$cache/images" "$@"
-	host_run -t 60 "mkdir -p /lib/modules/\$(uname -r)/updates &&
+	host_run -t 120 "mkdir -p /lib/modules/\$(uname -r)/updates &&
 		cp /testbed/$name/vhost_blk.ko /lib/modules/\$(uname -r)/updates/ &&
 		depmod -a && modprobe vhost_blk"
 }
