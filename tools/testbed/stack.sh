@@ -77,7 +77,7 @@ build_selftests() {
 	rm -rf "$stage/selftests"
 	cp -r "$checkout/selftests" "$stage/"
 	# -B: what make -C selftests left there is not for the machines.
-	in_root make -s -B -C selftests OUT="/checkout/${stage#"$checkout/"}/selftests" all
+	in_root make -s -B -j "$(nproc)" -C selftests OUT="/checkout/${stage#"$checkout/"}/selftests" all
 	mkdir -p "$stage/tools/testbed"
 	cp "$testbed_dir"/{machine,common.sh,kernel-reports} "$stage/tools/testbed/"
 	cp "$checkout/tools/vhost-blk-stat" "$stage/tools/"
