@@ -25,6 +25,19 @@ ok()
 	return 1
 }
 
+# once: whether to test what is the same on every kernel. ONCE=no says that it has been
+# tested on another one.
+once()
+{
+	[ "${ONCE:-yes}" = yes ]
+}
+
+# ok_once DESCRIPTION COMMAND...: such a test.
+ok_once()
+{
+	! once || ok "$@"
+}
+
 # skip DESCRIPTION REASON
 skip()
 {
