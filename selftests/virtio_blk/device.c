@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <glob.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -46,10 +47,12 @@ struct tricks {
 	long long scribble;
 	long long delay;
 	long long stall;
+	long long undone;
+	long long type;
 };
 
 static const struct tricks honest = {
-	.status = -1, .id = -1, .length = -1, .answers = 1, .interrupts = 1,
+	.status = -1, .id = -1, .length = -1, .answers = 1, .interrupts = 1, .type = -1,
 };
 
 /* The process has one device. */
@@ -58,6 +61,8 @@ static struct {
 	struct disk disk;
 	struct tricks tricks;
 	struct waiting *first;
+	/* How many requests of each type came. */
+	unsigned long seen[VIRTIO_BLK_TYPES];
 	long long queues;
 	long long ring;
 	long long config_bytes;
@@ -93,9 +98,19 @@ static const struct word {
 	{ "scribble", &me.tricks.scribble },
 	{ "delay", &me.tricks.delay },
 	{ "stall", &me.tricks.stall },
+	{ "undone", &me.tricks.undone },
+	{ "type", &me.tricks.type },
 };
 
 /* --- answers --- */
+
+/* What is done to a request. */
+static const struct tricks *tricks_for(const struct vduse_chain *chain)
+{
+	if (me.tricks.type == -1 || me.tricks.type == disk_request_type(chain))
+		return &me.tricks;
+	return &honest;
+}
 
 static void interrupt(unsigned int queue, long long times)
 {
@@ -133,9 +148,8 @@ static uint8_t *status_byte(const struct vduse_chain *chain)
 }
 
 static void put_answer(struct vduse_queue *queue, const struct vduse_chain *chain,
-		       uint8_t status, uint32_t length)
+		       const struct tricks *t, uint8_t status, uint32_t length)
 {
-	struct tricks *t = &me.tricks;
 	long long i;
 
 	if (t->status != -1)
@@ -151,20 +165,21 @@ static void put_answer(struct vduse_queue *queue, const struct vduse_chain *chai
 static void answer(unsigned int index, const struct vduse_chain *chain)
 {
 	struct vduse_queue *queue = &me.vduse.queues[index];
-	struct tricks *t = &me.tricks;
-	uint32_t length;
-	uint8_t status;
+	const struct tricks *t = tricks_for(chain);
+	uint8_t status = VIRTIO_BLK_S_OK;
+	uint32_t length = 0;
 
 	if (t->scribble) {
 		scribble(queue);
 	} else {
-		status = disk_do(&me.disk, chain, &length);
-		put_answer(queue, chain, status, length + 1);
+		if (!t->undone)
+			status = disk_do(&me.disk, chain, &length);
+		put_answer(queue, chain, t, status, length + 1);
 	}
 	if (vduse_wants_interrupt(queue) || t->interrupts > 1)
 		interrupt(index, t->interrupts);
-	if (t->times && !--t->times)
-		*t = honest;
+	if (t == &me.tricks && t->times && !--me.tricks.times)
+		me.tricks = honest;
 }
 
 static void wait_with(unsigned int queue, const struct vduse_chain *chain)
@@ -184,6 +199,7 @@ static void wait_with(unsigned int queue, const struct vduse_chain *chain)
 static void serve(unsigned int queue)
 {
 	static struct vduse_chain chain;
+	const struct tricks *t;
 	uint64_t kicks;
 
 	if (read(me.vduse.queues[queue].kick, &kicks, sizeof(kicks)) < 0)
@@ -197,7 +213,9 @@ static void serve(unsigned int queue)
 		 * read. It should not be taken for an answer.
 		 */
 		*status_byte(&chain) = 0xff;
-		if (me.tricks.stall || me.tricks.delay)
+		me.seen[disk_request_type(&chain) % VIRTIO_BLK_TYPES]++;
+		t = tricks_for(&chain);
+		if (t->stall || t->delay)
 			wait_with(queue, &chain);
 		else
 			answer(queue, &chain);
@@ -304,6 +322,8 @@ static long long look_up(const char *what)
 
 	if (!strncmp(what, "requests=", 9))
 		return me.disk.requests[atoi(what + 9)];
+	if (!strncmp(what, "seen=", 5))
+		return me.seen[atoi(what + 5)];
 	if (strcmp(what, "held"))
 		die("unknown question: %s", what);
 	for (waiting = me.first; waiting; waiting = waiting->next)
@@ -355,7 +375,7 @@ static void loop(void)
 	} while (!polls[0].revents || take_order());
 }
 
-static void run(char *text)
+static void run(char *text, unsigned char *unflushed)
 {
 	uint64_t features = 0;
 	long long ready = 0;
@@ -363,6 +383,7 @@ static void run(char *text)
 
 	me.tricks = honest;
 	disk_init(&me.disk);
+	me.disk.unflushed = unflushed;
 	obey(text);
 	if (!me.legacy)
 		features |= 1ULL << VIRTIO_F_VERSION_1;
@@ -393,6 +414,10 @@ void device_start(struct device *device, const char *fmt, ...)
 	memset(device, 0, sizeof(*device));
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets))
 		tap_bail("no socket: %s", strerror(errno));
+	device->unflushed = mmap(NULL, DISK_BYTES / SECTOR, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (device->unflushed == MAP_FAILED)
+		tap_bail("no memory: %s", strerror(errno));
 	fflush(stdout);
 	device->pid = fork();
 	if (!device->pid) {
@@ -400,7 +425,7 @@ void device_start(struct device *device, const char *fmt, ...)
 		me.socket = sockets[1];
 		/* The device goes on, whatever becomes of the test. */
 		prctl(PR_SET_NAME, "device");
-		run(text);
+		run(text, device->unflushed);
 		_exit(0);
 	}
 	close(sockets[1]);
@@ -476,10 +501,16 @@ long long device_ask(struct device *device, const char *what)
 	return exchange(device, text);
 }
 
+bool device_has_flushed(const struct device *device, uint64_t offset, size_t bytes)
+{
+	return !memchr(device->unflushed + offset / SECTOR, 1, bytes / SECTOR);
+}
+
 void device_end(struct device *device)
 {
 	int status = 0;
 
+	munmap(device->unflushed, DISK_BYTES / SECTOR);
 	if (!device->pid)
 		return;
 	close(device->socket);

@@ -23,6 +23,8 @@
  *	scribble=1		no answer, the used ring is overwritten
  *	delay=N			answered after so many milliseconds
  *	stall=N			not answered until the device was reset N times; -1: ever
+ *	undone=1		not done, whatever is answered
+ *	type=N			all of this is for requests of one type; -1: of any
  *
  * or what is done to the driver otherwise:
  *
@@ -37,6 +39,8 @@
 #define DEVICE_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Of the device; the disk has another one, which is none until there is a driver. */
@@ -46,6 +50,8 @@ struct device {
 	pid_t pid;
 	int socket;
 	char disk[32];
+	/* Shared with the device: of each sector, whether it waits for a flush. */
+	unsigned char *unflushed;
 };
 
 __attribute__((format(printf, 2, 3)))
@@ -61,8 +67,17 @@ bool device_detach(struct device *device, unsigned int seconds);
 __attribute__((format(printf, 2, 3)))
 void device_tell(struct device *device, const char *fmt, ...);
 
-/* The number of requests that were done of a type ("requests=N"), or wait ("held"). */
+/*
+ * The number of requests of a type that were done ("requests=N") or that came
+ * ("seen=N"), or of all that wait ("held").
+ */
 long long device_ask(struct device *device, const char *what);
+
+/*
+ * Whether the device has done a flush since it last wrote there. Any process may ask,
+ * since no message is exchanged.
+ */
+bool device_has_flushed(const struct device *device, uint64_t offset, size_t bytes);
 
 /* The device is detached, and goes. */
 void device_end(struct device *device);

@@ -232,6 +232,7 @@ static uint8_t do_other(struct disk *disk, const struct vduse_chain *chain,
 
 	switch (hdr->type) {
 	case VIRTIO_BLK_T_FLUSH:
+		memset(disk->unflushed, 0, DISK_BYTES / SECTOR);
 		return VIRTIO_BLK_S_OK;
 	case VIRTIO_BLK_T_GET_ID:
 		put(chain, id, MIN(in, sizeof(id)));
@@ -252,6 +253,15 @@ static uint8_t do_other(struct disk *disk, const struct vduse_chain *chain,
 	}
 }
 
+uint32_t disk_request_type(const struct vduse_chain *chain)
+{
+	struct virtio_blk_outhdr hdr;
+
+	if (get(chain, 0, &hdr, sizeof(hdr)) != sizeof(hdr))
+		die("request of less than %zu bytes", sizeof(hdr));
+	return hdr.type;
+}
+
 uint8_t disk_do(struct disk *disk, const struct vduse_chain *chain, uint32_t *written)
 {
 	size_t in = total(chain->pieces + chain->num_out, chain->num_in) - 1;
@@ -259,8 +269,7 @@ uint8_t disk_do(struct disk *disk, const struct vduse_chain *chain, uint32_t *wr
 	struct virtio_blk_outhdr hdr;
 
 	*written = in;
-	if (get(chain, 0, &hdr, sizeof(hdr)) != sizeof(hdr))
-		die("request of %zu bytes", out);
+	get(chain, 0, &hdr, sizeof(hdr));
 	if (hdr.type < VIRTIO_BLK_TYPES)
 		disk->requests[hdr.type]++;
 	if (hdr.type == VIRTIO_BLK_T_OUT) {
@@ -268,6 +277,7 @@ uint8_t disk_do(struct disk *disk, const struct vduse_chain *chain, uint32_t *wr
 		if (!is_inside(hdr.sector, out))
 			return VIRTIO_BLK_S_IOERR;
 		get(chain, sizeof(hdr), disk->data + hdr.sector * SECTOR, out);
+		memset(disk->unflushed + hdr.sector, 1, out / SECTOR);
 		return VIRTIO_BLK_S_OK;
 	}
 	if (hdr.type == VIRTIO_BLK_T_IN) {

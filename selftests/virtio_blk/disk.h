@@ -40,8 +40,10 @@ struct disk {
 	struct disk_zones zones;
 	/* Sectors appended to the zone that was written last. */
 	uint64_t appended;
-	/* How many requests there were of each type. */
+	/* How many requests of each type were done. */
 	unsigned long requests[VIRTIO_BLK_TYPES];
+	/* Of each sector, whether it was written since the last flush. */
+	unsigned char *unflushed;
 };
 
 void disk_init(struct disk *disk);
@@ -51,6 +53,9 @@ void disk_init(struct disk *disk);
  * something about zones. Returns whether there is such a thing.
  */
 bool disk_set(struct disk *disk, const char *name, long long value);
+
+/* The type of a request, a VIRTIO_BLK_T_*. */
+uint32_t disk_request_type(const struct vduse_chain *chain);
 
 /* Returns the status. The device writes so many bytes beside it. */
 uint8_t disk_do(struct disk *disk, const struct vduse_chain *chain, uint32_t *written);

@@ -242,23 +242,25 @@ static void fill(uint32_t *words, uint64_t offset, size_t bytes, unsigned int se
 		*words++ = (at * 2654435761u) ^ (seed * 40503u);
 }
 
-static int open_disk(const struct device *device)
+static int open_disk(const struct device *device, int flags)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "/dev/%s", device->disk);
-	return open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	return open(path, O_RDWR | O_DIRECT | O_CLOEXEC | flags);
 }
 
 static int transfer(const struct io *io, void *data, void *expected)
 {
-	int fd = open_disk(io->device);
+	int fd = open_disk(io->device, io->flush == BY_DSYNC ? O_DSYNC : 0);
 	ssize_t done;
 	int err = 0;
 
 	if (fd < 0)
 		return errno;
-	if (io->write)
+	if (io->flush == ONLY_FSYNC)
+		done = io->bytes;
+	else if (io->write)
 		done = pwrite(fd, expected, io->bytes, io->offset);
 	else
 		done = pread(fd, data, io->bytes, io->offset);
@@ -268,6 +270,10 @@ static int transfer(const struct io *io, void *data, void *expected)
 		err = EIO;
 	else if (!io->write && memcmp(data, expected, io->bytes))
 		err = WRONG;
+	else if ((io->flush == ONLY_FSYNC || io->flush == BY_FSYNC) && fsync(fd))
+		err = errno;
+	else if (io->flush && !device_has_flushed(io->device, io->offset, io->bytes))
+		err = NOT_FLUSHED;
 	close(fd);
 	return err;
 }
@@ -295,7 +301,10 @@ pid_t start_io(const struct io *io)
 int disk_write(const struct device *device, uint64_t offset, size_t bytes,
 	       unsigned int seed, unsigned int seconds)
 {
-	struct io io = { device, true, offset, bytes, seed };
+	struct io io = {
+		.device = device, .write = true, .offset = offset, .bytes = bytes,
+		.seed = seed,
+	};
 
 	return finish(start_io(&io), seconds);
 }
@@ -303,7 +312,9 @@ int disk_write(const struct device *device, uint64_t offset, size_t bytes,
 int disk_read(const struct device *device, uint64_t offset, size_t bytes,
 	      unsigned int seed, unsigned int seconds)
 {
-	struct io io = { device, false, offset, bytes, seed };
+	struct io io = {
+		.device = device, .offset = offset, .bytes = bytes, .seed = seed,
+	};
 
 	return finish(start_io(&io), seconds);
 }
@@ -344,7 +355,7 @@ struct range {
 static int do_range(void *argument)
 {
 	struct range *range = argument;
-	int fd = open_disk(range->device);
+	int fd = open_disk(range->device, 0);
 
 	return fd < 0 || ioctl(fd, range->request, range->range) ? errno : 0;
 }
@@ -391,7 +402,7 @@ static int do_traffic(void *argument)
 	struct iocb iocb, *iocbs = &iocb;
 	aio_context_t context = 0;
 	struct io_event event;
-	int fd = open_disk(t->device);
+	int fd = open_disk(t->device, 0);
 	char *data;
 
 	if (fd < 0 || syscall(SYS_io_setup, t->depth, &context) ||

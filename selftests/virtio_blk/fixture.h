@@ -26,6 +26,8 @@
 #define HANGS	(-1)
 /* What a read says of data that is not the expected. */
 #define WRONG	200
+/* What a write says that was to be flushed, and has succeeded without it. */
+#define NOT_FLUSHED	201
 /* For what should take no time, where the machine is slow. */
 #define SOON	(30 * limit_factor())
 
@@ -73,6 +75,14 @@ int command(unsigned int seconds, const char *fmt, ...);
 
 /* --- requests --- */
 
+/* How a write is followed by a flush. ONLY_FSYNC leaves out the write. */
+enum flush {
+	NO_FLUSH,
+	ONLY_FSYNC,
+	BY_FSYNC,
+	BY_DSYNC,
+};
+
 /* All data is made of a seed and the place on the disk. */
 struct io {
 	const struct device *device;
@@ -80,6 +90,7 @@ struct io {
 	uint64_t offset;
 	size_t bytes;
 	unsigned int seed;
+	enum flush flush;
 };
 
 /* An io is one request, or as many as it has to be. */
