@@ -48,11 +48,15 @@ struct tricks {
 	long long delay;
 	long long stall;
 	long long undone;
+	long long silent;
+	long long next;
 	long long type;
+	long long queue;
 };
 
 static const struct tricks honest = {
-	.status = -1, .id = -1, .length = -1, .answers = 1, .interrupts = 1, .type = -1,
+	.status = -1, .id = -1, .length = -1, .answers = 1, .interrupts = 1, .next = -1,
+	.type = -1, .queue = -1,
 };
 
 /* The process has one device. */
@@ -70,6 +74,8 @@ static struct {
 	long long indirect;
 	long long reset;
 	long long start;
+	long long refusals;
+	long long starts;
 	int socket;
 } me = {
 	.queues = 1, .ring = 128, .config_bytes = sizeof(struct virtio_blk_config),
@@ -87,6 +93,7 @@ static const struct word {
 	{ "indirect", &me.indirect },
 	{ "reset", &me.reset },
 	{ "start", &me.start },
+	{ "refusals", &me.refusals },
 	{ "times", &me.tricks.times },
 	{ "status", &me.tricks.status },
 	{ "id", &me.tricks.id },
@@ -99,16 +106,22 @@ static const struct word {
 	{ "delay", &me.tricks.delay },
 	{ "stall", &me.tricks.stall },
 	{ "undone", &me.tricks.undone },
+	{ "silent", &me.tricks.silent },
+	{ "next", &me.tricks.next },
 	{ "type", &me.tricks.type },
+	{ "queue", &me.tricks.queue },
 };
 
 /* --- answers --- */
 
 /* What is done to a request. */
-static const struct tricks *tricks_for(const struct vduse_chain *chain)
+static const struct tricks *tricks_for(unsigned int queue, const struct vduse_chain *chain)
 {
-	if (me.tricks.type == -1 || me.tricks.type == disk_request_type(chain))
-		return &me.tricks;
+	const struct tricks *t = &me.tricks;
+
+	if ((t->type == -1 || t->type == disk_request_type(chain)) &&
+	    (t->queue == -1 || t->queue == queue))
+		return t;
 	return &honest;
 }
 
@@ -125,8 +138,7 @@ static void interrupt(unsigned int queue, long long times)
 }
 
 /*
- * Over all that is the device's to write, with numbers that repeat. The descriptors are
- * not: what is there the kernel's virtio core relies on, and does not survive a change.
+ * Over all that is the device's to write, with numbers that repeat.
  */
 static void scribble(struct vduse_queue *queue)
 {
@@ -136,6 +148,19 @@ static void scribble(struct vduse_queue *queue)
 	for (i = 0; i < 1 + queue->ring.num * 2; i++) {
 		seed = seed * 1103515245 + 12345;
 		word[i] = seed;
+	}
+}
+
+/* These are not the device's to write, but it can. */
+static void change_next_flags(struct vduse_queue *queue, bool set)
+{
+	unsigned int i;
+
+	for (i = 0; i < queue->ring.num; i++) {
+		if (set)
+			queue->ring.desc[i].flags |= VRING_DESC_F_NEXT;
+		else
+			queue->ring.desc[i].flags &= ~VRING_DESC_F_NEXT;
 	}
 }
 
@@ -165,7 +190,7 @@ static void put_answer(struct vduse_queue *queue, const struct vduse_chain *chai
 static void answer(unsigned int index, const struct vduse_chain *chain)
 {
 	struct vduse_queue *queue = &me.vduse.queues[index];
-	const struct tricks *t = tricks_for(chain);
+	const struct tricks *t = tricks_for(index, chain);
 	uint8_t status = VIRTIO_BLK_S_OK;
 	uint32_t length = 0;
 
@@ -174,7 +199,8 @@ static void answer(unsigned int index, const struct vduse_chain *chain)
 	} else {
 		if (!t->undone)
 			status = disk_do(&me.disk, chain, &length);
-		put_answer(queue, chain, t, status, length + 1);
+		if (!t->silent)
+			put_answer(queue, chain, t, status, length + 1);
 	}
 	if (vduse_wants_interrupt(queue) || t->interrupts > 1)
 		interrupt(index, t->interrupts);
@@ -214,7 +240,9 @@ static void serve(unsigned int queue)
 		 */
 		*status_byte(&chain) = 0xff;
 		me.seen[disk_request_type(&chain) % VIRTIO_BLK_TYPES]++;
-		t = tricks_for(&chain);
+		t = tricks_for(queue, &chain);
+		if (t->next != -1)
+			change_next_flags(&me.vduse.queues[queue], t->next);
 		if (t->stall || t->delay)
 			wait_with(queue, &chain);
 		else
@@ -255,11 +283,23 @@ static void take_message(void)
 		VDUSE_ACCEPT, VDUSE_REFUSE, VDUSE_IGNORE
 	};
 
-	if (vduse_message(&me.vduse, replies[me.reset], replies[me.start]) != VDUSE_RESET)
-		return;
-	forget_waiting();
-	if (me.tricks.stall > 0)
-		me.tricks.stall--;
+	switch (vduse_message(&me.vduse, replies[me.reset], replies[me.start])) {
+	case VDUSE_RESET:
+		forget_waiting();
+		if (me.tricks.stall > 0)
+			me.tricks.stall--;
+		break;
+	case VDUSE_STARTED:
+		me.starts++;
+		break;
+	case VDUSE_REFUSED:
+		me.starts++;
+		if (me.refusals && !--me.refusals)
+			me.start = 0;
+		break;
+	case VDUSE_NOTHING:
+		break;
+	}
 }
 
 /* --- what it is told --- */
@@ -324,6 +364,10 @@ static long long look_up(const char *what)
 		return me.disk.requests[atoi(what + 9)];
 	if (!strncmp(what, "seen=", 5))
 		return me.seen[atoi(what + 5)];
+	if (!strcmp(what, "starts"))
+		return me.starts;
+	if (!strcmp(what, "ready"))
+		return me.vduse.queues[0].ready;
 	if (strcmp(what, "held"))
 		die("unknown question: %s", what);
 	for (waiting = me.first; waiting; waiting = waiting->next)

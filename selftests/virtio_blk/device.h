@@ -24,13 +24,18 @@
  *	delay=N			answered after so many milliseconds
  *	stall=N			not answered until the device was reset N times; -1: ever
  *	undone=1		not done, whatever is answered
- *	type=N			all of this is for requests of one type; -1: of any
+ *	silent=1		done, but not answered
+ *	next=N			the NEXT flag of all descriptors is set (1) or cleared (0)
+ *				when a request comes; to be used with one in flight
+ *	type=N queue=N		all of this is for requests of one type, of one queue; -1:
+ *				of any
  *
  * or what is done to the driver otherwise:
  *
  *	spurious=N		as many interrupts at once, for nothing
  *	reset=1 start=1		a reset, or what else the status says, is refused
  *	reset=2 start=2		it is not answered
+ *	refusals=N		start=1 ends when so many starts were refused; 0: never
  *
  * Changes of the configuration space are announced to the driver. The word "honest=1" is
  * for an end of all tricks with requests.
@@ -69,7 +74,8 @@ void device_tell(struct device *device, const char *fmt, ...);
 
 /*
  * The number of requests of a type that were done ("requests=N") or that came
- * ("seen=N"), or of all that wait ("held").
+ * ("seen=N"), or of all that wait ("held"); how many starts there were, the refused
+ * ones included ("starts"); whether the device is in use ("ready").
  */
 long long device_ask(struct device *device, const char *what);
 

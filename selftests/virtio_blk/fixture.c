@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -373,14 +374,16 @@ int disk_range(const struct device *device, unsigned long request, uint64_t offs
 static void prepare_write(struct traffic *t, struct iocb *iocb, int fd, unsigned int block,
 			  char *data)
 {
-	fill((uint32_t *)data, (uint64_t)block * BLOCK, BLOCK, t->seed);
+	uint64_t offset = (uint64_t)(t->first + block) * BLOCK;
+
+	fill((uint32_t *)data, offset, BLOCK, t->seed);
 	memset(iocb, 0, sizeof(*iocb));
 	iocb->aio_data = block;
 	iocb->aio_lio_opcode = IOCB_CMD_PWRITE;
 	iocb->aio_fildes = fd;
 	iocb->aio_buf = (uintptr_t)data;
 	iocb->aio_nbytes = BLOCK;
-	iocb->aio_offset = (uint64_t)block * BLOCK;
+	iocb->aio_offset = offset;
 }
 
 static void note_result(struct traffic_result *result, const struct io_event *event)
@@ -431,15 +434,16 @@ static int read_back(void *argument)
 	int err = 0;
 
 	for (block = 0; block < t->blocks && !err; block++) {
-		io.offset = (uint64_t)block * BLOCK;
+		io.offset = (uint64_t)(t->first + block) * BLOCK;
 		if (t->result->acknowledged[block])
 			err = do_io(&io);
 	}
 	return err;
 }
 
-void traffic_start(struct traffic *t, const struct device *device, unsigned int blocks,
-		   unsigned int depth)
+static void start_traffic(struct traffic *t, unsigned int first,
+			  const struct device *device, unsigned int blocks,
+			  unsigned int depth)
 {
 	static unsigned int seed;
 
@@ -447,9 +451,31 @@ void traffic_start(struct traffic *t, const struct device *device, unsigned int 
 	t->blocks = blocks;
 	t->depth = depth;
 	t->seed = ++seed;
+	t->first = first;
 	t->result = mmap(NULL, sizeof(*t->result), PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	t->pid = start(do_traffic, t);
+}
+
+void traffic_start(struct traffic *t, const struct device *device, unsigned int blocks,
+		   unsigned int depth)
+{
+	start_traffic(t, 0, device, blocks, depth);
+}
+
+void traffic_start_on(struct traffic *t, unsigned int cpu, const struct device *device,
+		      unsigned int blocks, unsigned int depth)
+{
+	cpu_set_t before, wanted;
+
+	CPU_ZERO(&wanted);
+	CPU_SET(cpu, &wanted);
+	/* The process that is started inherits it. */
+	if (sched_getaffinity(0, sizeof(before), &before) ||
+	    sched_setaffinity(0, sizeof(wanted), &wanted))
+		tap_bail("no CPU %u: %s", cpu, strerror(errno));
+	start_traffic(t, cpu * blocks, device, blocks, depth);
+	sched_setaffinity(0, sizeof(before), &before);
 }
 
 unsigned int traffic_ended(const struct traffic *t)
@@ -527,7 +553,7 @@ int run_tests(int argc, char **argv, const struct test *tests, unsigned int num)
 		tap_bail("usage: %s MODULE [TEST...]", argv[0]);
 	use_module(argv[1]);
 	for (i = 0; i < num; i++) {
-		bool wanted = argc == 2;
+		bool wanted = argc == 2 && !tests[i].if_named;
 
 		for (j = 2; j < argc; j++)
 			wanted |= !strcmp(argv[j], tests[i].name);

@@ -53,6 +53,8 @@ struct test {
 	/* What the test wants: words for the device, and how often something happens. */
 	const char *trick;
 	unsigned int number;
+	/* It runs only if it is named: the kernel reports what no driver can prevent. */
+	bool if_named;
 };
 
 /* The program's arguments are the module's file, and what tests to run: all. */
@@ -118,6 +120,8 @@ struct traffic {
 	unsigned int blocks;
 	unsigned int depth;
 	unsigned int seed;
+	/* The number of the first block. */
+	unsigned int first;
 	pid_t pid;
 	struct traffic_result {
 		unsigned int good;
@@ -129,6 +133,9 @@ struct traffic {
 
 void traffic_start(struct traffic *t, const struct device *device, unsigned int blocks,
 		   unsigned int depth);
+/* The same of one CPU. Its blocks follow those of the CPUs before. */
+void traffic_start_on(struct traffic *t, unsigned int cpu, const struct device *device,
+		      unsigned int blocks, unsigned int depth);
 /* How many have ended so far. */
 unsigned int traffic_ended(const struct traffic *t);
 /* Whether all ended. */

@@ -200,6 +200,13 @@ static enum vduse_event new_status(struct vduse *v, uint8_t status)
 	return VDUSE_STARTED;
 }
 
+/* Of all that a driver says when it starts, this is said once. */
+static bool is_new_start(uint8_t status)
+{
+	return (status & (VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK)) ==
+	       VIRTIO_CONFIG_S_FEATURES_OK;
+}
+
 enum vduse_event vduse_message(struct vduse *v, enum vduse_reply to_reset,
 			       enum vduse_reply to_others)
 {
@@ -216,6 +223,8 @@ enum vduse_event vduse_message(struct vduse *v, enum vduse_reply to_reset,
 		reply = to_reset;
 	if (!request.s.status || reply == VDUSE_ACCEPT)
 		event = new_status(v, request.s.status);
+	else if (reply == VDUSE_REFUSE && is_new_start(request.s.status))
+		event = VDUSE_REFUSED;
 	if (reply == VDUSE_IGNORE)
 		return event;
 	response.request_id = request.request_id;

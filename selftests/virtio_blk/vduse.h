@@ -56,10 +56,14 @@ struct vduse_chain {
 	struct iovec pieces[VDUSE_MAX_PIECES];
 };
 
-/* What the driver did to the device, and how the device takes it. */
+/*
+ * What the driver did to the device, and how the device takes it. A start is refused
+ * when the driver says that it is done with the features.
+ */
 enum vduse_event {
 	VDUSE_NOTHING,
 	VDUSE_STARTED,
+	VDUSE_REFUSED,
 	VDUSE_RESET,
 };
 
