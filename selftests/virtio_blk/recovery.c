@@ -181,6 +181,50 @@ static void test_late(struct device *device, const struct test *test)
 	tap_ok(data_is_right(device), "the disk works");
 }
 
+/* The first starts after a reset fail. The next ones, a second later each, do not. */
+static void test_starts_again(struct device *device, const struct test *test)
+{
+	long long before = device_ask(device, "starts");
+	struct traffic t;
+	double begin;
+
+	device_tell(device, "stall=1 start=1 refusals=%u", test->number);
+	begin = now();
+	traffic_start(&t, device, TRAFFIC_BLOCKS, DEPTH);
+	tap_ok(traffic_finish(&t, 2 * SOON) && !t.result->failed,
+	       "with a device that refuses %u starts every request succeeds", test->number);
+	tap_ok(now() - begin > 0.9 * (test->number + 1), "after a second each (%.1f s)",
+	       now() - begin);
+	tap_ok(traffic_is_right(&t), "and the data is right");
+	tap_equal(device_ask(device, "starts") - before, test->number + 1,
+		  "it was started %u times", test->number + 1);
+	is_counted(device, "requeued", DEPTH);
+	is_counted(device, "timed_out", 0);
+	tap_equal(log_lines("no more I/O"), 0, "the log does not say that it is lost");
+	tap_ok(data_is_right(device), "the disk works");
+}
+
+/* Whoever sees a request fail can use the device again. */
+static void test_ends_when_back(struct device *device, const struct test *test)
+{
+	struct io io = {
+		.device = device, .write = true, .bytes = BLOCK,
+	};
+	pid_t pid;
+
+	device_tell(device, "stall=-1");
+	pid = start_io(&io);
+	while (device_ask(device, "seen=1") <= test->number)
+		usleep(10000);
+	/* The next reset is of a request that was sent often enough. */
+	device_tell(device, "start=1 refusals=1");
+	tap_equal(finish(pid, 2 * SOON), ETIMEDOUT, "a request fails with ETIMEDOUT");
+	tap_equal(device_ask(device, "ready"), 1, "the device was started before");
+	is_counted(device, "timed_out", 1);
+	device_tell(device, "stall=0");
+	tap_ok(data_is_right(device), "the disk works");
+}
+
 /* A device that can't be made to work again: its requests fail. */
 static void test_lost_for_good(struct device *device, const struct test *test)
 {
@@ -194,6 +238,19 @@ static void test_lost_for_good(struct device *device, const struct test *test)
 	tap_equal(t.result->failed, TRAFFIC_BLOCKS, "all fail");
 	tap_equal(log_lines("no more I/O"), 1, "the log says so, once");
 	tap_equal(disk_read(device, 0, BLOCK, 0, SOON), EIO, "and fail later, too");
+}
+
+/* The starts that fail are bounded, and some time apart. */
+static void test_start_refused(struct device *device, const struct test *test)
+{
+	long long starts = -device_ask(device, "starts");
+	double begin = now();
+
+	test_lost_for_good(device, test);
+	begin = now() - begin;
+	starts += device_ask(device, "starts");
+	tap_ok(starts > 1 && starts <= test->number + 1, "it was started %lld times", starts);
+	tap_ok(begin > 0.9 * starts, "a second apart (%.1f s)", begin);
 }
 
 static void test_killed(struct device *device, const struct test *test)
@@ -283,8 +340,14 @@ int main(int argc, char **argv)
 		  .parameters = "recovery=3", .trick = "delay=150" },
 		{ .name = "reset refused", .run = test_reset_helps, .number = 1,
 		  .parameters = "recovery=2", .words = "reset=1" },
-		{ .name = "features refused", .run = test_lost_for_good,
-		  .parameters = "recovery=2", .trick = "start=1" },
+		{ .name = "start refused once", .run = test_starts_again, .number = 1,
+		  .parameters = "recovery=2" },
+		{ .name = "start refused twice", .run = test_starts_again, .number = 2,
+		  .parameters = "recovery=4" },
+		{ .name = "no end before the start", .run = test_ends_when_back,
+		  .number = 2, .parameters = "recovery=2" },
+		{ .name = "features refused", .run = test_start_refused, .number = 3,
+		  .parameters = "recovery=3", .trick = "start=1" },
 		{ .name = "reset not answered", .run = test_lost_for_good,
 		  .parameters = "recovery=2", .trick = "reset=2" },
 		{ .name = "smaller ring", .run = test_lost_for_good,
