@@ -364,6 +364,8 @@ static long long look_up(const char *what)
 		return me.disk.requests[atoi(what + 9)];
 	if (!strncmp(what, "seen=", 5))
 		return me.seen[atoi(what + 5)];
+	if (!strncmp(what, "written=", 8))
+		return me.disk.written[atoi(what + 8)];
 	if (!strcmp(what, "starts"))
 		return me.starts;
 	if (!strcmp(what, "ready"))

@@ -75,7 +75,8 @@ void device_tell(struct device *device, const char *fmt, ...);
 /*
  * The number of requests of a type that were done ("requests=N") or that came
  * ("seen=N"), or of all that wait ("held"); how many starts there were, the refused
- * ones included ("starts"); whether the device is in use ("ready").
+ * ones included ("starts"); whether the device is in use ("ready"); how many sectors of
+ * a zone were written ("written=ZONE").
  */
 long long device_ask(struct device *device, const char *what);
 

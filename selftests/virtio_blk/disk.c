@@ -155,6 +155,33 @@ static bool is_inside(uint64_t sector, uint64_t bytes)
 	return sector <= DISK_BYTES / SECTOR && bytes <= DISK_BYTES - sector * SECTOR;
 }
 
+/* --- zones --- */
+
+/* How much of the zone is written that a sector is in; NULL where there is none. */
+static uint32_t *written_of(struct disk *disk, uint64_t sector)
+{
+	uint32_t sectors = disk->config.zoned.zone_sectors;
+
+	if (disk->config.zoned.model != VIRTIO_BLK_Z_HM || disk->zones.type != -1 ||
+	    !sectors || sector >= DISK_BYTES / SECTOR)
+		return NULL;
+	return &disk->written[sector / sectors];
+}
+
+/* Whether sectors may be written, and then they are. */
+static bool advance(struct disk *disk, uint64_t sector, uint64_t sectors)
+{
+	uint32_t *written = written_of(disk, sector);
+	uint32_t size = disk->config.zoned.zone_sectors;
+
+	if (!written)
+		return true;
+	if (sector % size != *written || sectors > size - *written)
+		return false;
+	*written += sectors;
+	return true;
+}
+
 /* Discards, write zeroes and secure erases: what was there is zero after each. */
 static uint8_t do_ranges(struct disk *disk, const struct vduse_chain *chain)
 {
@@ -176,19 +203,26 @@ static long long unless_set(long long set, long long honest)
 	return set == -1 ? honest : set;
 }
 
-static void describe_zone(const struct disk *disk, uint64_t sector,
+static void describe_zone(struct disk *disk, uint64_t sector,
 			  struct virtio_blk_zone_descriptor *zone)
 {
 	const struct disk_zones *zones = &disk->zones;
 	uint64_t left = disk->config.capacity - sector;
+	const uint32_t *place = written_of(disk, sector);
+	uint32_t written = place ? *place : 0;
+	uint8_t state = VIRTIO_BLK_ZS_EMPTY;
+
+	if (written)
+		state = written < disk->config.zoned.zone_sectors ?
+			VIRTIO_BLK_ZS_IOPEN : VIRTIO_BLK_ZS_FULL;
 
 	memset(zone, 0, sizeof(*zone));
 	zone->z_start = unless_set(zones->start, sector);
 	zone->z_cap = unless_set(zones->capacity,
 				 MIN(left, disk->config.zoned.zone_sectors));
-	zone->z_wp = unless_set(zones->pointer, sector);
+	zone->z_wp = unless_set(zones->pointer, sector + written);
 	zone->z_type = unless_set(zones->type, VIRTIO_BLK_ZT_SWR);
-	zone->z_state = unless_set(zones->state, VIRTIO_BLK_ZS_EMPTY);
+	zone->z_state = unless_set(zones->state, state);
 }
 
 static uint8_t report_zones(struct disk *disk, const struct vduse_chain *chain,
@@ -208,18 +242,30 @@ static uint8_t report_zones(struct disk *disk, const struct vduse_chain *chain,
 	return VIRTIO_BLK_S_OK;
 }
 
-/* To one zone only, and without an end of it. */
 static uint8_t do_append(struct disk *disk, const struct vduse_chain *chain,
 			 uint64_t zone, size_t bytes)
 {
-	uint64_t sector = zone + disk->appended, answer;
+	const uint32_t *written = written_of(disk, zone);
+	uint64_t sector, answer;
 
-	if (!is_inside(sector, bytes))
+	if (!written)
+		return VIRTIO_BLK_S_IOERR;
+	sector = zone + *written;
+	if (!is_inside(sector, bytes) || !advance(disk, sector, bytes / SECTOR))
 		return VIRTIO_BLK_S_IOERR;
 	get(chain, sizeof(struct virtio_blk_outhdr), disk->data + sector * SECTOR, bytes);
-	disk->appended += bytes / SECTOR;
 	answer = unless_set(disk->zones.append, sector);
 	put(chain, &answer, sizeof(answer));
+	return VIRTIO_BLK_S_OK;
+}
+
+static uint8_t set_written(struct disk *disk, uint64_t sector, uint32_t sectors)
+{
+	uint32_t *written = written_of(disk, sector);
+
+	if (!written)
+		return VIRTIO_BLK_S_IOERR;
+	*written = sectors;
 	return VIRTIO_BLK_S_OK;
 }
 
@@ -248,6 +294,16 @@ static uint8_t do_other(struct disk *disk, const struct vduse_chain *chain,
 		return report_zones(disk, chain, hdr->sector, in);
 	case VIRTIO_BLK_T_ZONE_APPEND:
 		return do_append(disk, chain, hdr->sector, out - sizeof(*hdr));
+	case VIRTIO_BLK_T_ZONE_OPEN:
+	case VIRTIO_BLK_T_ZONE_CLOSE:
+		return VIRTIO_BLK_S_OK;
+	case VIRTIO_BLK_T_ZONE_FINISH:
+		return set_written(disk, hdr->sector, disk->config.zoned.zone_sectors);
+	case VIRTIO_BLK_T_ZONE_RESET:
+		return set_written(disk, hdr->sector, 0);
+	case VIRTIO_BLK_T_ZONE_RESET_ALL:
+		memset(disk->written, 0, sizeof(disk->written));
+		return VIRTIO_BLK_S_OK;
 	default:
 		return VIRTIO_BLK_S_UNSUPP;
 	}
@@ -274,7 +330,7 @@ uint8_t disk_do(struct disk *disk, const struct vduse_chain *chain, uint32_t *wr
 		disk->requests[hdr.type]++;
 	if (hdr.type == VIRTIO_BLK_T_OUT) {
 		out -= sizeof(hdr);
-		if (!is_inside(hdr.sector, out))
+		if (!is_inside(hdr.sector, out) || !advance(disk, hdr.sector, out / SECTOR))
 			return VIRTIO_BLK_S_IOERR;
 		get(chain, sizeof(hdr), disk->data + hdr.sector * SECTOR, out);
 		memset(disk->unflushed + hdr.sector, 1, out / SECTOR);

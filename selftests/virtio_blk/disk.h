@@ -3,7 +3,8 @@
  * A virtio block device's disk in memory: what it says of itself in its configuration
  * space, which can be anything, and what it does with a request, which is honest.
  *
- * Zones are there to be reported. Nothing else is done to them.
+ * The zones of a host-managed disk are written from their beginning on, if they are not
+ * said to be other ones.
  */
 #ifndef DISK_H
 #define DISK_H
@@ -38,8 +39,8 @@ struct disk {
 	struct virtio_blk_config config;
 	uint64_t features;
 	struct disk_zones zones;
-	/* Sectors appended to the zone that was written last. */
-	uint64_t appended;
+	/* Of each zone, how many sectors were written. */
+	uint32_t written[DISK_BYTES / SECTOR];
 	/* How many requests of each type were done. */
 	unsigned long requests[VIRTIO_BLK_TYPES];
 	/* Of each sector, whether it was written since the last flush. */
