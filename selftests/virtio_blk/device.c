@@ -72,6 +72,7 @@ static struct {
 	long long config_bytes;
 	long long legacy;
 	long long indirect;
+	long long in_order;
 	long long reset;
 	long long start;
 	long long refusals;
@@ -91,6 +92,7 @@ static const struct word {
 	{ "config_bytes", &me.config_bytes },
 	{ "legacy", &me.legacy },
 	{ "indirect", &me.indirect },
+	{ "in_order", &me.in_order },
 	{ "reset", &me.reset },
 	{ "start", &me.start },
 	{ "refusals", &me.refusals },
@@ -435,6 +437,8 @@ static void run(char *text, unsigned char *unflushed)
 		features |= 1ULL << VIRTIO_F_VERSION_1;
 	if (me.indirect)
 		features |= 1ULL << VIRTIO_RING_F_INDIRECT_DESC;
+	if (me.in_order)
+		features |= 1ULL << VIRTIO_F_IN_ORDER;
 	err = vduse_create(&me.vduse, DEVICE_NAME, features | me.disk.features,
 			   me.queues, me.ring, &me.disk.config, me.config_bytes);
 	if (err)

@@ -10,6 +10,7 @@
  *	config_bytes=N		of the configuration space, what is beyond reads as 0
  *	legacy=1		without VIRTIO_F_VERSION_1
  *	indirect=0		without VIRTIO_RING_F_INDIRECT_DESC
+ *	in_order=1		with VIRTIO_F_IN_ORDER, which 6.12 doesn't use
  *
  * or what is done to each of the next requests, -1 being what is right:
  *

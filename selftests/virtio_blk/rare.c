@@ -154,6 +154,9 @@ int main(int argc, char **argv)
 		{ .name = "legacy", .run = test_data, .words = "legacy=1" },
 		{ .name = "no indirect descriptors", .run = test_data,
 		  .words = "indirect=0 seg_max=126" },
+		{ .name = "in order", .run = test_data, .words = "in_order=1" },
+		{ .name = "in order, no indirect descriptors", .run = test_data,
+		  .words = "in_order=1 indirect=0 seg_max=126" },
 	};
 
 	return run_tests(argc, argv, tests, sizeof(tests) / sizeof(*tests));
