@@ -13,6 +13,16 @@
 #include "disk.h"
 
 #define DEPTH	32
+/* Longer than any test. */
+#define NEVER_MS	120000
+
+static void is_counted(struct device *device, const char *name, long long value)
+{
+	char attribute[64];
+
+	snprintf(attribute, sizeof(attribute), "recovery/%s", name);
+	tap_equal(disk_attribute(device, attribute), value, "%s is %lld", name, value);
+}
 
 static void disk_works(struct device *device, const char *when)
 {
@@ -73,17 +83,6 @@ static void test_some_fail(struct device *device, const struct test *test)
 	disk_works(device, "afterwards");
 }
 
-/* Longer than any test. */
-#define NEVER_MS	120000
-
-static void is_counted(struct device *device, const char *name, long long value)
-{
-	char attribute[64];
-
-	snprintf(attribute, sizeof(attribute), "recovery/%s", name);
-	tap_equal(disk_attribute(device, attribute), value, "%s is %lld", name, value);
-}
-
 /* Once, amid other requests. */
 static void breaks_once(struct device *device, const struct test *test)
 {
@@ -134,6 +133,30 @@ static void test_broken_for_ever(struct device *device, const struct test *test)
 	messages = log_messages(&latest) - log_lines("id 128 out of range");
 	tap_ok(messages > 0 && messages <= 30, "the log is not full of it (%d lines)",
 	       messages);
+	disk_works(device, "once the device is repaired");
+}
+
+/* A request is sent again as often as the administrator says, but once at least. */
+static void test_attempts(struct device *device, const struct test *test)
+{
+	static const unsigned int attempts[] = { 0, 1, 3 };
+	long long seen, resets;
+	unsigned int i, times;
+
+	set_disk_attribute(device, "queue/io_timeout", NEVER_MS);
+	device_tell(device, "%s", test->trick);
+	for (i = 0; i < sizeof(attempts) / sizeof(*attempts); i++) {
+		set_disk_attribute(device, "recovery/attempts", attempts[i]);
+		times = 1 + (attempts[i] ?: 1);
+		seen = device_ask(device, "seen=1");
+		resets = disk_attribute(device, "recovery/device_resets");
+		tap_equal(disk_write(device, 0, BLOCK, 1, SOON), EIO,
+			  "with %u attempts a write fails", attempts[i]);
+		tap_equal(device_ask(device, "seen=1") - seen, times,
+			  "it was sent %u times", times);
+		tap_equal(disk_attribute(device, "recovery/device_resets") - resets, times,
+			  "after a reset each");
+	}
 	disk_works(device, "once the device is repaired");
 }
 
@@ -285,6 +308,7 @@ int main(int argc, char **argv)
 		  .trick = "id=128", .words = "queues=2 num_queues=2", .number = 2000 },
 		{ .name = "broken with every answer", .run = test_broken_for_ever,
 		  .trick = "id=128", .number = 256 },
+		{ .name = "attempts", .run = test_attempts, .trick = "id=128" },
 		{ .name = "removal when broken with every answer",
 		  .run = test_removal_for_ever, .trick = "id=128" },
 		{ .name = "one of two queues", .run = test_one_of_two,
