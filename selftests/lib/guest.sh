@@ -68,6 +68,12 @@ guest()
 	guest_machine run -t "${GUEST_LIMIT:-300}" "$*"
 }
 
+# What QEMU has said.
+qemu_log()
+{
+	cat "${TESTBED_RUN:-/run/vhost-blk-testbed}/$guest_name/qemu.log"
+}
+
 guest_has_no_reports()
 {
 	guest_machine check && guest_lost_no_memory

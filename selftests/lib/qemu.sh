@@ -147,12 +147,6 @@ comes_back()
 	guest_machine wait -t 300 && qmp set-action '{"reboot": "shutdown"}' && load_driver
 }
 
-# What QEMU has said.
-qemu_log()
-{
-	cat "${TESTBED_RUN:-/run/vhost-blk-testbed}/$guest_name/qemu.log"
-}
-
 # qemu_threads: of the process, the kernel's workers among them; qemu_files: open ones.
 qemu_threads()
 {

@@ -33,6 +33,44 @@ add_disk()
 		-device "$device,id=$name,drive=$name,serial=$name")
 }
 
+# add_slow_disk NAME DEVICE[,OPTION...] [NODE_OPTION...]: the same behind a throttle, of which
+# there is one for all (limit).
+add_slow_disk()
+{
+	local name=$1 device=$2
+	shift 2
+	truncate -s 16M "$work/$name"
+	[[ " ${disks[*]} " == *" throttle-group,"* ]] || disks+=(-object throttle-group,id=throttle)
+	disks+=(-blockdev "$(IFS=,; echo "driver=file,node-name=$name-file,filename=$work/$name${*:+,$*}")"
+		-blockdev "driver=throttle,node-name=$name,throttle-group=throttle,file=$name-file"
+		-device "$device,id=$name,drive=$name,serial=$name")
+}
+
+# monitor COMMAND [ARGUMENTS]: prints QEMU's answer; fails if it is an error.
+monitor()
+{
+	guest_machine monitor "{\"execute\": \"$1\"${2:+, \"arguments\": $2}}"
+}
+
+# limit BYTES: what the slow disks do in a second, 0 for all there is. With a limit of 1, all
+# requests but the first one are held. A limit that is lifted holds what it held already.
+limit()
+{
+	monitor qom-set "{\"path\": \"/objects/throttle\", \"property\": \"limits\",
+		\"value\": {\"bps-total\": $1}}" > /dev/null
+}
+
+# hold_requests, let_requests_go: of the slow disks.
+hold_requests()
+{
+	limit 1
+}
+
+let_requests_go()
+{
+	limit 0
+}
+
 # What loads the driver in the guest.
 load_command()
 {
@@ -118,4 +156,124 @@ check_data()
 			"error $(sed -n "s/^$name //p" <<< "$errors"), $(sed -n "s/^$name //p" <<< "$sums")" \
 			"error 0, $(sha256sum < "$work/$name")"
 	done
+}
+
+# start_requests NAME [FIO_OPTION...]: returns when requests are in flight.
+start_requests()
+{
+	local name=$1
+	shift
+	guest "rm -f /run/$name.status
+		($verify --name=$name --bs=4k --filename=/run/disk/$name $* > /run/$name.log 2>&1
+			echo \$? > /run/$name.status) > /dev/null 2>&1 < /dev/null &
+		for i in \$(seq 200); do
+			! awk '\$1 + \$2 > 4 { exit 1 }' /run/sys/$name/inflight || { sleep 0.1; continue; }
+			exit 0
+		done; cat /run/$name.log; exit 1"
+}
+
+# requests_end NAME SECONDS: with whatever status.
+requests_end()
+{
+	guest "for i in \$(seq $(($2 * 10))); do
+			[ ! -s /run/$1.status ] || exit 0
+			sleep 0.1
+		done; echo fio goes on; exit 1"
+}
+
+# requests_succeed NAME SECONDS: what it wrote it has read again.
+requests_succeed()
+{
+	requests_end "$1" "$2" &&
+		guest "cat /run/$1.log; [ \$(cat /run/$1.status) = 0 ]" && same_data "$1"
+}
+
+# requests_fail NAME SECONDS: with I/O errors and no others.
+requests_fail()
+{
+	local errors
+	requests_end "$1" "$2" || return
+	errors=$(guest "cat /run/$1.log" | sed -n 's/.*io_u error on file [^:]*: \([^:]*\):.*/\1/p' |
+		sort | uniq -c)
+	echo "fio's errors: $errors"
+	[ "$(grep -c . <<< "$errors")" = 1 ] && grep -q 'Input/output error' <<< "$errors"
+}
+
+# set_recovery NAME ATTEMPTS [IO_TIMEOUT]
+set_recovery()
+{
+	guest "echo $2 > /run/sys/$1/recovery/attempts
+		echo ${3:-30000} > /run/sys/$1/queue/io_timeout"
+}
+
+# --- the guest's log ---
+
+# mark_log TEXT: log_since_mark shows what comes after it.
+mark_log()
+{
+	log_mark="selftests: $1 $EPOCHREALTIME"
+	guest "echo '$log_mark' > /dev/kmsg"
+}
+
+# The guest need not answer.
+log_since_mark()
+{
+	guest_machine log | tr -d '\r' | sed "1,/$log_mark/d"
+}
+
+# driver_said PATTERN [COUNT]: so many lines since the mark (1), all of which match.
+driver_said()
+{
+	local lines count=${2:-1}
+	lines=$(log_since_mark | grep -E ' virtio_blk( virtio[0-9]+)?: ')
+	echo "virtio_blk said: $lines"
+	[ "$(grep -c . <<< "$lines")" = "$count" ] && [ "$(grep -cE "$1" <<< "$lines")" = "$count" ]
+}
+
+no_reports_since_mark()
+{
+	log_since_mark | "$virtio_blk_lib_dir/../../tools/testbed/kernel-reports"
+}
+
+# --- PCI devices in the guest ---
+
+# pci_device NAME: the address of a disk.
+pci_device()
+{
+	guest 'basename $(readlink -f '"/run/sys/$1/device/..)"
+}
+
+# In the guest. write_config ADDRESS OFFSET BYTES: of a PCI device's configuration space, up
+# to four as echo -e has them.
+write_config()
+{
+	printf '%b' "$3" |
+		dd of="/sys/bus/pci/devices/$1/config" bs=4 seek=$(($2)) oflag=seek_bytes \
+			conv=notrunc status=none
+}
+
+# remove_device ADDRESS SECONDS: of a PCI device, which is to take less than that. If it
+# has not come to an end after the timeout of a request and some more, it hangs.
+remove_device()
+{
+	local milliseconds
+	milliseconds=$(guest "rm -f /run/removed
+		(start=\${EPOCHREALTIME/./}
+			echo 1 > /sys/bus/pci/devices/$1/remove
+			echo \$(((\${EPOCHREALTIME/./} - start) / 1000)) > /run/removed) \
+				> /dev/null 2>&1 < /dev/null &
+		for i in \$(seq 400); do
+			[ ! -s /run/removed ] || exec cat /run/removed
+			sleep 0.1
+		done; exit 1") || {
+		echo "it hangs"
+		return 1
+	}
+	echo "it took $milliseconds ms"
+	((milliseconds < $2 * 1000))
+}
+
+removal_hangs()
+{
+	guest "[ ! -s /run/removed ]"
 }

@@ -172,11 +172,6 @@ disk_is_back()
 		done; exit 1"
 }
 
-pci_device()
-{
-	guest 'basename $(readlink -f /run/sys/slow/device/..)'
-}
-
 virtio_device()
 {
 	guest 'basename $(readlink -f /run/sys/slow/device)'
@@ -227,7 +222,7 @@ end_tests()
 	ends_and_comes_back unplug plug
 
 	check "fio writes to it again" start_writer slow
-	check "remove" guest "echo 1 > /sys/bus/pci/devices/$(pci_device)/remove"
+	check "remove" guest "echo 1 > /sys/bus/pci/devices/$(pci_device slow)/remove"
 	ends_and_comes_back remove rescan
 
 	bound=$(virtio_device)

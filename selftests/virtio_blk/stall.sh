@@ -9,19 +9,8 @@ here=$(dirname "$(readlink -f "$0")")
 
 need_plain_guest
 make_work_dir
-truncate -s 16M "$work/slow"
-guest_start -object throttle-group,id=throttle \
-	-blockdev "driver=file,node-name=file,filename=$work/slow" \
-	-blockdev driver=throttle,node-name=slow,throttle-group=throttle,file=file \
-	-device virtio-blk-pci,id=slow,drive=slow,serial=slow
-
-# limit BYTES: what a second is for, 0 for all there is.
-limit()
-{
-	guest_machine monitor "{\"execute\": \"qom-set\", \"arguments\": {
-		\"path\": \"/objects/throttle\", \"property\": \"limits\",
-		\"value\": {\"bps-total\": $1}}}"
-}
+add_slow_disk slow virtio-blk-pci
+guest_start "${disks[@]}"
 
 # start_fio KIBIBYTES: leaves its status behind when it ends.
 start_fio()
@@ -55,7 +44,7 @@ stall()
 {
 	# With the in-tree driver, no request ever times out.
 	[ "$driver" != ours ] || guest "echo 1000 > /run/sys/slow/queue/io_timeout"
-	limit "$1" > /dev/null
+	limit "$1"
 	start_fio "$2"
 }
 
@@ -64,7 +53,7 @@ waits()
 {
 	stall 2048 12
 	check "requests that take long are waited for, and succeed" ends_well
-	limit 0 > /dev/null
+	let_requests_go
 	check "the data is right" same_data slow
 }
 
@@ -73,7 +62,7 @@ each_driver waits
 load_driver ours recovery=5
 stall 1 512
 check "a device that stalls is reset, after a second or two" was_reset
-limit 0 > /dev/null
+let_requests_go
 check "every request succeeds" ends_well
 check "the data is right" same_data slow
 check "none has failed" attribute slow recovery/timed_out 0
