@@ -235,6 +235,35 @@ no_reports_since_mark()
 	log_since_mark | "$virtio_blk_lib_dir/../../tools/testbed/kernel-reports"
 }
 
+# --- suspend ---
+
+# start_suspend STATE PM_TEST: in half a second.
+start_suspend()
+{
+	resumptions=$(count_resumptions)
+	guest "rm -f /run/suspend.status
+		(sleep 0.5; echo 0 > /sys/module/suspend/parameters/pm_test_delay
+			echo $2 > /sys/power/pm_test; echo $1 > /sys/power/state
+			echo \$? > /run/suspend.status) > /run/suspend.log 2>&1 < /dev/null &"
+}
+
+count_resumptions()
+{
+	guest_machine log | grep -c 'PM: suspend exit'
+}
+
+# From a suspension that may have failed.
+has_resumed()
+{
+	[ "$(count_resumptions)" -gt "$resumptions" ]
+}
+
+was_suspended()
+{
+	guest_machine reconnect &&
+		when_written /run/suspend.status 'cat /run/suspend.log; [ $(cat /run/suspend.status) = 0 ]'
+}
+
 # --- PCI devices in the guest ---
 
 # pci_device NAME: the address of a disk.

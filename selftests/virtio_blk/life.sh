@@ -51,29 +51,11 @@ stop_writer()
 
 # --- suspend ---
 
-# How often the guest has come back from a suspension.
-resumptions()
-{
-	guest_machine log | grep -c 'PM: suspend exit'
-}
-
-has_resumed()
-{
-	[ "$(resumptions)" -gt "$1" ]
-}
-
 # suspend_and STATE PM_TEST COMMAND...: suspends, and after the command the guest has to
 # resume, without an error.
 suspend_and()
 {
-	local state=$1 level=$2 before
-	shift 2
-	before=$(resumptions)
-	guest "rm -f /tmp/resumed; (sleep 0.5; echo 0 > /sys/module/suspend/parameters/pm_test_delay
-		echo $level > /sys/power/pm_test; echo $state > /sys/power/state
-		echo \$? > /tmp/resumed) > /dev/null 2>&1 &" &&
-		"$@" && wait_until has_resumed "$before" && guest_machine reconnect &&
-		when_written /tmp/resumed '[ $(cat /tmp/resumed) = 0 ]'
+	start_suspend "$1" "$2" && "${@:3}" && wait_until has_resumed && was_suspended
 }
 
 # Down to where all devices are suspended, and back, without firmware.
