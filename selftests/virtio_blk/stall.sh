@@ -97,7 +97,7 @@ fsync_flushes()
 cache_is_chosen()
 {
 	# Time enough to choose.
-	guest "echo 3000 > /run/sys/slow/queue/io_timeout"
+	guest "echo 5000 > /run/sys/slow/queue/io_timeout"
 	hold_requests
 	check "$1: fio writes" start_requests slow
 	# What is sent again is not held.
