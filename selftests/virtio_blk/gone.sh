@@ -36,12 +36,12 @@ for each in removed-0 removed-2 timeout-0 timeout-2 deaf; do
 done
 
 # The registers are behind the fourth base address, a cover's memory behind the second.
-# cover NAME COVER
+# cover DEVICE COVER
 cover()
 {
 	guest "$(declare -f write_config)
 		write_config $2 4 '\x00\x00'
-		dd if=/sys/bus/pci/devices/$(pci_device "$1")/config bs=4 skip=8 count=2 status=none |
+		dd if=/sys/bus/pci/devices/$1/config bs=4 skip=8 count=2 status=none |
 			dd of=/sys/bus/pci/devices/$2/config bs=8 seek=3 conv=notrunc status=none
 		write_config $2 4 '\x02\x00'"
 }
@@ -51,11 +51,11 @@ uncover()
 	guest "$(declare -f write_config); write_config $1 4 '\x00\x00'"
 }
 
-# registers_read NAME BYTE: the status of the device.
+# registers_read DEVICE BYTE: its status.
 registers_read()
 {
 	local start
-	start=$(guest "sed -n '5s/ .*//p' /sys/bus/pci/devices/$(pci_device "$1")/resource") &&
+	start=$(guest "sed -n '5s/ .*//p' /sys/bus/pci/devices/$1/resource") &&
 		monitor human-monitor-command "{\"command-line\": \"xp /1bx $((start + 0x14))\"}" |
 			grep ": $2\\\\r"
 }
@@ -82,16 +82,16 @@ need_working_guest()
 	guest_hangs=no
 }
 
-# lose NAME COVER STATUS TEXT: with requests in flight.
+# lose NAME COVER STATUS TEXT: with requests in flight, whose time must not be up before.
 lose()
 {
-	hold_requests
-	check "$4: fio writes" start_requests "$1"
 	mark_log "$1"
 	# Each test sees its own warnings.
 	guest "echo 1 > /sys/kernel/debug/clear_warn_once"
-	cover "$1" "$2"
-	check "$4: its status reads as $3" registers_read "$1" "$3"
+	hold_requests
+	check "$4: fio writes" start_requests "$1"
+	cover "$device" "$2"
+	check "$4: its status reads as $3" registers_read "$device" "$3"
 }
 
 removal_test()
@@ -114,7 +114,7 @@ timeout_test()
 	local name=timeout-$1 text="gone, $1 attempts" device
 	need_working_guest
 	device=$(pci_device "$name")
-	set_recovery "$name" "$1" 1000
+	set_recovery "$name" "$1" 3000
 	lose "$name" "$ones" 0xff "$text"
 	check "$text: fio fails after a timeout" requests_fail "$name" 10
 	check "$text: so does what comes later" later_write_fails "$name"
@@ -138,7 +138,7 @@ deaf_test()
 	local text="never reset" device
 	need_working_guest
 	device=$(pci_device deaf)
-	set_recovery deaf 1 1000
+	set_recovery deaf 1 3000
 	lose deaf "$never_zero" 0x0f "$text"
 	check "$text: fio fails after a timeout and $reset_deadline s" \
 		requests_fail deaf $((reset_deadline + 10))
