@@ -160,6 +160,7 @@ for each in 0 2; do
 	removal_test "$each"
 	timeout_test "$each"
 done
+[ "$guest_hangs" = yes ] || ok "the guest lost no memory" guest_lost_no_memory
 deaf_test
 if [ "$guest_hangs" = yes ]; then
 	guest_machine kill
