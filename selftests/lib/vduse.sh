@@ -6,8 +6,8 @@
 vduse_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$vduse_lib_dir/guest.sh"
 
-# run_in_guest SECONDS PROGRAM: all tests of the program, in a guest with nothing else.
-run_in_guest()
+# A guest with nothing else.
+start_vduse_guest()
 {
 	need_plain_guest
 	guest_with --memory 1G
@@ -17,6 +17,12 @@ run_in_guest()
 		guest_stop
 		skip_all "the guest's kernel has no VDUSE"
 	}
+}
+
+# run_in_guest SECONDS PROGRAM: all tests of the program, in such a guest.
+run_in_guest()
+{
+	start_vduse_guest
 	GUEST_LIMIT=$1
 	run_tests $(($1 + 10)) guest "/opt/$2" "$own_driver"
 	ok "the guest's kernel has nothing to complain of" guest_has_no_reports
