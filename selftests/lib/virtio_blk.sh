@@ -166,7 +166,7 @@ start_requests()
 	guest "rm -f /run/$name.status
 		($verify --name=$name --bs=4k --filename=/run/disk/$name $* > /run/$name.log 2>&1
 			echo \$? > /run/$name.status) > /dev/null 2>&1 < /dev/null &
-		for i in \$(seq 200); do
+		for i in \$(seq $WAIT_TRIES); do
 			! awk '\$1 + \$2 > 4 { exit 1 }' /run/sys/$name/inflight || { sleep 0.1; continue; }
 			exit 0
 		done; cat /run/$name.log; exit 1"
@@ -175,7 +175,7 @@ start_requests()
 # requests_end NAME SECONDS: with whatever status.
 requests_end()
 {
-	guest "for i in \$(seq $(($2 * 10))); do
+	guest "for i in \$(seq $(($2 * 10 * LIMIT_FACTOR))); do
 			[ ! -s /run/$1.status ] || exit 0
 			sleep 0.1
 		done; echo fio goes on; exit 1"
@@ -291,7 +291,7 @@ remove_device()
 			echo 1 > /sys/bus/pci/devices/$1/remove
 			echo \$(((\${EPOCHREALTIME/./} - start) / 1000)) > /run/removed) \
 				> /dev/null 2>&1 < /dev/null &
-		for i in \$(seq 400); do
+		for i in \$(seq $((400 * LIMIT_FACTOR))); do
 			[ ! -s /run/removed ] || exec cat /run/removed
 			sleep 0.1
 		done; exit 1") || {
@@ -299,7 +299,7 @@ remove_device()
 		return 1
 	}
 	echo "it took $milliseconds ms"
-	((milliseconds < $2 * 1000))
+	((milliseconds < $2 * 1000 * LIMIT_FACTOR))
 }
 
 removal_hangs()

@@ -127,7 +127,7 @@ timeout_test()
 
 later_write_fails()
 {
-	guest "timeout 5 dd if=/dev/zero of=/run/disk/$1 bs=4k count=1 oflag=direct 2>&1 |
+	guest "timeout $((5 * LIMIT_FACTOR)) dd if=/dev/zero of=/run/disk/$1 bs=4k count=1 oflag=direct 2>&1 |
 		grep 'Input/output error'"
 }
 

@@ -4,4 +4,4 @@
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/vduse.sh"
 
-run_in_guest 400 hostile
+run_in_guest 600 hostile

@@ -93,7 +93,7 @@ device_complains()
 # was_reset NAME COUNT: soon.
 was_reset()
 {
-	guest "for i in \$(seq 50); do
+	guest "for i in \$(seq $((50 * LIMIT_FACTOR))); do
 			[ \$(cat /run/sys/$1/recovery/device_resets) != $2 ] || exit 0
 			sleep 0.1
 		done; cat /run/sys/$1/recovery/device_resets; exit 1"

@@ -17,7 +17,7 @@ reset_function()
 {
 	guest "rm -f /run/reset
 		(echo 1 > /sys/bus/pci/devices/$device/reset; echo \$? > /run/reset) > /dev/null 2>&1 < /dev/null &
-		for i in \$(seq $(($1 * 10))); do
+		for i in \$(seq $(($1 * 10 * LIMIT_FACTOR))); do
 			[ ! -s /run/reset ] || exit \$(cat /run/reset)
 			sleep 0.1
 		done; echo it goes on; exit 1"
@@ -38,7 +38,7 @@ resize_and_reset()
 		reset_function 10 || return
 		wait
 	done
-	guest "for i in \$(seq 50); do
+	guest "for i in \$(seq $WAIT_TRIES); do
 			[ \$(blockdev --getsize64 /run/disk/slow) != $((40 << 20)) ] || exit 0
 			sleep 0.1
 		done; blockdev --getsize64 /run/disk/slow; exit 1"

@@ -21,7 +21,7 @@ guest_start "${disks[@]}" -trace virtio_set_status -device virtio-scsi-pci,id=sc
 find_disks_last()
 {
 	guest "modprobe -a virtio_scsi sd_mod
-		for i in \$(seq 100); do
+		for i in \$(seq $WAIT_TRIES); do
 			[ ! -e /sys/block/sda ] || break
 			sleep 0.1
 		done
