@@ -161,8 +161,9 @@ static void test_switched_on(struct device *device, const struct test *test)
 }
 
 /*
- * Answers that come half a timeout after it, so that some of them come when the requests
- * are just looked at. Most are requests that were sent again meanwhile, with recovery.
+ * Answers that come when the time of their requests is up, so that some of them come when
+ * the requests are just looked at. With recovery, they come when some of the requests were
+ * taken back: the block layer looks at times once a second, and a reset takes less.
  */
 static void test_late(struct device *device, const struct test *test)
 {
@@ -337,7 +338,7 @@ int main(int argc, char **argv)
 		{ .name = "late answers", .run = test_late, .number = 5,
 		  .trick = "delay=150" },
 		{ .name = "late answers, recovery", .run = test_late, .number = 5,
-		  .parameters = "recovery=3", .trick = "delay=150" },
+		  .parameters = "recovery=3", .trick = "delay=700" },
 		{ .name = "reset refused", .run = test_reset_helps, .number = 1,
 		  .parameters = "recovery=2", .words = "reset=1" },
 		{ .name = "start refused once", .run = test_starts_again, .number = 1,
