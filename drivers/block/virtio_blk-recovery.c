@@ -370,11 +370,12 @@ static void virtio_blk_requeue(struct virtio_blk *vblk, struct request *rq)
 		virtio_blk_fail(rq, false);
 	} else if (vblk->recovery.queries_fail && req_op(rq) == REQ_OP_DRV_IN) {
 		virtio_blk_fail(rq, false);
-	} else if (++pdu->attempts > virtio_blk_attempts(vblk)) {
+	} else if (pdu->attempts >= virtio_blk_attempts(vblk)) {
 		if (timed_out)
 			virtio_blk_count(vblk, VIRTIO_BLK_TIMED_OUT);
 		virtio_blk_fail(rq, timed_out);
 	} else {
+		pdu->attempts++;
 		virtio_blk_count(vblk, VIRTIO_BLK_REQUEUED);
 		blk_mq_requeue_request(rq, false);
 	}

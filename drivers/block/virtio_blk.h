@@ -35,7 +35,7 @@
  * @in.status: how the request ended
  * @sent: in the ring or in the list "parked" of its queue, whose lock protects this
  * @timed_out: ends with a timeout; @in.status is %VIRTIO_BLK_STATUS_NONE
- * @attempts: how often it was taken back, if it is sent again (%RQF_DONTPREP)
+ * @attempts: how often it was sent again, if it was (%RQF_DONTPREP)
  * @cleanup: @chain or @ranges is to be freed, or @in_sg to be made as it was
  * @segments: data segments in use
  * @hdr_sg: @hdr
