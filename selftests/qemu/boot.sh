@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # A guest boots from its disk: the firmware reads the boot loader, GRUB reads kernel and
-# initramfs through the firmware, the kernel's driver takes the disk over. On QEMU's own
-# device, too, once: what fails there as well is not the fault of vhost-blk-pci.
+# initramfs through the firmware, the kernel's driver takes the disk over. Without the legacy
+# interface, too, once. And once on QEMU's own device: what fails there as well is not the
+# fault of vhost-blk-pci.
 #
 # GUEST_DISK names a file with the disk's contents, which tools/testbed/images makes.
 #
@@ -73,7 +74,7 @@ boot()
 }
 
 boot SeaBIOS "$seabios" i386-pc vhost-blk-pci
-boot SeaBIOS "$seabios" i386-pc vhost-blk-pci disable-legacy=on
+! once || boot SeaBIOS "$seabios" i386-pc vhost-blk-pci disable-legacy=on
 ! once || boot SeaBIOS "$seabios" i386-pc virtio-blk-pci
 
 # OVMF has a driver for each of the two interfaces, and the legacy one takes a device
@@ -84,7 +85,7 @@ elif [ "$(head -c 2 "$GUEST_KERNEL")" != MZ ]; then
 	skip "OVMF" "the guest's kernel is no UEFI program (CONFIG_EFI_STUB)"
 else
 	boot OVMF "$ovmf" x86_64-efi vhost-blk-pci
-	boot OVMF "$ovmf" x86_64-efi vhost-blk-pci disable-legacy=on
+	! once || boot OVMF "$ovmf" x86_64-efi vhost-blk-pci disable-legacy=on
 	! once || boot OVMF "$ovmf" x86_64-efi virtio-blk-pci
 fi
 
