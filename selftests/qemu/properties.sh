@@ -5,6 +5,7 @@
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/qemu.sh"
 
+once || skip_all "the same on every host kernel: tested on the first one"
 need_qemu
 guest_with --memory 768M
 

@@ -5,6 +5,7 @@
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/qemu.sh"
 
+once || skip_all "the same on every host kernel: tested on the first one"
 need_qemu
 guest_with --memory 256M,slots=2,maxmem=1G
 names=("$guest_name" "$guest_name-2")
