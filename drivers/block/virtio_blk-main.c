@@ -1149,11 +1149,6 @@ struct virtio_blk_lifetime {
 	__le16 device_lifetime_est_typ_b;
 };
 
-static struct virtio_blk *virtio_blk_of(struct device *dev)
-{
-	return dev_to_disk(dev)->private_data;
-}
-
 static ssize_t serial_show(struct device *dev, struct device_attribute *attr,
 			   char *buf)
 {

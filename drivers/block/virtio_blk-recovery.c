@@ -666,11 +666,6 @@ enum blk_eh_timer_return virtio_blk_timeout(struct request *rq)
 
 /* --- attributes, recovery/ --- */
 
-static struct virtio_blk *virtio_blk_of(struct device *dev)
-{
-	return dev_to_disk(dev)->private_data;
-}
-
 static ssize_t attempts_show(struct device *dev, struct device_attribute *attr,
 			     char *buf)
 {

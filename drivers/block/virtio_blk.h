@@ -202,6 +202,12 @@ struct virtio_blk {
 	struct delayed_work config_work;
 };
 
+/* Of the attributes of a disk. */
+static inline struct virtio_blk *virtio_blk_of(struct device *dev)
+{
+	return dev_to_disk(dev)->private_data;
+}
+
 /* Whether a request may change a zone, if there are zones. */
 static inline bool virtio_blk_may_write(struct request *rq)
 {
