@@ -18,8 +18,8 @@
  * becomes of the device. A request that was taken back is in recovery.outstanding, in
  * no ring: whoever took it from there ends it, once.
  *
- * The work runs in a workqueue with a rescuer and allocates without I/O, as memory could
- * come from writes to this disk. The virtio core offers no way to set up virtqueues that
+ * The work runs in a workqueue with a rescuer. Every start allocates without I/O, as memory
+ * could come from writes to this disk. The virtio core offers no way to set up virtqueues that
  * exist for a device that was reset, so they are allocated again.
  *
  * Every wait for the device has an end. virtio_pci waits for ever for a modern device
@@ -546,6 +546,7 @@ int virtio_blk_suspend(struct virtio_blk *vblk, bool must_be_idle)
  */
 int virtio_blk_resume(struct virtio_blk *vblk)
 {
+	unsigned int noio = memalloc_noio_save();
 	int err;
 
 	mutex_lock(&vblk->recovery.lock);
@@ -554,6 +555,7 @@ int virtio_blk_resume(struct virtio_blk *vblk)
 		virtio_blk_give_up(vblk, err);
 	virtio_blk_continue(vblk);
 	mutex_unlock(&vblk->recovery.lock);
+	memalloc_noio_restore(noio);
 	return err;
 }
 
