@@ -1609,8 +1609,11 @@ static int virtio_blk_freeze(struct virtio_device *vdev)
 	return virtio_blk_suspend(vdev->priv, true);
 }
 
-/* The reset takes from the device what it does not end before. */
-static int virtio_blk_reset_prepare(struct virtio_device *vdev)
+/*
+ * The reset takes from the device what it does not end before. Older kernels do
+ * not tell a driver of such a reset.
+ */
+static int __maybe_unused virtio_blk_reset_prepare(struct virtio_device *vdev)
 {
 	return virtio_blk_suspend(vdev->priv, false);
 }
