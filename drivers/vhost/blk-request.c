@@ -118,7 +118,7 @@ static int vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
 		return vhost_blk_request_settle(req, BLK_STS_OK);
 
 	if (!op_is_write(opf))
-		req->used_bytes += bytes;
+		req->used_bytes = bytes + sizeof(*req->status_addr);
 	req->bytes = bytes;
 	req->data_bytes = bytes;
 	vhost_blk_request_trace_submitted(req);
@@ -166,7 +166,8 @@ static int vhost_blk_request_get_id(struct vhost_blk_request *req,
 	req->data_bytes = bytes;
 	if (copy_to_iter(req->queue->blk->serial, bytes, &iter) != bytes)
 		return vhost_blk_request_settle(req, BLK_STS_IOERR);
-	req->used_bytes += bytes;
+	/* The status follows at once, or somewhere behind. */
+	req->used_bytes = bytes + (bytes == data->bytes);
 	return vhost_blk_request_settle(req, BLK_STS_OK);
 }
 
@@ -309,6 +310,30 @@ fault:
 	return false;
 }
 
+/*
+ * What a type says, as one of VIRTIO_BLK_T_*. The lowest bit of a type is the
+ * direction of its data, which the type tells as well, and the highest was a
+ * barrier: there are drivers that set them, and drivers that don't.
+ */
+static u32 vhost_blk_request_type(u32 guest)
+{
+	u32 type = guest & ~VIRTIO_BLK_T_BARRIER;
+
+	switch (type | VIRTIO_BLK_T_OUT) {
+	case VIRTIO_BLK_T_FLUSH | VIRTIO_BLK_T_OUT:
+		return VIRTIO_BLK_T_FLUSH;
+	case VIRTIO_BLK_T_GET_ID | VIRTIO_BLK_T_OUT:
+		return VIRTIO_BLK_T_GET_ID;
+	case VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_OUT:
+		return VIRTIO_BLK_T_DISCARD;
+	case VIRTIO_BLK_T_WRITE_ZEROES | VIRTIO_BLK_T_OUT:
+		return VIRTIO_BLK_T_WRITE_ZEROES;
+	/* SECURE_ERASE with that bit is another type, for zoned disks. */
+	default:
+		return type;
+	}
+}
+
 static bool vhost_blk_request_read_header(struct vhost_blk_request *req,
 					  struct vhost_blk_data *readable)
 {
@@ -319,7 +344,7 @@ static bool vhost_blk_request_read_header(struct vhost_blk_request *req,
 	    !vhost_blk_request_copy_header(hdr, readable))
 		return false;
 	vhost_blk_data_advance(readable, sizeof(*hdr));
-	req->type = vhost32_to_cpu(vq, hdr->type);
+	req->type = vhost_blk_request_type(vhost32_to_cpu(vq, hdr->type));
 	req->sector = vhost64_to_cpu(vq, hdr->sector);
 	req->io.priority = vhost_blk_request_priority(vhost32_to_cpu(vq, hdr->ioprio));
 	return true;
@@ -375,7 +400,8 @@ static void vhost_blk_request_reset(struct vhost_blk_request *req)
 	const struct iovec *last = &vq->iov[chain->out + chain->in - 1];
 
 	req->status_addr = last->iov_base + last->iov_len - 1;
-	req->used_bytes = sizeof(*req->status_addr);
+	req->status_first = chain->in_bytes == sizeof(*req->status_addr);
+	req->used_bytes = req->status_first;
 	req->data_bytes = 0;
 	req->bytes = 0;
 	req->type = 0;
@@ -454,13 +480,12 @@ static unsigned int vhost_blk_iov_shorten(struct iovec *iov, size_t bytes)
  * Mark what was written of the guest's memory. What failed may have got part of
  * its data there.
  */
-static int vhost_blk_request_write_log(struct vhost_blk_request *req,
-				       u32 used_bytes)
+static int vhost_blk_request_write_log(struct vhost_blk_request *req)
 {
 	struct vhost_virtqueue *vq = &req->queue->vq;
 	struct vhost_log status_log = { .addr = req->status_log, .len = 1 };
 	struct iovec status_iov = { .iov_base = req->status_addr, .iov_len = 1 };
-	u32 bytes = max(req->data_bytes, used_bytes - 1);
+	u32 bytes = req->data_bytes;
 	int ret = 0;
 
 	if (req->log && bytes) {
@@ -495,8 +520,9 @@ static void vhost_blk_request_count(struct vhost_blk_request *req, u8 status)
  * vhost_blk_request_answer - tell the guest how a request ended
  * @req: a request for which vhost_blk_queue_completed() was called and whose
  *	vhost_blk_io_continue() had no more to do
- * @used_bytes: gets what belongs into the used element: the bytes written to
- *	guest memory, of a failed request only the status
+ * @used_bytes: gets what belongs into the used element: the bytes that were
+ *	written for certain, from the first writable one on (virtio 1.4, section
+ *	2.7.8). Of a failed request that is the status, if nothing is before it.
  *
  * Must run in the owner's address space; may sleep.
  *
@@ -510,10 +536,10 @@ int vhost_blk_request_answer(struct vhost_blk_request *req, u32 *used_bytes)
 
 	vhost_blk_request_count(req, status);
 	*used_bytes = status == VIRTIO_BLK_S_OK ?
-		      req->used_bytes : sizeof(*req->status_addr);
+		      req->used_bytes : req->status_first;
 	ret = put_user(status, req->status_addr);
 	if (!ret && unlikely(req->logged))
-		ret = vhost_blk_request_write_log(req, *used_bytes);
+		ret = vhost_blk_request_write_log(req);
 	return ret;
 }
 

@@ -271,12 +271,13 @@ enum vhost_blk_kind {
  *	NULL if nothing but the status is written.
  * @num_log: elements of @log
  * @status_log: guest physical address of the status byte, if @logged
- * @type: VIRTIO_BLK_T_* as the guest gave it
+ * @type: VIRTIO_BLK_T_*, without the bits that mean nothing
  * @used_bytes: what the used element will say if the request succeeds: bytes
- *	written to guest memory, status included
+ *	written from the first writable one on
  * @data_bytes: guest memory that the I/O reads or writes
  * @head: index of the chain's first descriptor
  * @kind: what it is counted as
+ * @status_first: the status is all that is writable
  * @logged: the dirty log is on
  * @alone: uses what its queue has only once; nothing is fetched beside it
  */
@@ -296,6 +297,7 @@ struct vhost_blk_request {
 	u32 data_bytes;
 	u16 head;
 	u8 kind;
+	bool status_first;
 	bool logged;
 	bool alone;
 };

@@ -51,8 +51,12 @@ static void test_types(const char *disk)
 	tap_ok(!strcmp((char *)in, SERIAL), "it answers the serial");
 	tap_equal(len, VIRTIO_BLK_ID_BYTES + 1,
 		  "its used length is serial and status");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_GET_ID, 0, in, 64, &len),
+		  VIRTIO_BLK_S_OK, "GET_ID with room for more succeeds");
+	tap_equal(len, VIRTIO_BLK_ID_BYTES, "its used length is the serial alone");
 	tap_equal(simple(&f, 0, 4711, 0, NULL, 0, &len), VIRTIO_BLK_S_UNSUPP,
 		  "an unknown type is unsupported");
+	tap_equal(len, 1, "its used length is the status");
 	tap_equal(simple(&f, 0, 4711, 0, in, 512, &len), VIRTIO_BLK_S_UNSUPP,
 		  "so it is with data to read");
 	segs[0] = (struct vhost_client_seg){ f.hdr, sizeof(*f.hdr), false };
@@ -64,6 +68,51 @@ static void test_types(const char *disk)
 	f.hdr->type = VIRTIO_BLK_T_IN;
 	tap_equal(request(&f, 0, segs, 3, NULL, &len), VIRTIO_BLK_S_IOERR,
 		  "a read with data to write is an error");
+	tear_down(&f);
+}
+
+/* A page at sector 80, of any type. */
+static int with_data(struct fixture *f, uint32_t type, void *data, bool read)
+{
+	const struct vhost_client_seg segs[] = {
+		{ f->hdr, sizeof(*f->hdr), false },
+		{ data, 4096, read },
+		{ f->status, 1, true },
+	};
+
+	f->hdr->type = type;
+	f->hdr->sector = 80;
+	return request(f, 0, segs, 3, NULL, NULL);
+}
+
+/* Drivers set or leave out the bit of the direction, and old ones that of a barrier. */
+static void test_type_bits(const char *disk)
+{
+	const uint32_t barrier = VIRTIO_BLK_T_BARRIER;
+	uint8_t *out, *in;
+	struct fixture f;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	out = vhost_client_alloc(&f.c, 4096, 4096);
+	in = vhost_client_alloc(&f.c, 4096, 4096);
+	fill(out, 4096, 5);
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_FLUSH | VIRTIO_BLK_T_OUT, 0, NULL, 0,
+			 NULL), VIRTIO_BLK_S_OK, "a flush with a direction succeeds");
+	tap_equal(vhost_client_counter(&f.c, 0, "flush"), 1, "and is a flush");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_FLUSH | barrier, 0, NULL, 0, NULL),
+		  VIRTIO_BLK_S_OK, "so does one that is a barrier");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_GET_ID | VIRTIO_BLK_T_OUT, 0, in,
+			 VIRTIO_BLK_ID_BYTES, NULL),
+		  VIRTIO_BLK_S_OK, "GET_ID with a direction succeeds");
+	tap_ok(!strcmp((char *)in, SERIAL), "and answers the serial");
+	tap_equal(with_data(&f, VIRTIO_BLK_T_OUT | barrier, out, false),
+		  VIRTIO_BLK_S_OK, "a write that is a barrier succeeds");
+	tap_equal(with_data(&f, VIRTIO_BLK_T_IN | barrier, in, true),
+		  VIRTIO_BLK_S_OK, "and a read");
+	tap_ok(!memcmp(out, in, 4096), "which reads what was written");
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_ZONE_APPEND, 0, in, 512, NULL),
+		  VIRTIO_BLK_S_UNSUPP,
+		  "SECURE_ERASE with a direction is another type");
 	tear_down(&f);
 }
 
@@ -150,7 +199,7 @@ static void test_refused(const char *disk)
 	tap_equal(simple(&f, 0, VIRTIO_BLK_T_IN, config.capacity - 1, data, 1024,
 			 &len), VIRTIO_BLK_S_IOERR,
 		  "a read across the end is an error");
-	tap_equal(len, 1, "and its used length is the status");
+	tap_equal(len, 0, "and its used length is nothing");
 	tap_equal(simple(&f, 0, VIRTIO_BLK_T_OUT, config.capacity, data, 512,
 			 &len), VIRTIO_BLK_S_IOERR, "so is a write behind the end");
 	tap_equal(simple(&f, 0, VIRTIO_BLK_T_OUT, UINT64_MAX, data, 512, &len),
@@ -421,6 +470,7 @@ int main(int argc, char **argv)
 	if (argc != 4)
 		tap_bail("usage: %s DISK SLOW LARGE", argv[0]);
 	test_types(argv[1]);
+	test_type_bits(argv[1]);
 	test_layouts(argv[1]);
 	test_large_blocks(argv[3]);
 	test_refused(argv[1]);
