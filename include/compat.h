@@ -156,6 +156,7 @@ static inline int compat_revalidate_disk_zones(struct gendisk *disk)
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 16, 0)
 #define blk_rq_map_sg(rq, sgl)	blk_rq_map_sg((rq)->q, rq, sgl)
+#define timer_container_of	from_timer
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)

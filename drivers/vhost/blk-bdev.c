@@ -11,6 +11,7 @@
 #include <linux/blkdev.h>
 #include <linux/file.h>
 #include <linux/log2.h>
+#include <linux/module.h>
 #include <linux/slab.h>
 
 #include "blk.h"
@@ -28,6 +29,22 @@ struct vhost_blk_backing {
 	struct file *file;
 	struct block_device *bdev;
 	bool read_only;
+};
+
+/**
+ * struct vhost_blk_flush - a flush whose maker may be killed before it ends
+ * @work: does it
+ * @done: it has ended
+ * @file: of the device
+ * @users: its maker and @work
+ * @error: how it ended, from @done on
+ */
+struct vhost_blk_flush {
+	struct work_struct work;
+	struct completion done;
+	struct file *file;
+	refcount_t users;
+	int error;
 };
 
 /*
@@ -142,17 +159,51 @@ void vhost_blk_backing_forget_cached(struct vhost_blk_backing *backing)
 		invalidate_bdev(backing->bdev);
 }
 
+static void vhost_blk_flush_put(struct vhost_blk_flush *flush)
+{
+	if (refcount_dec_and_test(&flush->users))
+		kfree(flush);
+}
+
+static void vhost_blk_flush_work(struct work_struct *work)
+{
+	struct vhost_blk_flush *flush =
+		container_of(work, struct vhost_blk_flush, work);
+
+	flush->error = blkdev_issue_flush(file_bdev(flush->file));
+	fput(flush->file);
+	complete(&flush->done);
+	vhost_blk_flush_put(flush);
+	/* The module's end waits for this function's. */
+	module_put(THIS_MODULE);
+}
+
 /**
  * vhost_blk_backing_flush - make every finished write durable
  * @backing: the device
  *
  * May sleep.
  *
- * Return: 0 or the device's error.
+ * Return: 0 or the device's error; -EINTR if the caller is being killed, -ENOMEM: it
+ * isn't known then.
  */
 int vhost_blk_backing_flush(struct vhost_blk_backing *backing)
 {
-	return blkdev_issue_flush(backing->bdev);
+	struct vhost_blk_flush *flush = kzalloc_obj(*flush, GFP_KERNEL_ACCOUNT);
+	int ret;
+
+	if (!flush)
+		return -ENOMEM;
+	INIT_WORK(&flush->work, vhost_blk_flush_work);
+	init_completion(&flush->done);
+	flush->file = get_file(backing->file);
+	refcount_set(&flush->users, 2);
+	__module_get(THIS_MODULE);
+	queue_work(vhost_blk_wq, &flush->work);
+
+	ret = wait_for_completion_killable(&flush->done) ? -EINTR : flush->error;
+	vhost_blk_flush_put(flush);
+	return ret;
 }
 
 /**

@@ -166,15 +166,23 @@ static bool vhost_blk_fetch_avail_idx(struct vhost_virtqueue *vq)
  * vhost_blk_fetch_begin - prepare for fetching
  * @queue: a running queue whose @vq.mutex was just taken
  *
- * Without the mutex neither the memory table nor what the ring is like stays.
+ * Without the mutex what the ring is like can change.
  */
 void vhost_blk_fetch_begin(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 
-	queue->region.size = 0;
 	queue->is_ordinary = !vq->iotlb && vhost_is_little_endian(vq) &&
 			     !vhost_has_feature(vq, VHOST_F_LOG_ALL);
+}
+
+/**
+ * vhost_blk_fetch_forget - look the memory table up anew
+ * @queue: a queue with its @vq.mutex held
+ */
+void vhost_blk_fetch_forget(struct vhost_blk_queue *queue)
+{
+	queue->region.size = 0;
 }
 
 /**

@@ -8,6 +8,9 @@
  * pages are pinned while a bio is being filled and let go in process context:
  * dirtying a page may sleep, ending a bio may not.
  *
+ * A bio that is made waits in its channel until the owner has it submitted, which
+ * can take as long as the device takes to end others.
+ *
  * Data that the device can't reach where it is, because of its alignment or of
  * pieces that are no whole blocks, goes through a bounce buffer, a part of it at
  * a time: vhost_blk_io_continue() copies what was read and starts the next part.
@@ -28,6 +31,12 @@
 
 /* Flags of a bio that is polled for. */
 #define VHOST_BLK_POLLED	(REQ_POLLED | REQ_NOWAIT | REQ_NOMERGE)
+
+/*
+ * For how many requests the block layer is asked for tags at once. It takes them
+ * from one word of a bitmap, and one of 64 tags has four: more are never had.
+ */
+#define VHOST_BLK_TAG_BATCH	16u
 
 /* Pages of all bounce buffers of a channel at which no more are made. */
 #define VHOST_BLK_MAX_BOUNCE_PAGES	1024
@@ -97,6 +106,8 @@ static void vhost_blk_bio_end(struct bio *bio)
 		if (wq_has_sleeper(&channel->ended_wait))
 			wake_up(&channel->ended_wait);
 	}
+	if (unlikely(io->is_polled))
+		atomic_dec(&channel->num_polled);
 	/* The operation, and with it the channel, can go from here on. */
 	vhost_blk_io_put(io);
 }
@@ -138,6 +149,49 @@ static void vhost_blk_channel_release_ended(struct vhost_blk_channel *channel)
 	}
 }
 
+static void vhost_blk_channel_add(struct vhost_blk_channel *channel,
+				  struct bio *bio)
+{
+	bio_list_add(&channel->made.bios, bio);
+	channel->made.num++;
+}
+
+/**
+ * vhost_blk_channel_take - what has been made to be submitted
+ * @channel: the channel
+ *
+ * Return: its bios, which it doesn't know any more.
+ */
+struct vhost_blk_bios vhost_blk_channel_take(struct vhost_blk_channel *channel)
+{
+	struct vhost_blk_bios made = channel->made;
+
+	channel->made = (struct vhost_blk_bios){};
+	return made;
+}
+
+/**
+ * vhost_blk_submit - hand bios to the block layer
+ * @bios: what vhost_blk_channel_take() gave
+ *
+ * May sleep for as long as the device takes to end others, for want of a tag: to be
+ * called without a lock that somebody needs before that. When it returns the
+ * operations, and with them the channel, can be gone.
+ */
+void vhost_blk_submit(struct vhost_blk_bios bios)
+{
+	struct blk_plug plug;
+	struct bio *bio;
+
+	blk_start_plug(&plug);
+	while ((bio = bio_list_pop(&bios.bios))) {
+		/* For how many requests to get tags at once. */
+		plug.nr_ios = min(bios.num--, VHOST_BLK_TAG_BATCH);
+		submit_bio(bio);
+	}
+	blk_finish_plug(&plug);
+}
+
 /*
  * Get a bio with room for *@nr_vecs vectors, or if memory is short for however many
  * that says then. Any of the largest can be the spare, which has to return as such.
@@ -159,6 +213,8 @@ vhost_blk_channel_get_bio(struct vhost_blk_channel *channel,
 			*nr_vecs = VHOST_BLK_MAX_VECS;
 			return further;
 		}
+		/* One of those that have not been submitted may be the last. */
+		vhost_blk_submit(vhost_blk_channel_take(channel));
 		wait_event(channel->ended_wait, !llist_empty(&channel->ended));
 		vhost_blk_channel_release_ended(channel);
 	}
@@ -327,7 +383,8 @@ static bool vhost_blk_io_can_poll(const struct vhost_blk_io *io,
 	const struct queue_limits *limits =
 		&bdev_get_queue(vhost_blk_io_bdev(io))->limits;
 
-	return (limits->features & BLK_FEAT_POLL) &&
+	return !io->channel->is_slow &&
+	       (limits->features & BLK_FEAT_POLL) &&
 	       (limits->features & BLK_FEAT_NOWAIT) &&
 	       nr_vecs <= VHOST_BLK_INLINE_VECS;
 }
@@ -340,12 +397,7 @@ static bool vhost_blk_io_has_ended(const struct vhost_blk_io *io)
 /* Whether nothing but polled operations may be started. */
 static bool vhost_blk_channel_has_polled(const struct vhost_blk_channel *channel)
 {
-	struct vhost_blk_io *io;
-
-	list_for_each_entry(io, &channel->polled, polled)
-		if (!vhost_blk_io_has_ended(io))
-			return true;
-	return false;
+	return unlikely(atomic_read(&channel->num_polled));
 }
 
 static void vhost_blk_io_rw_polled(struct vhost_blk_io *io, blk_opf_t opf,
@@ -361,8 +413,10 @@ static void vhost_blk_io_rw_polled(struct vhost_blk_io *io, blk_opf_t opf,
 	}
 	io->sector = sector;
 	io->bytes = bio->bi_iter.bi_size;
+	io->is_polled = true;
+	atomic_inc(&io->channel->num_polled);
 	list_add_tail(&io->polled, &io->channel->polled);
-	submit_bio(bio);
+	vhost_blk_channel_add(io->channel, bio);
 }
 
 static void vhost_blk_io_resubmit_unpolled(struct vhost_blk_io *io)
@@ -372,6 +426,7 @@ static void vhost_blk_io_resubmit_unpolled(struct vhost_blk_io *io)
 	blk_opf_t opf = bio->bi_opf & ~VHOST_BLK_POLLED;
 
 	list_del_init(&io->polled);
+	io->is_polled = false;
 	vhost_blk_io_start(io);
 	bio_reset(bio, vhost_blk_io_bdev(io), opf);
 	bio_set_flag(bio, BIO_PAGE_PINNED);
@@ -379,7 +434,7 @@ static void vhost_blk_io_resubmit_unpolled(struct vhost_blk_io *io)
 	bio->bi_iter.bi_size = io->bytes;
 	bio->bi_vcnt = vcnt;
 	vhost_blk_bio_adopt(io, bio);
-	submit_bio(bio);
+	vhost_blk_channel_add(io->channel, bio);
 }
 
 /* Data where it is */
@@ -415,7 +470,7 @@ static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
 			atomic_inc(&io->pending);
 		sector += bio_sectors(bio);
 		channel->next_sector = sector;
-		submit_bio(bio);
+		vhost_blk_channel_add(io->channel, bio);
 	} while (more);
 }
 
@@ -514,7 +569,7 @@ static void vhost_blk_bounce_submit(struct vhost_blk_io *io)
 	bounce->sector += bio_sectors(bio);
 	io->bytes = bio->bi_iter.bi_size;
 	io->bounce_is_unread = !op_is_write(bounce->opf);
-	submit_bio(bio);
+	vhost_blk_channel_add(io->channel, bio);
 }
 
 /* Returns whether all that was read has got to the guest. */
@@ -621,7 +676,7 @@ int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 		vhost_blk_io_rw_polled(io, opf, sector, data);
 		return 0;
 	}
-	if (unlikely(vhost_blk_channel_has_polled(io->channel)))
+	if (vhost_blk_channel_has_polled(io->channel))
 		return -EAGAIN;
 	if (unlikely(!nr_vecs))
 		return vhost_blk_io_rw_bounced(io, opf, sector, data, alone);
@@ -661,7 +716,7 @@ int vhost_blk_io_ranges(struct vhost_blk_io *io,
 		bio->bi_iter.bi_sector = ranges[i].sector;
 		bio->bi_iter.bi_size = ranges[i].sectors << SECTOR_SHIFT;
 		atomic_inc(&io->pending);
-		submit_bio(bio);
+		vhost_blk_channel_add(io->channel, bio);
 	}
 	vhost_blk_io_put(io);
 	return 0;
@@ -680,8 +735,9 @@ int vhost_blk_io_flush(struct vhost_blk_io *io)
 	if (vhost_blk_channel_has_polled(io->channel))
 		return -EAGAIN;
 	vhost_blk_io_start(io);
-	submit_bio(vhost_blk_bio_make(io, 0, REQ_OP_WRITE | REQ_PREFLUSH |
-				      REQ_SYNC));
+	vhost_blk_channel_add(io->channel,
+			      vhost_blk_bio_make(io, 0, REQ_OP_WRITE |
+						 REQ_PREFLUSH | REQ_SYNC));
 	return 0;
 }
 
@@ -689,7 +745,7 @@ int vhost_blk_io_flush(struct vhost_blk_io *io)
 static bool vhost_blk_io_is_to_be_resubmitted(const struct vhost_blk_io *io)
 {
 	return (io->status == BLK_STS_AGAIN || io->status == BLK_STS_NOTSUPP) &&
-	       !list_empty(&io->polled);
+	       io->is_polled;
 }
 
 static bool vhost_blk_io_is_complete(struct vhost_blk_io *io)
@@ -754,8 +810,9 @@ void vhost_blk_io_release(struct vhost_blk_io *io)
 		io->has_first = false;
 	}
 	vhost_blk_channel_release_ended(io->channel);
-	if (unlikely(!list_empty(&io->polled)))
+	if (unlikely(io->is_polled))
 		list_del_init(&io->polled);
+	io->is_polled = false;
 	io->flush_after = false;
 	io->bounce_is_unread = false;
 	vhost_blk_bounce_put(io);
@@ -787,6 +844,7 @@ int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 	struct block_device *bdev = vhost_blk_backing_bdev(backing);
 
 	channel->backing = backing;
+	channel->is_slow = false;
 	channel->spare = kmalloc(struct_size(channel->spare, vecs,
 					     VHOST_BLK_MAX_VECS),
 				 GFP_KERNEL_ACCOUNT);
@@ -825,35 +883,23 @@ void vhost_blk_channel_close(struct vhost_blk_channel *channel)
 bool vhost_blk_channel_poll(struct vhost_blk_channel *channel)
 {
 	struct vhost_blk_io *io;
-	bool more = false;
 
-	list_for_each_entry(io, &channel->polled, polled) {
-		if (vhost_blk_io_has_ended(io))
-			continue;
-		bio_poll(&io->first, NULL, BLK_POLL_ONESHOT);
-		more |= !vhost_blk_io_has_ended(io);
-	}
-	return more;
+	if (!vhost_blk_channel_has_polled(channel))
+		return false;
+	list_for_each_entry(io, &channel->polled, polled)
+		if (!vhost_blk_io_has_ended(io))
+			bio_poll(&io->first, NULL, BLK_POLL_ONESHOT);
+	return vhost_blk_channel_has_polled(channel);
 }
 
 /**
- * vhost_blk_channel_finish_polled - poll until what has begun has ended
- * @channel: the channel
+ * vhost_blk_channel_give_up_polling - poll for what is under way, and no more
+ * @channel: the channel, whose polled operations take too long
  *
- * May sleep. To be called before the thread does anything else than to submit
- * more of them: as long as they are under way they can be what it would wait
- * for, a tag or a queue that is being frozen. Operations that the device has not
- * got yet (the block layer throttles them) are left.
+ * The device may be slow, or the block layer hold them back before it. Until the
+ * channel is opened again nothing else is started as one of them.
  */
-void vhost_blk_channel_finish_polled(struct vhost_blk_channel *channel)
+void vhost_blk_channel_give_up_polling(struct vhost_blk_channel *channel)
 {
-	struct vhost_blk_io *io;
-
-	list_for_each_entry(io, &channel->polled, polled) {
-		while (!vhost_blk_io_has_ended(io) &&
-		       READ_ONCE(io->first.bi_cookie) != BLK_QC_T_NONE) {
-			bio_poll(&io->first, NULL, BLK_POLL_ONESHOT);
-			cond_resched();
-		}
-	}
+	channel->is_slow = true;
 }

@@ -8,13 +8,14 @@
  * doesn't look at it, so that a burst of completions costs one wake-up, one
  * update of the used index and at most one signal.
  *
- * A burst of requests is submitted under one plug. The guest's kicks are off
+ * A burst of requests is submitted under one plug, and without the queue's mutex:
+ * where the device is behind, submitting waits for it. The guest's kicks are off
  * while the worker looks, and on again once the ring is empty; they stay off
  * when the worker ran out of something, because a completion brings it back, or,
  * if it has answered all that was in flight, it comes again by itself. The
  * requests of a queue are as many as its descriptors: a guest that makes a
  * descriptor available twice waits like one that has none left. Nor can it have
- * more data under way than VHOST_BLK_MAX_IN_FLIGHT and the last request before
+ * more under way than VHOST_BLK_MAX_LOAD and the last request before
  * that was reached.
  *
  * Before the guest is told of answers, and before it turns the kicks on, the worker
@@ -29,15 +30,20 @@
 /* The requests of one queue that a worker starts before it looks at another. */
 #define VHOST_BLK_BURST		256
 
+/* The bios that are made before they are submitted. */
+#define VHOST_BLK_MAX_MADE	32
+
 /*
- * For how many requests the block layer is asked for tags at once. It takes them
- * from one word of a bitmap, and one of 64 tags has four: more are never had.
+ * How long the worker polls for what the backing device is to end, and does nothing
+ * else, and how often from then on, in jiffies.
  */
-#define VHOST_BLK_TAG_BATCH	16
+#define VHOST_BLK_FINISH_TIME	msecs_to_jiffies(20)
+#define VHOST_BLK_LOOK_INTERVAL	msecs_to_jiffies(1)
 
 /* Why fetching has ended. */
 enum vhost_blk_fetched {
 	VHOST_BLK_RING_EMPTY,
+	VHOST_BLK_BATCH_FULL,	/* what was made is to be submitted first */
 	VHOST_BLK_BURST_OVER,	/* there may be more */
 	VHOST_BLK_STALLED,	/* until something in flight has been answered */
 	VHOST_BLK_HALTED,	/* until the IOTLB is updated or the ring mended */
@@ -64,7 +70,7 @@ static void vhost_blk_queue_put_request(struct vhost_blk_queue *queue,
 					struct vhost_blk_request *req)
 {
 	vhost_blk_request_release(req);
-	queue->bytes_in_flight -= req->data_bytes;
+	queue->load -= req->load;
 	if (req->alone)
 		queue->alone = false;
 	queue->free[queue->num_free++] = req;
@@ -160,18 +166,6 @@ static bool vhost_blk_queue_look(struct vhost_blk_queue *queue)
 	return vhost_blk_wait_poll(queue);
 }
 
-/*
- * Tell the block layer how many requests to prepare for at a time: this one and
- * those that are known to be available.
- */
-static void vhost_blk_queue_expect(const struct vhost_blk_queue *queue,
-				   struct blk_plug *plug)
-{
-	u16 available = queue->vq.avail_idx - queue->vq.last_avail_idx;
-
-	plug->nr_ios = min_t(u16, available + 1, VHOST_BLK_TAG_BATCH);
-}
-
 /* Fetch a chain of any kind, as vhost_get_vq_desc() does. */
 static noinline int vhost_blk_queue_fetch_any(struct vhost_blk_queue *queue,
 					      unsigned int *ndesc)
@@ -197,8 +191,7 @@ static noinline int vhost_blk_queue_fetch_any(struct vhost_blk_queue *queue,
  * -EAGAIN for want of a translation, -EBUSY if it has to wait for what is in
  * flight, others if the ring can't be followed.
  */
-static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue,
-				 struct blk_plug *plug)
+static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	struct vhost_blk_request *req;
@@ -215,7 +208,6 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue,
 	if (head == vq->num)
 		return 0;
 
-	vhost_blk_queue_expect(queue, plug);
 	req = vhost_blk_queue_get_request(queue);
 	req->head = head;
 	ret = vhost_blk_request_start(req);
@@ -230,7 +222,7 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue,
 		return ret == -EAGAIN ? -EBUSY : ret;
 	}
 	queue->alone = req->alone;
-	queue->bytes_in_flight += req->data_bytes;
+	queue->load += req->load;
 	return 1;
 }
 
@@ -238,7 +230,7 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue,
 static bool vhost_blk_queue_has_room(const struct vhost_blk_queue *queue)
 {
 	return queue->num_free && !queue->alone &&
-	       queue->bytes_in_flight < VHOST_BLK_MAX_IN_FLIGHT;
+	       queue->load < VHOST_BLK_MAX_LOAD;
 }
 
 static enum vhost_blk_fetched vhost_blk_queue_halt(struct vhost_blk_queue *queue,
@@ -254,33 +246,93 @@ static enum vhost_blk_fetched vhost_blk_queue_halt(struct vhost_blk_queue *queue
 }
 
 /*
- * Fetch under one plug until the ring is empty, or @budget is used up. Chains can
- * be long: somebody else may need the CPU before.
+ * Fetch until the ring is empty, there is enough to be submitted, or @budget is used
+ * up. Chains can be long: somebody else may need the CPU before.
  */
 static enum vhost_blk_fetched vhost_blk_queue_burst(struct vhost_blk_queue *queue,
 						    unsigned int *budget)
 {
-	enum vhost_blk_fetched result = VHOST_BLK_STALLED;
-	struct blk_plug plug;
-
-	blk_start_plug(&plug);
 	while (vhost_blk_queue_has_room(queue)) {
 		int ret;
 
-		if (!*budget) {
-			result = VHOST_BLK_BURST_OVER;
-			break;
-		}
-		ret = vhost_blk_queue_fetch(queue, &plug);
-		if (ret <= 0) {
-			result = ret ? vhost_blk_queue_halt(queue, ret) :
-				       VHOST_BLK_RING_EMPTY;
-			break;
-		}
+		if (!*budget)
+			return VHOST_BLK_BURST_OVER;
+		if (queue->channel.made.num >= VHOST_BLK_MAX_MADE)
+			return VHOST_BLK_BATCH_FULL;
+		ret = vhost_blk_queue_fetch(queue);
+		if (ret <= 0)
+			return ret ? vhost_blk_queue_halt(queue, ret) :
+				     VHOST_BLK_RING_EMPTY;
 		*budget = need_resched() ? 0 : *budget - 1;
 	}
-	blk_finish_plug(&plug);
-	return result;
+	return VHOST_BLK_STALLED;
+}
+
+static bool vhost_blk_queue_is_running(struct vhost_blk_queue *queue)
+{
+	return vhost_vq_get_backend(&queue->vq);
+}
+
+/* Without its translation the ring can't even take answers. */
+static bool vhost_blk_queue_is_mapped(struct vhost_blk_queue *queue)
+{
+	if (!queue->ring_missing)
+		queue->ring_missing = !vq_meta_prefetch(&queue->vq);
+	return !queue->ring_missing;
+}
+
+/*
+ * Take the mutex again. Whatever it protects may have changed meanwhile. Returns
+ * whether the queue can still be served.
+ */
+static bool vhost_blk_queue_relock(struct vhost_blk_queue *queue)
+{
+	mutex_lock(&queue->vq.mutex);
+	vhost_blk_fetch_begin(queue);
+	return vhost_blk_queue_is_running(queue) &&
+	       vhost_blk_queue_is_mapped(queue);
+}
+
+/*
+ * Submit what was made, without the mutex: a device without a free tag is nothing
+ * that an ioctl should wait for. Returns whether the queue can still be served.
+ */
+static bool vhost_blk_queue_submit(struct vhost_blk_queue *queue)
+{
+	struct vhost_blk_bios made;
+
+	if (!queue->channel.made.num)
+		return true;
+	made = vhost_blk_channel_take(&queue->channel);
+	mutex_unlock(&queue->vq.mutex);
+	vhost_blk_submit(made);
+	return vhost_blk_queue_relock(queue);
+}
+
+/*
+ * Poll for what has begun until it has ended, without the mutex. As long as it is
+ * under way it can be what the thread would wait for otherwise, a tag or a queue that
+ * is being frozen. A device that takes longer than that is looked at now and then,
+ * and isn't polled for any more. Returns whether the queue can still be served.
+ */
+static bool vhost_blk_queue_finish_polled(struct vhost_blk_queue *queue)
+{
+	unsigned long end = jiffies + VHOST_BLK_FINISH_TIME;
+	struct mutex *mutex = &queue->vq.mutex;
+	bool usable = true;
+
+	while (usable && vhost_blk_channel_poll(&queue->channel)) {
+		if (queue->channel.is_slow || time_after(jiffies, end) ||
+		    signal_pending(current)) {
+			vhost_blk_channel_give_up_polling(&queue->channel);
+			mod_timer(&queue->look, jiffies + VHOST_BLK_LOOK_INTERVAL);
+			break;
+		}
+		mutex_unlock(mutex);
+		cond_resched();
+		usable = vhost_blk_queue_relock(queue);
+	}
+	return usable;
 }
 
 /* Until the IOTLB is updated or the ring mended. */
@@ -301,14 +353,20 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 	vhost_blk_queue_answer(queue);
 	vhost_disable_notify(vq->dev, vq);
 	while (!vhost_blk_queue_is_halted(queue)) {
-		switch (vhost_blk_queue_burst(queue, &budget)) {
+		enum vhost_blk_fetched fetched = vhost_blk_queue_burst(queue, &budget);
+
+		if (!vhost_blk_queue_submit(queue))
+			return false;
+		switch (fetched) {
+		case VHOST_BLK_BATCH_FULL:
+			continue;
 		case VHOST_BLK_BURST_OVER:
 			vhost_blk_queue_answer(queue);
 			return true;
 		case VHOST_BLK_STALLED:
-			vhost_blk_channel_finish_polled(&queue->channel);
 			/* What this answers, no completion will come for. */
-			return vhost_blk_queue_answer(queue);
+			return vhost_blk_queue_finish_polled(queue) &&
+			       vhost_blk_queue_answer(queue);
 		case VHOST_BLK_HALTED:
 		case VHOST_BLK_RING_EMPTY:
 			break;
@@ -332,22 +390,32 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 	return false;
 }
 
-/* Without its translation the ring can't even take answers. */
-static bool vhost_blk_queue_is_mapped(struct vhost_blk_queue *queue)
+/*
+ * Do what there is to do. Returns true if the worker shall come again by itself. The
+ * mutex is let go now and then; a queue that is stopped meanwhile is left.
+ */
+static bool vhost_blk_queue_run_mapped(struct vhost_blk_queue *queue)
 {
-	if (!queue->ring_missing)
-		queue->ring_missing = !vq_meta_prefetch(&queue->vq);
-	return !queue->ring_missing;
+	bool again;
+
+	vhost_blk_wait_adapt(queue);
+	queue->channel.poll = queue->vq.busyloop_timeout && queue->poll_ns;
+	again = vhost_blk_queue_serve(queue);
+	if (!vhost_blk_queue_is_running(queue) || queue->ring_missing)
+		return false;
+	vhost_blk_queue_signal(queue);
+	/* Further parts of what has been answered in part. */
+	return vhost_blk_queue_submit(queue) && again;
 }
 
 static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
-	bool again = false, mapped;
+	bool again = false;
 
 	mutex_lock(&vq->mutex);
 	queue->counters.kicks += kicked;
-	if (!vhost_vq_get_backend(vq))
+	if (!vhost_blk_queue_is_running(queue))
 		goto out;
 	vhost_blk_fetch_begin(queue);
 
@@ -360,25 +428,28 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 		queue->chain_missing = false;
 	}
 	WRITE_ONCE(queue->working, true);
-	mapped = vhost_blk_queue_is_mapped(queue);
-	if (mapped) {
-		vhost_blk_wait_adapt(queue);
-		queue->channel.poll = vq->busyloop_timeout && queue->poll_ns;
-		again = vhost_blk_queue_serve(queue);
-		vhost_blk_queue_signal(queue);
-	}
+	if (vhost_blk_queue_is_mapped(queue))
+		again = vhost_blk_queue_run_mapped(queue);
 	/* The worker's other queues may have to sleep. */
-	vhost_blk_channel_finish_polled(&queue->channel);
+	vhost_blk_queue_finish_polled(queue);
 	WRITE_ONCE(queue->working, false);
 	/* Pairs with llist_add() in vhost_blk_queue_completed(). */
 	smp_mb();
-	if (again || vhost_blk_channel_poll(&queue->channel) ||
-	    (mapped && !llist_empty(&queue->completed)))
+	if (vhost_blk_queue_is_running(queue) &&
+	    (again || (!queue->ring_missing && !llist_empty(&queue->completed))))
 		vhost_vq_work_queue(vq, &queue->work);
 out:
 	mutex_unlock(&vq->mutex);
 	if (again && vhost_blk_wait_is_in_the_way())
 		schedule();
+}
+
+/* The timer: polled operations are slow, and end only if they are polled for. */
+static void vhost_blk_queue_look_again(struct timer_list *timer)
+{
+	struct vhost_blk_queue *queue = timer_container_of(queue, timer, look);
+
+	vhost_vq_work_queue(&queue->vq, &queue->work);
 }
 
 static void vhost_blk_queue_work(struct vhost_work *work)
@@ -432,6 +503,7 @@ void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 	queue->index = index;
 	queue->vq.handle_kick = vhost_blk_queue_kicked;
 	vhost_work_init(&queue->work, vhost_blk_queue_work);
+	timer_setup(&queue->look, vhost_blk_queue_look_again, 0);
 	vhost_blk_channel_init(&queue->channel);
 	init_llist_head(&queue->completed);
 	init_waitqueue_head(&queue->drained);
@@ -505,6 +577,7 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	queue->ring_missing = false;
 	queue->chain_missing = false;
 	queue->untold = 0;
+	vhost_blk_fetch_forget(queue);
 	vhost_blk_wait_start(queue);
 	vhost_vq_set_backend(vq, queue->blk);
 	ret = vhost_vq_init_access(vq);
@@ -520,27 +593,55 @@ err_backend:
 	return ret;
 }
 
+/* Wait until a request in flight has ended. As vhost_blk_queue_drain(). */
+static int vhost_blk_queue_wait(struct vhost_blk_queue *queue, long *timeout)
+{
+	bool polled = vhost_blk_channel_poll(&queue->channel);
+	long left;
+
+	left = wait_event_killable_timeout(queue->drained,
+					   !llist_empty(&queue->completed),
+					   polled ? 1 : *timeout);
+	if (left < 0)
+		return -EINTR;
+	if (!polled)
+		*timeout = left;
+	else if (*timeout != MAX_SCHEDULE_TIMEOUT)
+		*timeout = max(*timeout - 1 + left, 0);
+	return *timeout ? 0 : -ETIMEDOUT;
+}
+
 /**
  * vhost_blk_queue_drain - wait until nothing of a queue is in flight
  * @queue: the queue
  * @answer: write the answers to guest memory; only in the owner's address space
+ * @timeout: how long to wait, in jiffies, or MAX_SCHEDULE_TIMEOUT; what is left of it
+ *	afterwards
  *
  * Called with @vq.mutex held, which keeps the worker from fetching; may sleep.
  * Does the worker's part of a completion itself: a worker whose process was
  * killed does nothing any more.
+ *
+ * Return: 0, -EINTR if the caller is being killed, -ETIMEDOUT. What is in flight then
+ * still is, and will be answered by who drains next or by the running queue.
  */
-void vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer)
+int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer,
+			  long *timeout)
 {
-	vhost_blk_queue_reap(queue, answer);
-	while (vhost_blk_queue_in_flight(queue)) {
-		if (vhost_blk_channel_poll(&queue->channel))
-			cond_resched();
-		else
-			wait_event(queue->drained,
-				   !llist_empty(&queue->completed));
+	int ret = 0;
+
+	/* The memory table may be another one now. */
+	vhost_blk_fetch_forget(queue);
+	for (;;) {
 		vhost_blk_queue_reap(queue, answer);
+		/* The next parts of what was answered in part. */
+		vhost_blk_submit(vhost_blk_channel_take(&queue->channel));
+		if (!vhost_blk_queue_in_flight(queue) || ret)
+			break;
+		ret = vhost_blk_queue_wait(queue, timeout);
 	}
 	vhost_blk_queue_signal(queue);
+	return ret;
 }
 
 /**
@@ -567,17 +668,27 @@ bool vhost_blk_queue_can_answer(struct vhost_blk_queue *queue)
  * vhost_blk_queue_stop - serve the ring no more
  * @queue: the queue, running or not
  * @answer: as for vhost_blk_queue_drain()
+ * @timeout: as for vhost_blk_queue_drain()
  *
- * Takes @vq.mutex; may sleep. On return nothing is in flight and guest memory
- * is not touched any more.
+ * Takes @vq.mutex; may sleep. From the call on nothing is fetched.
+ *
+ * Return: 0 if nothing is in flight and guest memory is not touched any more; else
+ * the errors of vhost_blk_queue_drain(), and the call is to be repeated.
  */
-void vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool answer)
+int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool answer,
+			 long *timeout)
 {
+	int ret;
+
 	mutex_lock(&queue->vq.mutex);
 	vhost_vq_set_backend(&queue->vq, NULL);
-	vhost_blk_queue_drain(queue, answer);
-	vhost_blk_channel_close(&queue->channel);
+	ret = vhost_blk_queue_drain(queue, answer, timeout);
+	if (!ret) {
+		timer_delete_sync(&queue->look);
+		vhost_blk_channel_close(&queue->channel);
+	}
 	mutex_unlock(&queue->vq.mutex);
+	return ret;
 }
 
 /**

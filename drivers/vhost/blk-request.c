@@ -121,6 +121,7 @@ static int vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
 		req->used_bytes = bytes + sizeof(*req->status_addr);
 	req->bytes = bytes;
 	req->data_bytes = bytes;
+	req->load = bytes;
 	vhost_blk_request_trace_submitted(req);
 	return vhost_blk_io_rw(&req->io, opf, req->sector, data, req->alone);
 }
@@ -205,6 +206,14 @@ vhost_blk_request_read_range(const struct vhost_blk_request *req,
 	return BLK_STS_OK;
 }
 
+/* As data counts: how long a range takes is known to nobody but the device. */
+static u64 vhost_blk_request_range_load(const struct vhost_blk_range *range)
+{
+	u64 bytes = (u64)range->sectors << SECTOR_SHIFT;
+
+	return max(bytes / VHOST_BLK_RANGE_DISCOUNT, VHOST_BLK_RANGE_LOAD);
+}
+
 /* Nothing is done unless every range is good. */
 static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
 				    enum req_op op,
@@ -230,6 +239,7 @@ static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
 		if (status)
 			return vhost_blk_request_settle(req, status);
 		req->bytes += (u64)ranges[i].sectors << SECTOR_SHIFT;
+		req->load += vhost_blk_request_range_load(&ranges[i]);
 	}
 	req->sector = ranges[0].sector;
 	vhost_blk_request_trace_submitted(req);
@@ -403,6 +413,7 @@ static void vhost_blk_request_reset(struct vhost_blk_request *req)
 	req->status_first = chain->in_bytes == sizeof(*req->status_addr);
 	req->used_bytes = req->status_first;
 	req->data_bytes = 0;
+	req->load = 0;
 	req->bytes = 0;
 	req->type = 0;
 	req->sector = 0;
@@ -507,7 +518,7 @@ static void vhost_blk_request_count(struct vhost_blk_request *req, u8 status)
 	else
 		counters->errors++;
 	counters->bounced += !!req->io.bounce;
-	counters->polled += !list_empty(&req->io.polled);
+	counters->polled += req->io.is_polled;
 
 	trace_vhost_blk_request_completed(req->queue->blk->id,
 					  req->queue->index, req->head,

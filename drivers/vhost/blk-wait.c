@@ -50,6 +50,9 @@
 #define VHOST_BLK_REACTION_MIN	(2 * (u64)NSEC_PER_USEC)
 #define VHOST_BLK_REACTION_MAX	(100 * (u64)NSEC_PER_USEC)
 
+/* When gathering ends, in nanoseconds, whatever the guest says meanwhile. */
+#define VHOST_BLK_GATHER_TIME	(3 * VHOST_BLK_REACTION_MAX)
+
 /* How long one run of a worker looks for work, in nanoseconds. */
 #define VHOST_BLK_POLL_SLICE	(50 * NSEC_PER_USEC)
 
@@ -240,7 +243,7 @@ void vhost_blk_wait_signal(struct vhost_blk_queue *queue)
  */
 bool vhost_blk_wait_gather(struct vhost_blk_queue *queue)
 {
-	u64 now, since = local_clock(), limit;
+	u64 begin = local_clock(), since = begin, now, limit;
 	bool under_way = false;
 
 	while (!vhost_blk_has_work(queue)) {
@@ -258,7 +261,7 @@ bool vhost_blk_wait_gather(struct vhost_blk_queue *queue)
 			since = now;
 		}
 		limit = queue->reaction_ns * (under_way ? 2 : 1);
-		if (now - since >= limit) {
+		if (now - since >= limit || now - begin >= VHOST_BLK_GATHER_TIME) {
 			vhost_blk_gather_fail(queue, seen);
 			return false;
 		}

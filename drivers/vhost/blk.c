@@ -8,8 +8,9 @@
  *
  * The life of a device: opened, bound (only then are there queues), owned by a
  * process, running, stopped, perhaps bound again and running again, released.
- * Stopping and releasing wait until nothing is in flight, so that no bio, no
- * worker and no write to guest memory outlives them.
+ * Stopping waits until nothing is in flight, so that no bio, no worker and no write to
+ * guest memory outlives it, unless the caller is killed meanwhile. Releasing does so for
+ * a second; a device whose disk takes longer goes when that is done.
  *
  * Locks, outermost first: &struct vhost_blk.lock serializes the ioctls, vhost
  * core's device mutex protects what vhost core keeps of the device, and a
@@ -57,7 +58,12 @@
 
 #define VHOST_BLK_BACKEND_FEATURES	BIT_ULL(VHOST_BACKEND_F_IOTLB_MSG_V2)
 
+/* How long the last close of a device waits for what is in flight. */
+#define VHOST_BLK_RELEASE_TIMEOUT	HZ
+
 static atomic_t vhost_blk_next_id = ATOMIC_INIT(0);
+
+struct workqueue_struct *vhost_blk_wq;
 
 /*
  * What is offered as long as the device is bound. It may lose abilities (a disk
@@ -218,19 +224,28 @@ static long vhost_blk_check_owner(struct vhost_blk *blk)
 	return ret ?: vhost_blk_can_answer(blk) ? 0 : -EAGAIN;
 }
 
-/* Wait until nothing that was fetched before is in flight. */
-static void vhost_blk_drain(struct vhost_blk *blk)
+/*
+ * Wait until nothing that was fetched before is in flight. 0, or -EINTR if the caller
+ * is being killed.
+ */
+static int vhost_blk_drain(struct vhost_blk *blk)
 {
+	long timeout = MAX_SCHEDULE_TIMEOUT;
 	unsigned int i;
+	int ret = 0;
 
-	for (i = 0; i < blk->num_queues; i++) {
+	for (i = 0; i < blk->num_queues && !ret; i++) {
 		mutex_lock(&blk->vqs[i]->mutex);
-		vhost_blk_queue_drain(blk->queues[i], true);
+		ret = vhost_blk_queue_drain(blk->queues[i], true, &timeout);
 		mutex_unlock(&blk->vqs[i]->mutex);
 	}
+	return ret;
 }
 
-/* Virtio 1.4, section 5.2.5.2: how writes are cached, at any time. */
+/*
+ * Virtio 1.4, section 5.2.5.2: how writes are cached, at any time. On an error it is
+ * as it was: no write that has ended is taken for durable.
+ */
 static long vhost_blk_set_write_back(struct vhost_blk *blk, bool write_back)
 {
 	bool through = blk->write_back && !write_back;
@@ -242,11 +257,13 @@ static long vhost_blk_set_write_back(struct vhost_blk *blk, bool write_back)
 		WRITE_ONCE(blk->write_back, write_back);
 		/* What began as write-back ends so, and then is made durable. */
 		if (through)
-			vhost_blk_drain(blk);
+			ret = vhost_blk_drain(blk);
 	}
 	mutex_unlock(&blk->dev.mutex);
 	if (!ret && through && !vhost_blk_backing_read_only(blk->backing))
 		ret = vhost_blk_backing_flush(blk->backing);
+	if (ret && through)
+		WRITE_ONCE(blk->write_back, true);
 	return ret;
 }
 
@@ -357,6 +374,7 @@ static long vhost_blk_prepare_features(struct vhost_blk *blk, u64 features)
 
 static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 {
+	long timeout = MAX_SCHEDULE_TIMEOUT;
 	unsigned int i;
 	u64 features;
 	long ret;
@@ -374,8 +392,10 @@ static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 		mutex_lock(&vq->mutex);
 		/* A request is logged from its fetch on, or not at all. */
 		if (blk->running)
-			vhost_blk_queue_drain(blk->queues[i], true);
-		vq->acked_features = features;
+			ret = vhost_blk_queue_drain(blk->queues[i], true,
+						    &timeout);
+		if (!ret)
+			vq->acked_features = features;
 		mutex_unlock(&vq->mutex);
 	}
 	mutex_unlock(&blk->dev.mutex);
@@ -402,37 +422,59 @@ static long vhost_blk_set_backend_features(struct vhost_blk *blk,
 	return 0;
 }
 
-static void vhost_blk_stop(struct vhost_blk *blk, bool answer)
-{
-	unsigned int i;
-
-	for (i = 0; i < blk->num_queues; i++)
-		vhost_blk_queue_stop(blk->queues[i], answer);
-	if (blk->running)
-		vhost_blk_backing_forget_cached(blk->backing);
-	blk->running = false;
-}
-
-static long vhost_blk_start(struct vhost_blk *blk)
+/*
+ * Stop the rings. On an error, one of vhost_blk_queue_stop(), nothing is fetched any
+ * more, the device still counts as running, and this is to be repeated.
+ */
+static int vhost_blk_stop(struct vhost_blk *blk, bool answer, long timeout)
 {
 	unsigned int i;
 	int ret = 0;
 
+	blk->stopping = true;
+	for (i = 0; i < blk->num_queues && !ret; i++)
+		ret = vhost_blk_queue_stop(blk->queues[i], answer, &timeout);
+	if (ret)
+		return ret;
 	if (blk->running)
-		return 0;
-	/* Bound again since the features were set, to a device with less. */
-	if (blk->vqs[0]->acked_features & ~blk->features)
-		return -EOPNOTSUPP;
+		vhost_blk_backing_forget_cached(blk->backing);
+	blk->running = false;
+	blk->stopping = false;
+	return 0;
+}
+
+static int vhost_blk_start_queues(struct vhost_blk *blk)
+{
+	unsigned int i;
+	int ret = 0;
 
 	for (i = 0; i < blk->num_queues && !ret; i++) {
 		mutex_lock(&blk->vqs[i]->mutex);
 		ret = vhost_blk_queue_start(blk->queues[i]);
 		mutex_unlock(&blk->vqs[i]->mutex);
 	}
+	return ret;
+}
+
+static long vhost_blk_start(struct vhost_blk *blk)
+{
+	int ret;
+
+	if (blk->stopping) {
+		ret = vhost_blk_stop(blk, true, MAX_SCHEDULE_TIMEOUT);
+		if (ret)
+			return ret;
+	}
+	if (blk->running)
+		return 0;
+	/* Bound again since the features were set, to a device with less. */
+	if (blk->vqs[0]->acked_features & ~blk->features)
+		return -EOPNOTSUPP;
+
+	blk->running = true;
+	ret = vhost_blk_start_queues(blk);
 	if (ret)
-		vhost_blk_stop(blk, true);
-	else
-		blk->running = true;
+		vhost_blk_stop(blk, true, MAX_SCHEDULE_TIMEOUT);
 	return ret;
 }
 
@@ -451,19 +493,18 @@ static long vhost_blk_set_running(struct vhost_blk *blk, void __user *argp)
 	if (!ret && running)
 		ret = vhost_blk_start(blk);
 	else if (!ret)
-		vhost_blk_stop(blk, true);
+		ret = vhost_blk_stop(blk, true, MAX_SCHEDULE_TIMEOUT);
 	mutex_unlock(&blk->dev.mutex);
 	return ret;
 }
 
 /*
- * Everything of the owner's that vhost core has is gone afterwards, and another
- * process can become the owner. The worker stops for good: after the grace
- * period nothing queues work for it, and after the flush it has none.
+ * Of a stopped device: everything of the owner's that vhost core has is gone
+ * afterwards, and another process can become the owner. The worker stops for good:
+ * after the grace period nothing queues work for it, and after the flush it has none.
  */
-static void vhost_blk_quiesce(struct vhost_blk *blk, bool answer)
+static void vhost_blk_quiesce(struct vhost_blk *blk)
 {
-	vhost_blk_stop(blk, answer);
 	vhost_dev_stop(&blk->dev);
 	synchronize_rcu();
 	vhost_dev_flush(&blk->dev);
@@ -476,6 +517,8 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 
 	mutex_lock(&blk->dev.mutex);
 	ret = vhost_blk_check_owner(blk);
+	if (!ret)
+		ret = vhost_blk_stop(blk, true, MAX_SCHEDULE_TIMEOUT);
 	if (ret)
 		goto out;
 	umem = vhost_dev_reset_owner_prepare();
@@ -483,7 +526,7 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 		ret = -ENOMEM;
 		goto out;
 	}
-	vhost_blk_quiesce(blk, true);
+	vhost_blk_quiesce(blk);
 	vhost_dev_reset_owner(&blk->dev, umem);
 out:
 	mutex_unlock(&blk->dev.mutex);
@@ -504,7 +547,7 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	 * IOTLB the table is for the dirty log only.
 	 */
 	if (cmd == VHOST_SET_MEM_TABLE && !ret && vhost_blk_can_answer(blk))
-		vhost_blk_drain(blk);
+		ret = vhost_blk_drain(blk);
 	mutex_unlock(&blk->dev.mutex);
 	return ret;
 }
@@ -635,6 +678,30 @@ static void vhost_blk_show_fdinfo(struct seq_file *seq, struct file *file)
 		vhost_blk_queue_show(blk->queues[i], seq);
 }
 
+/* Of a stopped device, or one that was never bound. */
+static void vhost_blk_destroy(struct vhost_blk *blk)
+{
+	if (blk->bound) {
+		vhost_blk_quiesce(blk);
+		vhost_dev_cleanup(&blk->dev);
+	}
+	vhost_blk_free_queues(blk);
+	vhost_blk_backing_close(blk->backing);
+	kvfree(blk);
+}
+
+static void vhost_blk_release_later(struct work_struct *work)
+{
+	struct vhost_blk *blk = container_of(work, struct vhost_blk,
+					     release_work);
+
+	/* Nobody can kill this. */
+	vhost_blk_stop(blk, false, MAX_SCHEDULE_TIMEOUT);
+	vhost_blk_destroy(blk);
+	/* The module's end waits for this function's. */
+	module_put(THIS_MODULE);
+}
+
 static int vhost_blk_open(struct inode *inode, struct file *file)
 {
 	struct vhost_blk *blk;
@@ -644,11 +711,17 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	mutex_init(&blk->lock);
 	INIT_DELAYED_WORK(&blk->config_work, vhost_blk_config_work);
+	INIT_WORK(&blk->release_work, vhost_blk_release_later);
 	blk->id = atomic_inc_return(&vhost_blk_next_id);
 	file->private_data = blk;
 	return 0;
 }
 
+/*
+ * The owner may be gone and any other process current: guest memory is left alone.
+ * A process that ends doesn't wait for a device that is stuck: what is in flight then
+ * ends behind its back, and the claim of the device with it.
+ */
 static int vhost_blk_release(struct inode *inode, struct file *file)
 {
 	struct vhost_blk *blk = file->private_data;
@@ -656,17 +729,13 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	cancel_delayed_work_sync(&blk->config_work);
 	if (blk->config_call)
 		eventfd_ctx_put(blk->config_call);
-	if (blk->bound) {
-		/*
-		 * The owner may be gone and any other process current: guest
-		 * memory is left alone.
-		 */
-		vhost_blk_quiesce(blk, false);
-		vhost_dev_cleanup(&blk->dev);
+	if (blk->bound &&
+	    vhost_blk_stop(blk, false, VHOST_BLK_RELEASE_TIMEOUT)) {
+		__module_get(THIS_MODULE);
+		queue_work(vhost_blk_wq, &blk->release_work);
+		return 0;
 	}
-	vhost_blk_free_queues(blk);
-	vhost_blk_backing_close(blk->backing);
-	kvfree(blk);
+	vhost_blk_destroy(blk);
 	return 0;
 }
 
@@ -691,8 +760,14 @@ static struct miscdevice vhost_blk_misc = {
 
 static int __init vhost_blk_init(void)
 {
-	int ret = misc_register(&vhost_blk_misc);
+	int ret;
 
+	vhost_blk_wq = alloc_workqueue("vhost_blk", WQ_UNBOUND, 0);
+	if (!vhost_blk_wq)
+		return -ENOMEM;
+	ret = misc_register(&vhost_blk_misc);
+	if (ret)
+		destroy_workqueue(vhost_blk_wq);
 	if (ret == -EBUSY)
 		pr_err("vhost_blk: another module has misc device number %d or the name vhost-blk (see /proc/misc); unload it first\n",
 		       VHOST_BLK_MINOR);
@@ -703,6 +778,7 @@ module_init(vhost_blk_init);
 static void __exit vhost_blk_exit(void)
 {
 	misc_deregister(&vhost_blk_misc);
+	destroy_workqueue(vhost_blk_wq);
 }
 module_exit(vhost_blk_exit);
 

@@ -55,10 +55,15 @@
 #define VHOST_BLK_ORDINARY_CHAIN	(VHOST_BLK_SEG_MAX + 2)
 
 /*
- * Data under way in one queue, in bytes, at which no more is fetched: what one
- * guest can have pinned, and with bios for it, does not grow with its memory.
+ * The load of one queue, in bytes of data under way, at which no more is fetched: what
+ * one guest can have pinned, and with bios for it, does not grow with its memory, nor
+ * does the time that a stop takes with its ring.
  */
-#define VHOST_BLK_MAX_IN_FLIGHT	SZ_256M
+#define VHOST_BLK_MAX_LOAD	SZ_256M
+
+/* What a range counts of that: a part of its length, but not less than so many bytes. */
+#define VHOST_BLK_RANGE_DISCOUNT	64
+#define VHOST_BLK_RANGE_LOAD		((u64)SZ_4M)
 
 /* Ranges of one discard, write zeroes or secure erase request. */
 #define VHOST_BLK_MAX_RANGES	32
@@ -66,6 +71,9 @@
 /* For memory that there is a way to do without; charged to the guest's owner. */
 #define VHOST_BLK_GFP_TRY	(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN | \
 				 __GFP_ACCOUNT)
+
+/* For waits that outlive the process that has begun them; flushed at module's end. */
+extern struct workqueue_struct *vhost_blk_wq;
 
 /* Storage */
 
@@ -94,11 +102,24 @@ unsigned int vhost_blk_backing_max_range(const struct vhost_blk_backing *backing
 					 enum req_op op);
 
 /**
+ * struct vhost_blk_bios - bios that are to be submitted
+ * @bios: the bios, in their order
+ * @num: how many
+ */
+struct vhost_blk_bios {
+	struct bio_list bios;
+	unsigned int num;
+};
+
+/**
  * struct vhost_blk_channel - what the operations of one queue share
  * @backing: where they go
  * @poll: operations that start now end faster if they are polled for. Set by the
  *	owner, who has to poll as long as vhost_blk_channel_poll() asks for it.
+ * @made: bios of operations that have been started, not yet submitted
  * @next_sector: where the last bio ended
+ * @is_slow: polling was given up, for what starts from here on
+ * @num_polled: polled operations that have not ended
  * @polled: &struct vhost_blk_io that end only when they are polled for
  * @spare: the bio for when there is no memory for another, NULL while in use
  * @ended: bios that have ended, not yet released; lock-free
@@ -107,13 +128,16 @@ unsigned int vhost_blk_backing_max_range(const struct vhost_blk_backing *backing
  * @bounce_pages: pages of all bounce buffers in use
  * @reserve: the bounce buffer for when there is no memory for another
  *
- * Everything but @ended is for one thread at a time, which the queue's mutex
+ * Everything but @ended and @num_polled is for one thread at a time, which the queue's mutex
  * sees to.
  */
 struct vhost_blk_channel {
 	struct vhost_blk_backing *backing;
 	bool poll;
+	struct vhost_blk_bios made;
 	sector_t next_sector;
+	bool is_slow;
+	atomic_t num_polled;
 	struct list_head polled;
 	struct vhost_blk_bio *spare;
 	struct llist_head ended;
@@ -127,8 +151,10 @@ void vhost_blk_channel_init(struct vhost_blk_channel *channel);
 int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 			   struct vhost_blk_backing *backing);
 void vhost_blk_channel_close(struct vhost_blk_channel *channel);
+struct vhost_blk_bios vhost_blk_channel_take(struct vhost_blk_channel *channel);
+void vhost_blk_submit(struct vhost_blk_bios bios);
 bool vhost_blk_channel_poll(struct vhost_blk_channel *channel);
-void vhost_blk_channel_finish_polled(struct vhost_blk_channel *channel);
+void vhost_blk_channel_give_up_polling(struct vhost_blk_channel *channel);
 
 /**
  * struct vhost_blk_io - one operation on the backing device
@@ -142,7 +168,8 @@ void vhost_blk_channel_finish_polled(struct vhost_blk_channel *channel);
  * @bytes: data of the last bio
  * @bounce: for data that the device can't reach where it is, else NULL
  * @bounce_is_unread: @bounce has data for the guest
- * @polled: in @channel's list, or empty
+ * @is_polled: it ends only when it is polled for
+ * @polled: in @channel's list then
  * @flush_after: what it does has to be made durable by a flush
  * @has_first: @first is in use
  * @first: the first bio, the only one of an ordinary operation
@@ -162,6 +189,7 @@ struct vhost_blk_io {
 	unsigned int bytes;
 	struct vhost_blk_bounce *bounce;
 	struct list_head polled;
+	bool is_polled;
 	bool flush_after;
 	bool bounce_is_unread;
 	bool has_first;
@@ -275,6 +303,7 @@ enum vhost_blk_kind {
  * @used_bytes: what the used element will say if the request succeeds: bytes
  *	written from the first writable one on
  * @data_bytes: guest memory that the I/O reads or writes
+ * @load: what it counts of VHOST_BLK_MAX_LOAD
  * @head: index of the chain's first descriptor
  * @kind: what it is counted as
  * @status_first: the status is all that is writable
@@ -289,6 +318,7 @@ struct vhost_blk_request {
 	u64 sector;
 	u64 started;
 	u64 bytes;
+	u64 load;
 	void *log;
 	u64 status_log;
 	unsigned int num_log;
@@ -390,19 +420,20 @@ struct vhost_blk_region {
  * @blk: the device
  * @index: which of its queues
  * @work: runs the queue for any reason but a kick
+ * @look: queues @work when it is time to look for slow polled operations
  * @requests: the memory of all requests, made when the queue starts and kept
  *	until it starts with another ring size or the device goes
  * @free: a stack of the requests that are not in use
  * @num_requests: elements of @requests: the ring's size at the last start
  * @num_free: elements of @free; the rest are in flight
- * @bytes_in_flight: data of the requests in flight
+ * @load: of the requests in flight
  * @broken: the guest made a ring that can't be followed; nothing more is
  *	fetched until the queue is started again
  * @alone: a request is in flight that tolerates no other
  * @ring_missing: the IOTLB lacks the ring, and the VMM was asked for it
  * @chain_missing: the same of the chain that is to be fetched next
- * @region: guest memory that an address was in; forgotten with @vq.mutex, without
- *	which the memory table can change
+ * @region: guest memory that an address was in; forgotten when the memory table has
+ *	changed
  * @is_ordinary: the short way to fetch knows rings like this one
  * @descs: the chain that is being fetched, before it is checked
  * @chain: the chain that is being started, checked
@@ -429,11 +460,12 @@ struct vhost_blk_queue {
 	struct vhost_blk *blk;
 	unsigned int index;
 	struct vhost_work work;
+	struct timer_list look;
 	struct vhost_blk_request *requests;
 	struct vhost_blk_request **free;
 	unsigned int num_requests;
 	unsigned int num_free;
-	size_t bytes_in_flight;
+	u64 load;
 	bool broken;
 	bool alone;
 	bool ring_missing;
@@ -462,6 +494,7 @@ struct vhost_blk_queue {
 };
 
 void vhost_blk_fetch_begin(struct vhost_blk_queue *queue);
+void vhost_blk_fetch_forget(struct vhost_blk_queue *queue);
 int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue);
 
 void vhost_blk_wait_start(struct vhost_blk_queue *queue);
@@ -476,8 +509,10 @@ void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 			  unsigned int index);
 int vhost_blk_queue_start(struct vhost_blk_queue *queue);
 bool vhost_blk_queue_can_answer(struct vhost_blk_queue *queue);
-void vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool answer);
-void vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer);
+int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool answer,
+			 long *timeout);
+int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer,
+			  long *timeout);
 void vhost_blk_queue_free(struct vhost_blk_queue *queue);
 void vhost_blk_queue_completed(struct vhost_blk_request *req);
 void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
@@ -500,11 +535,13 @@ void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
  * @bound: since the first bind, for ever; all below and @dev exist. Set with
  *	release semantics, for readers without @lock.
  * @running: between VHOST_BLK_SET_RUNNING 1 and 0; under @lock
+ * @stopping: and the latter has begun; what is in flight has not ended yet
  * @write_back: what the driver has set VIRTIO_BLK_F_CONFIG_WCE's byte to; the
  *	queues read it without a lock
  * @config_call: signalled when the capacity changes, or NULL; under @lock and,
  *	for @config_work, cancelled before it changes
  * @config_work: looks whether the capacity has changed
+ * @release_work: frees the device where closing it can't wait for that
  * @capacity: the last that the VMM was told of, in sectors of 512 bytes
  * @queues: @num_queues of them
  * @vqs: what vhost core wants to see of them
@@ -519,9 +556,11 @@ struct vhost_blk {
 	unsigned int num_queues;
 	bool bound;
 	bool running;
+	bool stopping;
 	bool write_back;
 	struct eventfd_ctx *config_call;
 	struct delayed_work config_work;
+	struct work_struct release_work;
 	u64 capacity;
 	struct vhost_blk_queue **queues;
 	struct vhost_virtqueue **vqs;

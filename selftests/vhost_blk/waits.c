@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Who waits for a disk that takes its time: nobody who didn't ask for it, and who did
+ * only as long as it isn't killed.
+ *
+ * usage: waits call ONE_TAG
+ *	ONE_TAG	a disk that needs some 100 ms for a request, and does one at a time
+ * usage: waits killed SLOW
+ *	SLOW	one that needs seconds, has a write cache and does hundreds at a time
+ * usage: waits ranges DISCARD
+ *	DISCARD	one that needs some 10 ms for a discard
+ */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "fixture.h"
+
+#define READS		8
+#define STACK_BYTES	65536
+
+static uint16_t answers(const struct fixture *f)
+{
+	return __atomic_load_n(&f->c.queues[0].vring.used->idx, __ATOMIC_ACQUIRE);
+}
+
+/* --- call --- */
+
+/*
+ * Calls that have nothing to do with requests, while the worker waits for a tag: it
+ * has requests to answer then, and has not done so.
+ */
+static void test_call(const char *one_tag)
+{
+	struct vhost_vring_file call = {}, err = {};
+	struct vhost_vring_state state = {};
+	struct fixture f;
+	uint8_t *statuses;
+	uint16_t seen;
+
+	set_up(&f, one_tag, O_RDWR, 1, ALL_FEATURES);
+	statuses = send_reads(&f, READS);
+	while (vhost_client_counter(&f.c, 0, "in_flight") != READS)
+		usleep(1000);
+	call.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	tap_equal(vhost_client_ioctl(&f.c, VHOST_SET_VRING_CALL, &call), 0,
+		  "an eventfd is replaced while the disk has no free tag");
+	err.fd = f.c.queues[0].err_fd;
+	vhost_client_ioctl(&f.c, VHOST_SET_VRING_ERR, &err);
+	vhost_client_ioctl(&f.c, VHOST_GET_VRING_BASE, &state);
+	vhost_client_ioctl(&f.c, VHOST_GET_VRING_BUSYLOOP_TIMEOUT, &state);
+	seen = answers(&f);
+	if (!tap_ok(seen < READS - 1,
+		    "and no call waits for the disk that need not"))
+		printf("# %u requests have been answered meanwhile\n", seen);
+	close(f.c.queues[0].call_fd);
+	f.c.queues[0].call_fd = call.fd;
+	tap_equal(take_answers(&f, READS), READS, "every request is answered");
+	tap_equal(count_ok(statuses, READS), READS, "with success");
+	tap_ok(vhost_client_signals(&f.c, 0) > 0, "and the new eventfd signalled");
+	tear_down(&f);
+}
+
+/* --- killed --- */
+
+/* Of any number at a time: nobody claims the disk. */
+static void set_up_shared(struct fixture *f, const char *disk)
+{
+	int ret;
+
+	f->disk = open(disk, O_RDWR | O_DIRECT | O_CLOEXEC);
+	ret = vhost_client_open(&f->c, DEVICE, MEMORY);
+	if (!ret)
+		ret = vhost_client_bind(&f->c, f->disk, VHOST_BLK_BIND_SHARED, 1,
+					SERIAL);
+	if (ret)
+		tap_bail("can't bind %s: %s", disk, strerror(-ret));
+	set_up_running(f, 1, ALL_FEATURES);
+}
+
+static void stop(struct fixture *f)
+{
+	vhost_client_run(&f->c, false);
+}
+
+static void write_through(struct fixture *f)
+{
+	vhost_client_set_wce(&f->c, 0);
+}
+
+static void replace_memory(struct fixture *f)
+{
+	const struct vhost_memory_region region = {
+		.guest_phys_addr = VHOST_CLIENT_BASE,
+		.memory_size = f->c.mem_size,
+		.userspace_addr = (uintptr_t)f->c.mem,
+	};
+
+	vhost_client_set_mem_table(&f->c, &region, 1);
+}
+
+static void start_log(struct fixture *f)
+{
+	vhost_client_log_start(&f->c);
+}
+
+static void reset_owner(struct fixture *f)
+{
+	vhost_client_reset_owner(&f->c);
+}
+
+static void nothing(struct fixture *f)
+{
+	(void)f;
+	pause();
+}
+
+static const struct {
+	const char *name;
+	void (*call)(struct fixture *f);
+} waiting[] = {
+	{ "stops the rings", stop },
+	{ "switches to write-through", write_through },
+	{ "replaces the memory table", replace_memory },
+	{ "starts the dirty log", start_log },
+	{ "resets the owner", reset_owner },
+	{ "does nothing", nothing },
+};
+
+#define NUM_WAITING	(sizeof(waiting) / sizeof(*waiting))
+
+/* A process with requests in flight that waits for them in a call. */
+static pid_t start_waiting(const char *disk, unsigned int i)
+{
+	struct fixture f;
+	int ready[2];
+	pid_t pid;
+	char byte;
+
+	if (pipe2(ready, O_CLOEXEC))
+		tap_bail("no pipe: %s", strerror(errno));
+	pid = fork();
+	if (!pid) {
+		set_up_shared(&f, disk);
+		send_reads(&f, READS);
+		while (vhost_client_counter(&f.c, 0, "in_flight") != READS)
+			usleep(1000);
+		if (write(ready[1], "", 1) == 1)
+			waiting[i].call(&f);
+		_exit(0);
+	}
+	close(ready[1]);
+	if (read(ready[0], &byte, 1) != 1)
+		tap_bail("no requests in flight");
+	close(ready[0]);
+	return pid;
+}
+
+/* Whether the process ends as killed, and not by itself. */
+static bool is_dead(pid_t pid)
+{
+	int status;
+
+	return waitpid(pid, &status, 0) == pid && WIFSIGNALED(status);
+}
+
+static int stop_in_clone(void *arg)
+{
+	stop(arg);
+	return 0;
+}
+
+/*
+ * Who stops is a process with the owner's memory and files, and killed; then the owner
+ * goes on. Returns whether the killed one ended before the requests.
+ */
+static bool interrupt_stop(struct fixture *f)
+{
+	uint8_t *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pid_t pid = clone(stop_in_clone, stack + STACK_BYTES,
+			  CLONE_VM | CLONE_FILES | SIGCHLD, f);
+
+	if (pid < 0)
+		tap_bail("no clone: %s", strerror(errno));
+	usleep(200000);
+	kill(pid, SIGKILL);
+	return is_dead(pid) && !answers(f);
+}
+
+static void test_killed(const char *slow)
+{
+	pid_t pids[NUM_WAITING];
+	struct fixture f;
+	bool dead[NUM_WAITING];
+	uint8_t *statuses;
+	bool interrupted;
+	unsigned int i;
+
+	for (i = 0; i < NUM_WAITING; i++)
+		pids[i] = start_waiting(slow, i);
+	/* Made last: as long as this has no answer, nobody has. */
+	set_up_shared(&f, slow);
+	statuses = send_reads(&f, READS);
+	while (vhost_client_counter(&f.c, 0, "in_flight") != READS)
+		usleep(1000);
+	usleep(200000);
+	for (i = 0; i < NUM_WAITING; i++)
+		kill(pids[i], SIGKILL);
+	for (i = 0; i < NUM_WAITING; i++)
+		dead[i] = is_dead(pids[i]) && !answers(&f);
+	interrupted = interrupt_stop(&f);
+	for (i = 0; i < NUM_WAITING; i++)
+		tap_ok(dead[i], "a process that %s can be killed before the disk has answered",
+		       waiting[i].name);
+	tap_ok(interrupted, "so can one that does it for another");
+
+	tap_equal(vhost_client_bind(&f.c, f.disk, VHOST_BLK_BIND_SHARED, 1, SERIAL),
+		  -EBUSY, "a stop that was interrupted is none");
+	tap_equal(vhost_client_run(&f.c, true), 0, "the device can be started again");
+	tap_equal(count_ok(statuses, READS), READS,
+		  "what was in flight is answered then");
+	take_answers(&f, READS);
+	tear_down(&f);
+}
+
+/* --- ranges --- */
+
+/* More ranges than anybody should have to wait for. */
+static void test_ranges(const char *disk)
+{
+	enum { REQUESTS = 60, RANGES = 32, FEW = 4 };
+	struct virtio_blk_discard_write_zeroes *ranges;
+	struct virtio_blk_outhdr *hdr;
+	struct vhost_client_seg segs[3];
+	long long in_flight, most = 0;
+	uint8_t *statuses;
+	struct fixture f;
+	unsigned int i;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	hdr = vhost_client_alloc(&f.c, sizeof(*hdr), 16);
+	ranges = vhost_client_alloc(&f.c, RANGES * sizeof(*ranges), 16);
+	statuses = vhost_client_alloc(&f.c, REQUESTS, 1);
+	memset(statuses, 0xee, REQUESTS);
+	hdr->type = VIRTIO_BLK_T_DISCARD;
+	for (i = 0; i < RANGES; i++) {
+		ranges[i].sector = 8 * i;
+		ranges[i].num_sectors = 8;
+		ranges[i].flags = 0;
+	}
+	for (i = 0; i < REQUESTS; i++) {
+		segs[0] = (struct vhost_client_seg){ hdr, sizeof(*hdr), false };
+		segs[1] = (struct vhost_client_seg){
+			ranges, RANGES * sizeof(*ranges), false
+		};
+		segs[2] = (struct vhost_client_seg){ &statuses[i], 1, true };
+		vhost_client_add(&f.c, 0, segs, 3, NULL);
+	}
+	vhost_client_kick(&f.c, 0, true);
+	while (answers(&f) < REQUESTS) {
+		in_flight = vhost_client_counter(&f.c, 0, "in_flight");
+		if (in_flight > most)
+			most = in_flight;
+	}
+	take_answers(&f, REQUESTS);
+	tap_equal(count_ok(statuses, REQUESTS), REQUESTS,
+		  "%u discards of %u ranges each succeed", REQUESTS, RANGES);
+	if (!tap_ok(most <= FEW, "but few of them are in flight at once"))
+		printf("# %lld were\n", most);
+	tear_down(&f);
+}
+
+int main(int argc, char **argv)
+{
+	const char *test = argc == 3 ? argv[1] : "";
+
+	if (!strcmp(test, "call"))
+		test_call(argv[2]);
+	else if (!strcmp(test, "killed"))
+		test_killed(argv[2]);
+	else if (!strcmp(test, "ranges"))
+		test_ranges(argv[2]);
+	else
+		tap_bail("usage: %s call|killed|ranges DISK", argv[0]);
+	return tap_end();
+}

@@ -1,0 +1,37 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Who waits for a slow disk, and for how long (waits.c).
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/tap.sh"
+. "$here/../lib/disks.sh"
+
+limit=120
+seconds=$((6 * LIMIT_FACTOR))
+
+# What a device that is closed leaves in flight keeps the module.
+users=$(cat /sys/module/vhost_blk/refcnt)
+
+nobody_is_left()
+{
+	[ "$(cat /sys/module/vhost_blk/refcnt)" -le "$users" ]
+}
+
+one_tag=$(make_nullb waits_one irqmode=2 completion_nsec=150000000 poll_queues=0 \
+	submit_queues=1 hw_queue_depth=1)
+run_tests "$limit" "$here/waits" call "$one_tag"
+remove_nullb waits_one
+
+base=$(make_nullb waits_base cache_size=16)
+if slow=$(make_dm waits_slow "0 $(blockdev --getsz "$base") delay $base 0 ${seconds}000"); then
+	run_tests "$limit" "$here/waits" killed "$slow"
+	ok "what the killed have left in flight ends" wait_until nobody_is_left
+	remove_dm waits_slow
+else
+	skip "killed" "no dm-delay"
+fi
+remove_nullb waits_base
+
+discard=$(make_nullb waits_discard irqmode=2 completion_nsec=20000000 poll_queues=0 discard=1)
+run_tests "$limit" "$here/waits" ranges "$discard"
+remove_nullb waits_discard
+tap_end
