@@ -192,10 +192,6 @@ static inline unsigned int compat_bdev_dma_alignment(struct block_device *bdev)
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
 #define vhost_add_used_n(vq, heads, nheads, count) \
 	vhost_add_used_n(vq, heads, count)
-#define vhost_discard_vq_desc(vq, nbuf, ndesc) \
-	((void)(ndesc), vhost_discard_vq_desc(vq, nbuf))
-#define vhost_get_vq_desc_n(vq, iov, size, out, in, log, log_num, ndesc) \
-	(*(ndesc) = 0, vhost_get_vq_desc(vq, iov, size, out, in, log, log_num))
 #endif
 
 #endif /* _VHOST_BLK_COMPAT_H */

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vhost_blk ring: the short way to fetch a descriptor chain.
+ * vhost_blk ring: how a descriptor chain is fetched.
  *
- * vhost core reads every descriptor and looks up every address by itself, which
- * is most of what it costs to fetch a request. Nearly all chains are as long as a
- * driver makes them and in one memory region. Those are taken here: an indirect
- * table is read at once, and the region of the last address is tried first.
+ * Nearly all chains are as long as a driver makes them and in one memory region. Those
+ * are taken a short way: an indirect table is read at once, and the region of the last
+ * address is tried first. It decides nothing: whatever is not of that kind (an IOTLB, the
+ * dirty log, a ring of the other endianness, a longer chain, and above all anything that
+ * is wrong with one) is left untouched for the long way, which says what is legal.
  *
- * Nothing is decided here. Whatever is not of that kind (an IOTLB, the dirty log,
- * a ring of the other endianness, a longer chain, and above all anything that is
- * wrong with one) is left untouched for vhost core, which alone says what is legal.
+ * The long way is our own, too, because vhost core takes the descriptors of an indirect
+ * table in the order in which they lie there, and not in that of their "next": the same
+ * chain would mean one thing with the dirty log and another one without.
  */
 #include <linux/nospec.h>
 #include <linux/uaccess.h>
@@ -144,7 +145,7 @@ static bool vhost_blk_fetch_table(struct vhost_blk_queue *queue)
 
 /*
  * Learn what else the guest has made available. False if that can't be, in which
- * case nothing is changed and vhost core will say so.
+ * case nothing is changed.
  */
 static bool vhost_blk_fetch_avail_idx(struct vhost_virtqueue *vq)
 {
@@ -185,18 +186,11 @@ void vhost_blk_fetch_forget(struct vhost_blk_queue *queue)
 	queue->region.size = 0;
 }
 
-/**
- * vhost_blk_fetch_ordinary - fetch the next chain if it is an ordinary one
- * @queue: a running queue with its @vq.mutex held, after vhost_blk_fetch_begin();
- *	its @chain gets what @vq.iov has of the chain then
- *
- * Virtio 1.4, section 2.7. May sleep to get at guest memory.
- *
- * Return: index of the chain's first descriptor; the size of the ring if it is
- * empty; or -EAGAIN if vhost core has to be asked, because this is nothing for
- * here.
+/*
+ * The short way: index of the chain's first descriptor, the size of the ring if it is
+ * empty, or -EAGAIN if the chain is nothing for here.
  */
-int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue)
+static int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	__virtio16 entry;
@@ -227,5 +221,266 @@ int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue)
 	if (!good)
 		return -EAGAIN;
 	vq->last_avail_idx++;
+	return head;
+}
+
+/* Any chain */
+
+/* Ask the VMM for a translation. */
+static void vhost_blk_fetch_miss(struct vhost_blk_queue *queue, u64 addr, u8 access)
+{
+	struct vhost_virtqueue *vq = &queue->vq;
+	bool v2 = vhost_backend_has_feature(vq, VHOST_BACKEND_F_IOTLB_MSG_V2);
+	struct vhost_iotlb_msg *msg;
+	struct vhost_msg_node *node;
+
+	node = vhost_new_msg(vq, v2 ? VHOST_IOTLB_MSG_V2 : VHOST_IOTLB_MSG);
+	if (!node)
+		return;
+	msg = v2 ? &node->msg_v2.iotlb : &node->msg.iotlb;
+	msg->type = VHOST_IOTLB_MISS;
+	msg->iova = addr;
+	msg->perm = access;
+	vhost_enqueue_msg(vq->dev, &vq->dev->read_list, node);
+}
+
+/*
+ * Where the owner has guest memory at @addr, and how much of *@len is in one piece there.
+ * 0, -EFAULT: it is nowhere, -EPERM: not for such an access, -EAGAIN: the IOTLB lacks it
+ * and the VMM was asked.
+ */
+static int vhost_blk_fetch_map(struct vhost_blk_queue *queue, u64 addr, u8 access,
+			       void __user **user, size_t *len)
+{
+	struct vhost_virtqueue *vq = &queue->vq;
+	const struct vhost_iotlb_map *map =
+		vhost_iotlb_itree_first(vq->iotlb ?: vq->umem, addr, addr);
+
+	if (!map && !vq->iotlb)
+		return -EFAULT;
+	if (!map) {
+		vhost_blk_fetch_miss(queue, addr, access);
+		return -EAGAIN;
+	}
+	if (!(map->perm & access))
+		return -EPERM;
+	*user = (void __user *)(uintptr_t)(map->addr + addr - map->start);
+	*len = min_t(u64, *len - 1, map->last - addr) + 1;
+	return 0;
+}
+
+/* As vhost_blk_fetch_map(), or -EFAULT if it can't be read. */
+static int vhost_blk_fetch_copy(struct vhost_blk_queue *queue, void *to, u64 addr,
+				size_t len)
+{
+	while (len) {
+		void __user *user;
+		size_t piece = len;
+		int ret = vhost_blk_fetch_map(queue, addr, VHOST_ACCESS_RO, &user,
+					      &piece);
+
+		if (ret)
+			return ret;
+		if (copy_from_user(to, user, piece))
+			return -EFAULT;
+		to += piece;
+		addr += piece;
+		len -= piece;
+	}
+	return 0;
+}
+
+/* One index or entry of the available ring, read at once. Errors as above. */
+static int vhost_blk_fetch_avail(struct vhost_blk_queue *queue,
+				 const __virtio16 __user *from, u16 *value)
+{
+	struct vhost_virtqueue *vq = &queue->vq;
+	size_t len = sizeof(*from);
+	__virtio16 entry;
+
+	if (vq->iotlb) {
+		void __user *user;
+		int ret = vhost_blk_fetch_map(queue, (uintptr_t)from,
+					      VHOST_ACCESS_RO, &user, &len);
+
+		if (ret)
+			return ret;
+		from = user;
+	}
+	if (len < sizeof(*from) || get_user(entry, from))
+		return -EFAULT;
+	*value = vhost16_to_cpu(vq, entry);
+	return 0;
+}
+
+/**
+ * struct vhost_blk_table - what the descriptors of a chain are elements of
+ * @addr: of an indirect table
+ * @num: its elements
+ * @indirect: it is one, not the ring
+ */
+struct vhost_blk_table {
+	u64 addr;
+	unsigned int num;
+	bool indirect;
+};
+
+static int vhost_blk_fetch_desc(struct vhost_blk_queue *queue,
+				const struct vhost_blk_table *table, u16 index,
+				struct vring_desc *desc)
+{
+	struct vhost_virtqueue *vq = &queue->vq;
+
+	if (table->indirect)
+		return vhost_blk_fetch_copy(queue, desc, table->addr +
+					    index * sizeof(*desc), sizeof(*desc));
+	if (vq->iotlb)
+		return vhost_blk_fetch_copy(queue, desc,
+					    (uintptr_t)(vq->desc + index),
+					    sizeof(*desc));
+	return copy_from_user(desc, vq->desc + index, sizeof(*desc)) ? -EFAULT : 0;
+}
+
+/* Virtio 1.4, section 2.7.5.3: the last of a chain may tell of a table, once. */
+static int vhost_blk_fetch_enter(struct vhost_blk_queue *queue,
+				 const struct vring_desc *desc,
+				 struct vhost_blk_table *table)
+{
+	struct vhost_virtqueue *vq = &queue->vq;
+	u32 len = vhost32_to_cpu(vq, desc->len);
+
+	if (table->indirect || len % sizeof(*desc) ||
+	    desc->flags & cpu_to_vhost16(vq, VRING_DESC_F_NEXT))
+		return -EINVAL;
+	table->addr = vhost64_to_cpu(vq, desc->addr);
+	table->num = len / sizeof(*desc);
+	table->indirect = true;
+	return table->addr + len < table->addr ? -EFAULT : 0;
+}
+
+/* Add the memory that a descriptor tells of to the chain. */
+static int vhost_blk_fetch_add(struct vhost_blk_queue *queue,
+			       const struct vring_desc *desc, bool logged)
+{
+	struct vhost_blk_chain *chain = &queue->chain;
+	struct vhost_virtqueue *vq = &queue->vq;
+	bool writable = desc->flags & cpu_to_vhost16(vq, VRING_DESC_F_WRITE);
+	u64 addr = vhost64_to_cpu(vq, desc->addr);
+	size_t left = vhost32_to_cpu(vq, desc->len);
+
+	if (!writable && chain->in)
+		return -EINVAL;
+	if (left && addr + left - 1 < addr)
+		return -EFAULT;
+	if (writable && left && logged)
+		vq->log[chain->log_num++] = (struct vhost_log){ addr, left };
+	*(writable ? &chain->in_bytes : &chain->out_bytes) += left;
+	while (left) {
+		struct iovec *iov = &vq->iov[chain->out + chain->in];
+		int ret;
+
+		if (chain->out + chain->in == ARRAY_SIZE(vq->iov))
+			return -ENOBUFS;
+		iov->iov_len = left;
+		ret = vhost_blk_fetch_map(queue, addr, writable ?
+					  VHOST_ACCESS_WO : VHOST_ACCESS_RO,
+					  &iov->iov_base, &iov->iov_len);
+		if (ret)
+			return ret;
+		addr += iov->iov_len;
+		left -= iov->iov_len;
+		*(writable ? &chain->in : &chain->out) += 1;
+	}
+	return 0;
+}
+
+/*
+ * Follow the chain from the ring's descriptor @next on. One that is longer than any
+ * ring is none.
+ */
+static int vhost_blk_fetch_follow(struct vhost_blk_queue *queue, u16 next)
+{
+	struct vhost_virtqueue *vq = &queue->vq;
+	struct vhost_blk_table table = { .num = vq->num };
+	bool logged = vhost_has_feature(vq, VHOST_F_LOG_ALL);
+	unsigned int steps;
+
+	for (steps = 0; steps <= VHOST_BLK_MAX_RING; steps++) {
+		struct vring_desc desc;
+		int ret;
+
+		if (next >= table.num)
+			return -EINVAL;
+		ret = vhost_blk_fetch_desc(queue, &table, next, &desc);
+		if (ret)
+			return ret;
+		if (desc.flags & cpu_to_vhost16(vq, VRING_DESC_F_INDIRECT)) {
+			ret = vhost_blk_fetch_enter(queue, &desc, &table);
+			next = 0;
+		} else {
+			ret = vhost_blk_fetch_add(queue, &desc, logged);
+			next = vhost16_to_cpu(vq, desc.next);
+			if (!(desc.flags & cpu_to_vhost16(vq, VRING_DESC_F_NEXT)))
+				return ret;
+		}
+		if (ret)
+			return ret;
+	}
+	return -EINVAL;
+}
+
+/* The long way: as vhost_blk_fetch(). */
+static noinline int vhost_blk_fetch_any(struct vhost_blk_queue *queue)
+{
+	struct vhost_virtqueue *vq = &queue->vq;
+	u16 idx, head;
+	int ret;
+
+	if (vq->avail_idx == vq->last_avail_idx) {
+		ret = vhost_blk_fetch_avail(queue, &vq->avail->idx, &idx);
+		if (!ret && (u16)(idx - vq->last_avail_idx) > vq->num)
+			ret = -EINVAL;
+		if (ret)
+			return ret;
+		if (idx == vq->last_avail_idx)
+			return vq->num;
+		vq->avail_idx = idx;
+		/* The entries of the ring and their descriptors are read after it. */
+		smp_rmb();
+	}
+	ret = vhost_blk_fetch_avail(queue, &vq->avail->ring[vq->last_avail_idx &
+							    (vq->num - 1)],
+				    &head);
+	queue->chain = (struct vhost_blk_chain){};
+	ret = ret ?: vhost_blk_fetch_follow(queue, head);
+	if (ret)
+		return ret;
+	vq->last_avail_idx++;
+	return head;
+}
+
+/**
+ * vhost_blk_fetch - fetch the next chain
+ * @queue: a running queue with its @vq.mutex held, after vhost_blk_fetch_begin();
+ *	its @chain gets what @vq.iov has of the chain then
+ *
+ * Virtio 1.4, section 2.7. May sleep to get at guest memory.
+ *
+ * Return: index of the chain's first descriptor; the size of the ring if it is
+ * empty; -EAGAIN if the IOTLB lacks something, for which the VMM was asked; any other
+ * error if the ring can't be followed.
+ */
+int vhost_blk_fetch(struct vhost_blk_queue *queue)
+{
+	int head;
+
+	queue->chain.log_num = 0;
+	queue->chain.alone = false;
+	head = vhost_blk_fetch_ordinary(queue);
+	if (unlikely(head < 0))
+		head = vhost_blk_fetch_any(queue);
+	if (unlikely(head < 0 && head != -EAGAIN))
+		vq_err(&queue->vq, "Available chain %u can't be followed: %d\n",
+		       queue->vq.last_avail_idx, head);
 	return head;
 }

@@ -166,26 +166,6 @@ static bool vhost_blk_queue_look(struct vhost_blk_queue *queue)
 	return vhost_blk_wait_poll(queue);
 }
 
-/* Fetch a chain of any kind, as vhost_get_vq_desc() does. */
-static noinline int vhost_blk_queue_fetch_any(struct vhost_blk_queue *queue,
-					      unsigned int *ndesc)
-{
-	struct vhost_blk_chain *chain = &queue->chain;
-	struct vhost_virtqueue *vq = &queue->vq;
-	bool logged = vhost_has_feature(vq, VHOST_F_LOG_ALL);
-	int head;
-
-	head = vhost_get_vq_desc_n(vq, vq->iov, ARRAY_SIZE(vq->iov),
-				   &chain->out, &chain->in,
-				   logged ? vq->log : NULL, &chain->log_num,
-				   ndesc);
-	if (head >= 0 && head != vq->num) {
-		chain->out_bytes = iov_length(vq->iov, chain->out);
-		chain->in_bytes = iov_length(vq->iov + chain->out, chain->in);
-	}
-	return head;
-}
-
 /*
  * Fetch one chain and start it: 1 if there was one, 0 if not, or an error:
  * -EAGAIN for want of a translation, -EBUSY if it has to wait for what is in
@@ -195,14 +175,9 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	struct vhost_blk_request *req;
-	unsigned int ndesc = 0;
-	int head, ret;
+	int head = vhost_blk_fetch(queue);
+	int ret;
 
-	queue->chain.log_num = 0;
-	queue->chain.alone = false;
-	head = vhost_blk_fetch_ordinary(queue);
-	if (unlikely(head < 0))
-		head = vhost_blk_queue_fetch_any(queue, &ndesc);
 	if (head < 0)
 		return head;
 	if (head == vq->num)
@@ -218,7 +193,7 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 	}
 	if (ret) {
 		queue->num_free++;
-		vhost_discard_vq_desc(vq, 1, ndesc);
+		vq->last_avail_idx--;
 		return ret == -EAGAIN ? -EBUSY : ret;
 	}
 	queue->alone = req->alone;
@@ -419,14 +394,6 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 		goto out;
 	vhost_blk_fetch_begin(queue);
 
-	/*
-	 * Each miss of the IOTLB is a message to the VMM: it is asked once and
-	 * then waited for. The update comes as a kick.
-	 */
-	if (kicked) {
-		queue->ring_missing = false;
-		queue->chain_missing = false;
-	}
 	WRITE_ONCE(queue->working, true);
 	if (vhost_blk_queue_is_mapped(queue))
 		again = vhost_blk_queue_run_mapped(queue);
@@ -642,6 +609,24 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer,
 	}
 	vhost_blk_queue_signal(queue);
 	return ret;
+}
+
+/**
+ * vhost_blk_queue_translate - translations have changed
+ * @queue: the queue, running or not
+ *
+ * Takes @vq.mutex; may sleep. Each miss of the IOTLB is a message to the VMM: it is
+ * asked once, whatever the guest does, and again only when it has answered something,
+ * before which its other messages have to be dropped.
+ */
+void vhost_blk_queue_translate(struct vhost_blk_queue *queue)
+{
+	mutex_lock(&queue->vq.mutex);
+	if (queue->ring_missing || queue->chain_missing)
+		vhost_vq_work_queue(&queue->vq, &queue->work);
+	queue->ring_missing = false;
+	queue->chain_missing = false;
+	mutex_unlock(&queue->vq.mutex);
 }
 
 /**

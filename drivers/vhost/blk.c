@@ -635,17 +635,39 @@ static ssize_t vhost_blk_read_iter(struct kiocb *iocb, struct iov_iter *to)
 				   iocb->ki_flags & IOCB_NOWAIT);
 }
 
-static ssize_t vhost_blk_write_iter(struct kiocb *iocb, struct iov_iter *from)
+/* With @lock, so that the owner stays who it is. */
+static ssize_t vhost_blk_translate(struct vhost_blk *blk, struct iov_iter *from)
 {
-	struct vhost_blk *blk = iocb->ki_filp->private_data;
-	long ret;
+	unsigned int i;
+	ssize_t ret;
 
-	if (!vhost_blk_is_bound(blk))
-		return -ENODEV;
 	mutex_lock(&blk->dev.mutex);
 	ret = vhost_dev_check_owner(&blk->dev);
 	mutex_unlock(&blk->dev.mutex);
-	return ret ?: vhost_chr_write_iter(&blk->dev, from);
+	if (ret)
+		return ret;
+	ret = vhost_chr_write_iter(&blk->dev, from);
+	if (ret < 0)
+		return ret;
+	/* Who waits for another translation asks for it anew. */
+	vhost_clear_msg(&blk->dev);
+	for (i = 0; i < blk->num_queues; i++)
+		vhost_blk_queue_translate(blk->queues[i]);
+	return ret;
+}
+
+static ssize_t vhost_blk_write_iter(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct vhost_blk *blk = iocb->ki_filp->private_data;
+	ssize_t ret;
+
+	if (!vhost_blk_is_bound(blk))
+		return -ENODEV;
+	if (mutex_lock_killable(&blk->lock))
+		return -EINTR;
+	ret = vhost_blk_translate(blk, from);
+	mutex_unlock(&blk->lock);
+	return ret;
 }
 
 static __poll_t vhost_blk_poll(struct file *file, poll_table *wait)

@@ -4,7 +4,7 @@
  *
  *	blk.c		the character device: bind, start, stop, life of a queue
  *	blk-queue.c	ring: descriptor chains in, used elements and signals out
- *	blk-fetch.c	ring: the short way in for an ordinary chain
+ *	blk-fetch.c	ring: how a descriptor chain is fetched
  *	blk-wait.c	ring: how long to look for more before a signal or sleep
  *	blk-request.c	protocol: what a chain asks for and what it is answered
  *	blk-bdev.c	storage: a block device, its features and limits
@@ -495,7 +495,7 @@ struct vhost_blk_queue {
 
 void vhost_blk_fetch_begin(struct vhost_blk_queue *queue);
 void vhost_blk_fetch_forget(struct vhost_blk_queue *queue);
-int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue);
+int vhost_blk_fetch(struct vhost_blk_queue *queue);
 
 void vhost_blk_wait_start(struct vhost_blk_queue *queue);
 void vhost_blk_wait_signal(struct vhost_blk_queue *queue);
@@ -508,6 +508,7 @@ bool vhost_blk_wait_poll(struct vhost_blk_queue *queue);
 void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 			  unsigned int index);
 int vhost_blk_queue_start(struct vhost_blk_queue *queue);
+void vhost_blk_queue_translate(struct vhost_blk_queue *queue);
 bool vhost_blk_queue_can_answer(struct vhost_blk_queue *queue);
 int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool answer,
 			 long *timeout);

@@ -5,6 +5,9 @@
  *
  * usage: chains DISK
  *	DISK	a block device that may be overwritten, 64 MiB or more
+ *
+ * All of it twice: an ordinary chain is fetched a shorter way than one that the dirty
+ * log needs to know of, and must mean the same.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -28,11 +31,20 @@ struct chains {
 	uint8_t *bytes;
 };
 
+static bool logged;
+
+static void open_fixture(struct fixture *f, const char *disk, unsigned int num_queues)
+{
+	set_up(f, disk, O_RDWR, num_queues, ALL_FEATURES);
+	if (logged && vhost_client_log_start(&f->c))
+		tap_bail("the dirty log can't be started");
+}
+
 static void open_chains(struct chains *t, const char *disk)
 {
 	struct vhost_client *c = &t->f.c;
 
-	set_up(&t->f, disk, O_RDWR, 2, ALL_FEATURES);
+	open_fixture(&t->f, disk, 2);
 	t->ring = c->queues[0].vring.desc;
 	t->table = vhost_client_alloc(c, 1024 * sizeof(*t->table), 16);
 	t->bytes = vhost_client_alloc(c, DATA, 4096);
@@ -202,7 +214,7 @@ static void test_large_bounce(const char *disk)
 	struct fixture f;
 	uint8_t *out, *in;
 
-	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	open_fixture(&f, disk, 1);
 	out = vhost_client_alloc(&f.c, BYTES + 1, 4096) + 1;
 	in = vhost_client_alloc(&f.c, BYTES + 3, 4096) + 3;
 	fill(out, BYTES, 9);
@@ -321,8 +333,107 @@ static void test_indirect(const char *disk)
 	expect_stop(&t, "a loop in an indirect table");
 
 	open_chains(&t, disk);
+	table = vhost_client_gpa(&t.f.c, t.table);
+	desc(t.ring, 0, table, 2 * sizeof(*t.table), INDIRECT | NEXT);
+	desc(t.table, 0, t.hdr, 16, NEXT);
+	desc(t.table, 1, t.status, 1, WRITE);
+	expect_stop(&t, "an indirect table that is not the last");
+
+	open_chains(&t, disk);
 	desc(t.ring, 0, 1ULL << 60, 32, INDIRECT);
 	expect_stop(&t, "an indirect table outside of guest memory");
+}
+
+/* The order of a chain is that of "next", in a table as in the ring. */
+static void test_next(const char *disk)
+{
+	struct chains t;
+	uint8_t back[512] __attribute__((aligned(4096)));
+
+	open_chains(&t, disk);
+	t.f.hdr->type = VIRTIO_BLK_T_OUT;
+	t.f.hdr->sector = 16;
+	memset(t.bytes, 0x4e, 512);
+	vhost_client_set_desc(t.table, 0, t.hdr, 16, NEXT, 2);
+	vhost_client_set_desc(t.table, 1, t.status, 1, WRITE, 0);
+	vhost_client_set_desc(t.table, 2, t.data, 512, NEXT, 1);
+	desc(t.ring, 0, vhost_client_gpa(&t.f.c, t.table), 3 * sizeof(*t.table),
+	     INDIRECT);
+	tap_equal(offer(&t, TIMEOUT_MS, NULL), VIRTIO_BLK_S_OK,
+		  "an indirect table in another order");
+	tap_ok(pread(t.f.disk, back, 512, 16 * 512) == 512 &&
+	       !memcmp(back, t.bytes, 512), "and the data is on the disk");
+	vhost_client_set_desc(t.ring, 0, t.hdr, 16, NEXT, 7);
+	vhost_client_set_desc(t.ring, 7, t.data, 512, NEXT, 3);
+	vhost_client_set_desc(t.ring, 3, t.status, 1, WRITE, 0);
+	memset(t.bytes, 0x4f, 512);
+	tap_equal(offer(&t, TIMEOUT_MS, NULL), VIRTIO_BLK_S_OK,
+		  "descriptors in another order");
+	tap_ok(pread(t.f.disk, back, 512, 16 * 512) == 512 &&
+	       !memcmp(back, t.bytes, 512), "and the data is on the disk");
+	vhost_client_set_desc(t.ring, 0, t.hdr, 16, NEXT, 5);
+	vhost_client_set_desc(t.ring, 5, vhost_client_gpa(&t.f.c, t.table + 1),
+			      2 * sizeof(*t.table), INDIRECT, 0);
+	vhost_client_set_desc(t.table, 1, t.data, 512, NEXT, 1);
+	vhost_client_set_desc(t.table, 2, t.status, 1, WRITE, 0);
+	memset(t.bytes, 0x50, 512);
+	tap_equal(offer(&t, TIMEOUT_MS, NULL), VIRTIO_BLK_S_OK,
+		  "a table behind a descriptor");
+	tap_ok(pread(t.f.disk, back, 512, 16 * 512) == 512 &&
+	       !memcmp(back, t.bytes, 512), "and the data is on the disk");
+	tear_down(&t.f);
+}
+
+/* Data, and the table, across two regions of guest memory that are not neighbours. */
+static void test_regions(const char *disk)
+{
+	struct vhost_memory_region regions[2];
+	struct vring_desc *table;
+	uint8_t *data, *back;
+	struct chains t;
+	uint64_t split;
+
+	open_chains(&t, disk);
+	data = vhost_client_alloc(&t.f.c, 2 * DATA, DATA);
+	split = data + DATA - t.f.c.mem;
+	regions[0] = (struct vhost_memory_region){
+		.guest_phys_addr = VHOST_CLIENT_BASE,
+		.memory_size = split,
+		.userspace_addr = (uintptr_t)t.f.c.mem,
+	};
+	/* The second page of what is in one piece for the guest is another one here. */
+	back = vhost_client_alloc(&t.f.c, DATA, DATA);
+	regions[1] = (struct vhost_memory_region){
+		.guest_phys_addr = VHOST_CLIENT_BASE + split,
+		.memory_size = DATA,
+		.userspace_addr = (uintptr_t)back,
+	};
+	if (vhost_client_set_mem_table(&t.f.c, regions, 2))
+		tap_bail("no memory table");
+	fill(data, DATA, 3);
+	fill(back, DATA, 4);
+	/* The table's second descriptor is in the other region. */
+	table = (struct vring_desc *)(data + DATA) - 1;
+	t.f.hdr->type = VIRTIO_BLK_T_OUT;
+	t.f.hdr->sector = 24;
+	vhost_client_set_desc(t.ring, 0, t.hdr, 16, NEXT, 1);
+	vhost_client_set_desc(t.ring, 1, VHOST_CLIENT_BASE + split - 512, 1024, NEXT, 2);
+	vhost_client_set_desc(t.ring, 2, t.status, 1, WRITE, 0);
+	tap_equal(offer(&t, TIMEOUT_MS, NULL), VIRTIO_BLK_S_OK,
+		  "data across two regions");
+	t.bytes = aligned_alloc(DATA, DATA);
+	tap_ok(pread(t.f.disk, t.bytes, 1024, 24 * 512) == 1024 &&
+	       !memcmp(t.bytes, data + DATA - 512, 512) &&
+	       !memcmp(t.bytes + 512, back, 512), "and the data is on the disk");
+	vhost_client_set_desc(table, 0, t.hdr, 16, NEXT, 1);
+	vhost_client_set_desc((struct vring_desc *)back, 0, t.status, 1, WRITE, 0);
+	vhost_client_set_desc(t.ring, 0, VHOST_CLIENT_BASE + split - sizeof(*table),
+			      2 * sizeof(*table), INDIRECT, 0);
+	t.f.hdr->type = VIRTIO_BLK_T_FLUSH;
+	tap_equal(offer(&t, TIMEOUT_MS, NULL), VIRTIO_BLK_S_OK,
+		  "an indirect table across two regions");
+	free(t.bytes);
+	tear_down(&t.f);
 }
 
 static void test_addresses(const char *disk)
@@ -414,22 +525,32 @@ static void test_restart(const char *disk)
 	tear_down(&f);
 }
 
+static void test_all(const char *disk)
+{
+	test_header_and_data_in_one(disk);
+	test_header_in_bytes(disk);
+	test_empty_descriptors(disk);
+	test_status_at_data_end(disk);
+	test_crumbs(disk);
+	test_large_bounce(disk);
+	test_answered(disk);
+	test_writable_first(disk);
+	test_indices(disk);
+	test_indirect(disk);
+	test_next(disk);
+	test_regions(disk);
+	test_addresses(disk);
+	test_unmapped(disk);
+	test_restart(disk);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2)
 		tap_bail("usage: %s DISK", argv[0]);
-	test_header_and_data_in_one(argv[1]);
-	test_header_in_bytes(argv[1]);
-	test_empty_descriptors(argv[1]);
-	test_status_at_data_end(argv[1]);
-	test_crumbs(argv[1]);
-	test_large_bounce(argv[1]);
-	test_answered(argv[1]);
-	test_writable_first(argv[1]);
-	test_indices(argv[1]);
-	test_indirect(argv[1]);
-	test_addresses(argv[1]);
-	test_unmapped(argv[1]);
-	test_restart(argv[1]);
+	test_all(argv[1]);
+	printf("# the same, with the dirty log\n");
+	logged = true;
+	test_all(argv[1]);
 	return tap_end();
 }

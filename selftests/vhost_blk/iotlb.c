@@ -85,6 +85,44 @@ static void test_miss(const char *disk)
 	tear_down(&f);
 }
 
+/* Misses that are there to be read, none of which is answered. */
+static unsigned int take_misses(struct fixture *f)
+{
+	struct vhost_msg_v2 msg;
+	unsigned int num = 0;
+
+	while (read(f->c.fd, &msg, sizeof(msg)) == sizeof(msg))
+		num++;
+	return num;
+}
+
+/* A guest that kicks is no reason to ask once more. */
+static void test_kicks(const char *disk)
+{
+	struct fixture f;
+	uint8_t *data;
+	int i;
+
+	set_up_iotlb(&f, disk, PAGE);
+	data = vhost_client_alloc(&f.c, PAGE, PAGE);
+	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
+	vhost_client_iotlb_unmap(&f.c, data, PAGE);
+	read_is_answered(&f, data, 50);
+	for (i = 0; i < 200; i++) {
+		vhost_client_kick(&f.c, 0, true);
+		usleep(1000);
+	}
+	tap_equal(take_misses(&f), 1, "a miss is one question, however often the guest kicks");
+	vhost_client_iotlb_map(&f.c, vhost_client_alloc(&f.c, PAGE, PAGE), PAGE,
+			       VHOST_ACCESS_RW);
+	usleep(100000 * limit_factor());
+	tap_equal(take_misses(&f), 1, "when something else was answered it is asked again");
+	vhost_client_iotlb_map(&f.c, data, PAGE, VHOST_ACCESS_RW);
+	tap_ok(vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) >= 0,
+	       "and the answer is what it waits for");
+	tear_down(&f);
+}
+
 static void test_ring_unmapped(const char *disk)
 {
 	struct fixture f;
@@ -241,6 +279,7 @@ int main(int argc, char **argv)
 	test_data(argv[1], PAGE, "pages");
 	test_data(argv[1], 0, "one translation");
 	test_miss(argv[1]);
+	test_kicks(argv[1]);
 	test_ring_unmapped(argv[1]);
 	test_stop_unmapped(argv[2]);
 	test_started_again(argv[1]);
