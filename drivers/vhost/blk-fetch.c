@@ -360,7 +360,7 @@ static int vhost_blk_fetch_enter(struct vhost_blk_queue *queue,
 
 /* Add the memory that a descriptor tells of to the chain. */
 static int vhost_blk_fetch_add(struct vhost_blk_queue *queue,
-			       const struct vring_desc *desc, bool logged)
+			       const struct vring_desc *desc)
 {
 	struct vhost_blk_chain *chain = &queue->chain;
 	struct vhost_virtqueue *vq = &queue->vq;
@@ -372,7 +372,8 @@ static int vhost_blk_fetch_add(struct vhost_blk_queue *queue,
 		return -EINVAL;
 	if (left && addr + left - 1 < addr)
 		return -EFAULT;
-	if (writable && left && logged)
+	/* With an IOTLB the log is of addresses here, and this for invalidations. */
+	if (left && (vq->iotlb || (writable && chain->logged)))
 		vq->log[chain->log_num++] = (struct vhost_log){ addr, left };
 	*(writable ? &chain->in_bytes : &chain->out_bytes) += left;
 	while (left) {
@@ -402,7 +403,6 @@ static int vhost_blk_fetch_follow(struct vhost_blk_queue *queue, u16 next)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	struct vhost_blk_table table = { .num = vq->num };
-	bool logged = vhost_has_feature(vq, VHOST_F_LOG_ALL);
 	unsigned int steps;
 
 	for (steps = 0; steps <= VHOST_BLK_MAX_RING; steps++) {
@@ -418,7 +418,7 @@ static int vhost_blk_fetch_follow(struct vhost_blk_queue *queue, u16 next)
 			ret = vhost_blk_fetch_enter(queue, &desc, &table);
 			next = 0;
 		} else {
-			ret = vhost_blk_fetch_add(queue, &desc, logged);
+			ret = vhost_blk_fetch_add(queue, &desc);
 			next = vhost16_to_cpu(vq, desc.next);
 			if (!(desc.flags & cpu_to_vhost16(vq, VRING_DESC_F_NEXT)))
 				return ret;
@@ -451,7 +451,9 @@ static noinline int vhost_blk_fetch_any(struct vhost_blk_queue *queue)
 	ret = vhost_blk_fetch_avail(queue, &vq->avail->ring[vq->last_avail_idx &
 							    (vq->num - 1)],
 				    &head);
-	queue->chain = (struct vhost_blk_chain){};
+	queue->chain = (struct vhost_blk_chain){
+		.logged = vhost_has_feature(vq, VHOST_F_LOG_ALL),
+	};
 	ret = ret ?: vhost_blk_fetch_follow(queue, head);
 	if (ret)
 		return ret;
@@ -474,6 +476,7 @@ int vhost_blk_fetch(struct vhost_blk_queue *queue)
 {
 	int head;
 
+	queue->chain.logged = false;
 	queue->chain.log_num = 0;
 	queue->chain.alone = false;
 	head = vhost_blk_fetch_ordinary(queue);

@@ -313,7 +313,7 @@ static bool vhost_blk_queue_finish_polled(struct vhost_blk_queue *queue)
 /* Until the IOTLB is updated or the ring mended. */
 static bool vhost_blk_queue_is_halted(const struct vhost_blk_queue *queue)
 {
-	return queue->broken || queue->chain_missing;
+	return queue->broken || queue->chain_missing || queue->paused;
 }
 
 /*
@@ -394,6 +394,7 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 		goto out;
 	vhost_blk_fetch_begin(queue);
 
+	queue->held_back |= queue->paused;
 	WRITE_ONCE(queue->working, true);
 	if (vhost_blk_queue_is_mapped(queue))
 		again = vhost_blk_queue_run_mapped(queue);
@@ -543,6 +544,7 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	queue->broken = false;
 	queue->ring_missing = false;
 	queue->chain_missing = false;
+	queue->paused = false;
 	queue->untold = 0;
 	vhost_blk_fetch_forget(queue);
 	vhost_blk_wait_start(queue);
@@ -611,6 +613,52 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer,
 	return ret;
 }
 
+/* Whether something in flight depends on a translation. */
+static bool vhost_blk_queue_uses(const struct vhost_blk_queue *queue, u64 start,
+				 u64 last)
+{
+	unsigned int i;
+
+	for (i = 0; i < queue->num_requests; i++)
+		if (vhost_blk_request_uses(&queue->requests[i], start, last))
+			return true;
+	return false;
+}
+
+/**
+ * vhost_blk_queue_pause - fetch nothing, and have nothing that depends on a translation
+ * @queue: the queue, running or not
+ * @start: the first address of it, as the guest has it
+ * @last: the last one
+ * @timeout: as for vhost_blk_queue_drain()
+ *
+ * Takes @vq.mutex; may sleep. Until vhost_blk_queue_translate(), which has to follow. If
+ * the ring has no translation either, there is nowhere to put answers, and the guest has
+ * taken away what it waits for: the queue stops as one that is broken.
+ *
+ * Return: 0, or the errors of vhost_blk_queue_drain().
+ */
+int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
+			  long *timeout)
+{
+	struct vhost_virtqueue *vq = &queue->vq;
+	int ret = 0;
+
+	mutex_lock(&vq->mutex);
+	queue->paused = true;
+	if (vhost_blk_queue_uses(queue, start, last)) {
+		bool mapped = vq_meta_prefetch(vq);
+
+		if (!mapped) {
+			vq_err(vq, "Buffers and ring are unmapped while in use\n");
+			vhost_blk_queue_break(queue);
+		}
+		ret = vhost_blk_queue_drain(queue, mapped, timeout);
+	}
+	mutex_unlock(&vq->mutex);
+	return ret;
+}
+
 /**
  * vhost_blk_queue_translate - translations have changed
  * @queue: the queue, running or not
@@ -622,8 +670,10 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer,
 void vhost_blk_queue_translate(struct vhost_blk_queue *queue)
 {
 	mutex_lock(&queue->vq.mutex);
-	if (queue->ring_missing || queue->chain_missing)
+	if (queue->ring_missing || queue->chain_missing || queue->held_back)
 		vhost_vq_work_queue(&queue->vq, &queue->work);
+	queue->paused = false;
+	queue->held_back = false;
 	queue->ring_missing = false;
 	queue->chain_missing = false;
 	mutex_unlock(&queue->vq.mutex);

@@ -94,6 +94,21 @@ static int vhost_blk_request_keep_log(struct vhost_blk_request *req)
 	return likely(!req->logged) ? 0 : vhost_blk_request_copy_log(req);
 }
 
+/* Keep the addresses of the chain for who takes their translation away. */
+static noinline int vhost_blk_request_copy_translated(struct vhost_blk_request *req)
+{
+	const struct vhost_blk_chain *chain = &req->queue->chain;
+	struct vhost_log *log = req->queue->vq.log;
+
+	req->translated = chain->alone ? log :
+			  kmemdup_array(log, chain->log_num, sizeof(*log),
+					VHOST_BLK_GFP_TRY);
+	if (!req->translated)
+		return -EAGAIN;
+	req->num_translated = chain->log_num;
+	return 0;
+}
+
 /* A driver that does not flush relies on every write being durable. */
 static bool vhost_blk_request_is_durable(const struct vhost_blk_request *req)
 {
@@ -420,7 +435,7 @@ static void vhost_blk_request_reset(struct vhost_blk_request *req)
 	req->kind = VHOST_BLK_OTHER;
 	req->alone = chain->alone;
 	req->log = NULL;
-	req->logged = chain->log_num;
+	req->logged = chain->logged;
 	if (unlikely(req->logged)) {
 		const struct vhost_log *log = &vq->log[chain->log_num - 1];
 
@@ -446,7 +461,7 @@ int vhost_blk_request_start(struct vhost_blk_request *req)
 {
 	struct vhost_blk_chain *chain = &req->queue->chain;
 	struct vhost_virtqueue *vq = &req->queue->vq;
-	int ret;
+	int ret = 0;
 
 	if (unlikely(!chain->in)) {
 		vq_err(vq, "Request %u has no room for its status\n", req->head);
@@ -457,7 +472,9 @@ int vhost_blk_request_start(struct vhost_blk_request *req)
 			    chain->out_bytes);
 	vhost_blk_data_init(&chain->writable, vq->iov + chain->out, chain->in,
 			    chain->in_bytes - 1);
-	ret = vhost_blk_request_dispatch(req);
+	if (unlikely(vq->iotlb))
+		ret = vhost_blk_request_copy_translated(req);
+	ret = ret ?: vhost_blk_request_dispatch(req);
 	if (unlikely(ret))
 		vhost_blk_request_release(req);
 	return ret;
@@ -555,6 +572,26 @@ int vhost_blk_request_answer(struct vhost_blk_request *req, u32 *used_bytes)
 }
 
 /**
+ * vhost_blk_request_uses - whether a request depends on a translation
+ * @req: a request, in flight or free, of a queue with an IOTLB
+ * @start: the first address of it, as the guest has it
+ * @last: the last one
+ *
+ * Return: true if so.
+ */
+bool vhost_blk_request_uses(const struct vhost_blk_request *req, u64 start,
+			    u64 last)
+{
+	const struct vhost_log *part = req->translated;
+	unsigned int i;
+
+	for (i = 0; i < req->num_translated; i++, part++)
+		if (part->addr <= last && part->addr + part->len - 1 >= start)
+			return true;
+	return false;
+}
+
+/**
  * vhost_blk_request_release - let go what a request held
  * @req: an answered request, or one that need not be
  *
@@ -566,4 +603,7 @@ void vhost_blk_request_release(struct vhost_blk_request *req)
 	if (unlikely(req->log) && !req->alone)
 		kfree(req->log);
 	req->log = NULL;
+	if (unlikely(req->num_translated) && !req->alone)
+		kfree(req->translated);
+	req->num_translated = 0;
 }

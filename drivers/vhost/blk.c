@@ -635,22 +635,57 @@ static ssize_t vhost_blk_read_iter(struct kiocb *iocb, struct iov_iter *to)
 				   iocb->ki_flags & IOCB_NOWAIT);
 }
 
+/* A message, in either version. */
+union vhost_blk_message {
+	int type;
+	struct vhost_msg v1;
+	struct vhost_msg_v2 v2;
+};
+
+/*
+ * On return from the message that takes a translation away nothing of it is touched
+ * any more.
+ */
+static int vhost_blk_prepare_invalidation(struct vhost_blk *blk,
+					  const union vhost_blk_message *msg)
+{
+	const struct vhost_iotlb_msg *iotlb = msg->type == VHOST_IOTLB_MSG_V2 ?
+					      &msg->v2.iotlb : &msg->v1.iotlb;
+	long timeout = MAX_SCHEDULE_TIMEOUT;
+	unsigned int i;
+	int ret = 0;
+
+	if (iotlb->type != VHOST_IOTLB_INVALIDATE)
+		return 0;
+	for (i = 0; i < blk->num_queues && !ret; i++)
+		ret = vhost_blk_queue_pause(blk->queues[i], iotlb->iova,
+					    iotlb->iova + iotlb->size - 1,
+					    &timeout);
+	return ret;
+}
+
 /* With @lock, so that the owner stays who it is. */
 static ssize_t vhost_blk_translate(struct vhost_blk *blk, struct iov_iter *from)
 {
+	union vhost_blk_message msg = {};
+	struct kvec kvec = { .iov_base = &msg };
+	struct iov_iter iter;
 	unsigned int i;
 	ssize_t ret;
 
+	kvec.iov_len = copy_from_iter(&msg, sizeof(msg), from);
+	iov_iter_kvec(&iter, ITER_SOURCE, &kvec, 1, kvec.iov_len);
+
 	mutex_lock(&blk->dev.mutex);
 	ret = vhost_dev_check_owner(&blk->dev);
+	if (!ret)
+		ret = vhost_blk_prepare_invalidation(blk, &msg);
 	mutex_unlock(&blk->dev.mutex);
-	if (ret)
-		return ret;
-	ret = vhost_chr_write_iter(&blk->dev, from);
-	if (ret < 0)
-		return ret;
+	if (!ret)
+		ret = vhost_chr_write_iter(&blk->dev, &iter);
 	/* Who waits for another translation asks for it anew. */
-	vhost_clear_msg(&blk->dev);
+	if (ret > 0)
+		vhost_clear_msg(&blk->dev);
 	for (i = 0; i < blk->num_queues; i++)
 		vhost_blk_queue_translate(blk->queues[i]);
 	return ret;

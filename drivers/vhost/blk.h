@@ -298,6 +298,8 @@ enum vhost_blk_kind {
  *	vhost_log with guest physical addresses or, with an IOTLB, &struct iovec.
  *	NULL if nothing but the status is written.
  * @num_log: elements of @log
+ * @translated: with an IOTLB, the guest's addresses of the chain
+ * @num_translated: elements of @translated; 0 while the request is free
  * @status_log: guest physical address of the status byte, if @logged
  * @type: VIRTIO_BLK_T_*, without the bits that mean nothing
  * @used_bytes: what the used element will say if the request succeeds: bytes
@@ -322,6 +324,8 @@ struct vhost_blk_request {
 	void *log;
 	u64 status_log;
 	unsigned int num_log;
+	struct vhost_log *translated;
+	unsigned int num_translated;
 	u32 type;
 	u32 used_bytes;
 	u32 data_bytes;
@@ -338,8 +342,9 @@ struct vhost_blk_request {
  * @in: writable elements behind them
  * @out_bytes: what is readable in all
  * @in_bytes: what is writable in all
- * @log_num: elements of the queue's log that describe the writable part; 0 if
- *	nothing is to be logged
+ * @log_num: elements of the queue's log: guest physical addresses of the writable part
+ *	if @logged, or with an IOTLB the addresses of all of it that were translated
+ * @logged: the dirty log is on
  * @alone: nothing else is in flight, so that the queue's own arrays can serve
  * @readable: what is left to be read of the chain
  * @writable: what is left to be written, the status excepted
@@ -350,6 +355,7 @@ struct vhost_blk_chain {
 	size_t out_bytes;
 	size_t in_bytes;
 	unsigned int log_num;
+	bool logged;
 	bool alone;
 	struct vhost_blk_data readable;
 	struct vhost_blk_data writable;
@@ -359,6 +365,8 @@ void vhost_blk_request_init(struct vhost_blk_request *req,
 			    struct vhost_blk_queue *queue);
 int vhost_blk_request_start(struct vhost_blk_request *req);
 int vhost_blk_request_answer(struct vhost_blk_request *req, u32 *used_bytes);
+bool vhost_blk_request_uses(const struct vhost_blk_request *req, u64 start,
+			    u64 last);
 void vhost_blk_request_release(struct vhost_blk_request *req);
 
 /* Ring */
@@ -432,6 +440,8 @@ struct vhost_blk_region {
  * @alone: a request is in flight that tolerates no other
  * @ring_missing: the IOTLB lacks the ring, and the VMM was asked for it
  * @chain_missing: the same of the chain that is to be fetched next
+ * @paused: nothing is fetched for a moment
+ * @held_back: there was a reason to, meanwhile
  * @region: guest memory that an address was in; forgotten when the memory table has
  *	changed
  * @is_ordinary: the short way to fetch knows rings like this one
@@ -470,6 +480,8 @@ struct vhost_blk_queue {
 	bool alone;
 	bool ring_missing;
 	bool chain_missing;
+	bool paused;
+	bool held_back;
 	struct vhost_blk_region region;
 	bool is_ordinary;
 	struct vhost_blk_desc descs[VHOST_BLK_ORDINARY_CHAIN];
@@ -508,6 +520,8 @@ bool vhost_blk_wait_poll(struct vhost_blk_queue *queue);
 void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 			  unsigned int index);
 int vhost_blk_queue_start(struct vhost_blk_queue *queue);
+int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
+			  long *timeout);
 void vhost_blk_queue_translate(struct vhost_blk_queue *queue);
 bool vhost_blk_queue_can_answer(struct vhost_blk_queue *queue);
 int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool answer,

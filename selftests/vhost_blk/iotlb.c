@@ -24,6 +24,9 @@ static void set_up_iotlb(struct fixture *f, const char *disk, size_t granule)
 	if (vhost_client_use_iotlb(&f->c, granule))
 		tap_bail("no IOTLB");
 	set_up_running(f, 1, ALL_FEATURES);
+	/* In no page of the ring's. */
+	f->hdr = vhost_client_alloc(&f->c, PAGE, PAGE);
+	f->status = (uint8_t *)(f->hdr + 1);
 }
 
 static void test_data(const char *disk, size_t granule, const char *what)
@@ -224,6 +227,55 @@ static void test_unanswered(const char *disk)
 	tear_down(&f);
 }
 
+/* A request in flight at a time, whose data is in the first or the second page. */
+static void test_invalidation(const char *slow)
+{
+	volatile uint16_t *used;
+	struct fixture f;
+	uint8_t *data;
+	bool early;
+
+	set_up_iotlb(&f, slow, PAGE);
+	data = vhost_client_alloc(&f.c, 2 * PAGE, PAGE);
+	used = &f.c.queues[0].vring.used->idx;
+	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, 2 * PAGE, NULL);
+	*f.status = 0xee;
+	early = read_is_answered(&f, data, 2);
+	vhost_client_iotlb_unmap(&f.c, data + PAGE, PAGE);
+	tap_ok(!early && *used == 1,
+	       "to take another translation away waits for no request");
+	vhost_client_iotlb_unmap(&f.c, data, PAGE);
+	tap_ok(*used == 2 && *f.status == VIRTIO_BLK_S_OK,
+	       "to take away that of a request in flight waits until it is answered");
+	vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS);
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, 2 * PAGE, NULL),
+		  VIRTIO_BLK_S_OK, "and the queue goes on with the new one");
+	tear_down(&f);
+}
+
+/* Nowhere to put the answer, and nothing that the guest could do with it. */
+static void test_invalidation_of_all(const char *slow)
+{
+	volatile uint16_t *used;
+	struct fixture f;
+	uint64_t errors;
+	uint8_t *data;
+
+	set_up_iotlb(&f, slow, PAGE);
+	data = vhost_client_alloc(&f.c, PAGE, PAGE);
+	used = &f.c.queues[0].vring.used->idx;
+	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
+	*f.status = 0xee;
+	read_is_answered(&f, data, 2);
+	vhost_client_iotlb_unmap(&f.c, f.c.queues[0].vring.used, PAGE);
+	vhost_client_iotlb_unmap(&f.c, data, PAGE);
+	tap_ok(read(f.c.queues[0].err_fd, &errors, sizeof(errors)) > 0,
+	       "a queue whose ring and buffers are unmapped stops");
+	tap_ok(*used == 1 && *f.status == 0xee, "and nothing is answered any more");
+	tap_equal(vhost_client_run(&f.c, false), 0, "but the device stops");
+	tear_down(&f);
+}
+
 static void test_permission(const char *disk)
 {
 	struct fixture f;
@@ -282,6 +334,8 @@ int main(int argc, char **argv)
 	test_kicks(argv[1]);
 	test_ring_unmapped(argv[1]);
 	test_stop_unmapped(argv[2]);
+	test_invalidation(argv[2]);
+	test_invalidation_of_all(argv[2]);
 	test_started_again(argv[1]);
 	test_unanswered(argv[1]);
 	test_permission(argv[1]);
