@@ -57,12 +57,12 @@ static noinline bool vhost_blk_fetch_find_region(struct vhost_blk_queue *queue,
 
 	if (!map || map->perm != VHOST_MAP_RW)
 		return false;
-	queue->region = (struct vhost_blk_region){
+	queue->fetch.region = (struct vhost_blk_region){
 		.start = map->start,
 		.size = map->last - map->start + 1,
 		.user = map->addr,
 	};
-	return vhost_blk_region_contains(&queue->region, addr, len);
+	return vhost_blk_region_contains(&queue->fetch.region, addr, len);
 }
 
 /* The owner's address of guest memory. False if that isn't in one region. */
@@ -70,7 +70,7 @@ static __always_inline bool
 vhost_blk_fetch_translate(struct vhost_blk_queue *queue, u64 addr, u32 len,
 			  void __user **user)
 {
-	const struct vhost_blk_region *region = &queue->region;
+	const struct vhost_blk_region *region = &queue->fetch.region;
 
 	if (unlikely(!vhost_blk_region_contains(region, addr, len)) &&
 	    !vhost_blk_fetch_find_region(queue, addr, len))
@@ -85,8 +85,8 @@ vhost_blk_fetch_translate(struct vhost_blk_queue *queue, u64 addr, u32 len,
  */
 static bool vhost_blk_fetch_chain(struct vhost_blk_queue *queue, unsigned int num)
 {
-	const struct vhost_blk_desc *desc = queue->descs;
-	struct vhost_blk_chain *chain = &queue->chain;
+	const struct vhost_blk_desc *desc = queue->fetch.descs;
+	struct vhost_blk_chain *chain = &queue->fetch.chain;
 	struct vhost_virtqueue *vq = &queue->vq;
 	unsigned int limit = num ?: vq->num, steps;
 	struct iovec *iov = vq->iov, *writable = iov;
@@ -120,8 +120,8 @@ static bool vhost_blk_fetch_chain(struct vhost_blk_queue *queue, unsigned int nu
 		if (next >= limit)
 			return false;
 		if (num)
-			desc = &queue->descs[array_index_nospec(next, num)];
-		else if (!vhost_blk_fetch_read(queue->descs, vq->desc + next, 1))
+			desc = &queue->fetch.descs[array_index_nospec(next, num)];
+		else if (!vhost_blk_fetch_read(queue->fetch.descs, vq->desc + next, 1))
 			return false;
 	}
 	return false;
@@ -130,7 +130,7 @@ static bool vhost_blk_fetch_chain(struct vhost_blk_queue *queue, unsigned int nu
 /* An indirect table, in one piece of memory, that @descs[0] tells of. */
 static bool vhost_blk_fetch_table(struct vhost_blk_queue *queue)
 {
-	struct vhost_blk_desc *head = queue->descs;
+	struct vhost_blk_desc *head = queue->fetch.descs;
 	u32 len = le64_to_cpu(head->rest);
 	unsigned int num = len / sizeof(*head);
 	void __user *table;
@@ -139,7 +139,7 @@ static bool vhost_blk_fetch_table(struct vhost_blk_queue *queue)
 		return false;
 	return vhost_blk_fetch_translate(queue, le64_to_cpu(head->addr), len,
 					 &table) &&
-	       vhost_blk_fetch_read(queue->descs, table, num) &&
+	       vhost_blk_fetch_read(queue->fetch.descs, table, num) &&
 	       vhost_blk_fetch_chain(queue, num);
 }
 
@@ -173,7 +173,7 @@ void vhost_blk_fetch_begin(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 
-	queue->is_ordinary = !vq->iotlb && vhost_is_little_endian(vq) &&
+	queue->fetch.is_ordinary = !vq->iotlb && vhost_is_little_endian(vq) &&
 			     !vhost_has_feature(vq, VHOST_F_LOG_ALL);
 }
 
@@ -183,12 +183,12 @@ void vhost_blk_fetch_begin(struct vhost_blk_queue *queue)
  */
 void vhost_blk_fetch_forget(struct vhost_blk_queue *queue)
 {
-	queue->region.size = 0;
+	queue->fetch.region.size = 0;
 }
 
 /*
  * The short way: index of the chain's first descriptor, the size of the ring if it is
- * empty, or -EAGAIN if the chain is nothing for here.
+ * empty, or -EOPNOTSUPP if the chain is nothing for here.
  */
 static int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue)
 {
@@ -197,29 +197,29 @@ static int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue)
 	u16 head, flags;
 	bool good;
 
-	if (unlikely(!queue->is_ordinary))
-		return -EAGAIN;
+	if (unlikely(!queue->fetch.is_ordinary))
+		return -EOPNOTSUPP;
 	if (vq->avail_idx == vq->last_avail_idx) {
 		if (!vhost_blk_fetch_avail_idx(vq))
-			return -EAGAIN;
+			return -EOPNOTSUPP;
 		if (vq->avail_idx == vq->last_avail_idx)
 			return vq->num;
 	}
 	if (get_user(entry, &vq->avail->ring[vq->last_avail_idx &
 					     (vq->num - 1)]))
-		return -EAGAIN;
+		return -EOPNOTSUPP;
 	head = vhost16_to_cpu(vq, entry);
 	if (head >= vq->num ||
-	    !vhost_blk_fetch_read(queue->descs, vq->desc + head, 1))
-		return -EAGAIN;
+	    !vhost_blk_fetch_read(queue->fetch.descs, vq->desc + head, 1))
+		return -EOPNOTSUPP;
 
-	flags = le64_to_cpu(queue->descs->rest) >> 32;
+	flags = le64_to_cpu(queue->fetch.descs->rest) >> 32;
 	if (flags == VRING_DESC_F_INDIRECT)
 		good = vhost_blk_fetch_table(queue);
 	else
 		good = vhost_blk_fetch_chain(queue, 0);
 	if (!good)
-		return -EAGAIN;
+		return -EOPNOTSUPP;
 	vq->last_avail_idx++;
 	return head;
 }
@@ -362,7 +362,7 @@ static int vhost_blk_fetch_enter(struct vhost_blk_queue *queue,
 static int vhost_blk_fetch_add(struct vhost_blk_queue *queue,
 			       const struct vring_desc *desc)
 {
-	struct vhost_blk_chain *chain = &queue->chain;
+	struct vhost_blk_chain *chain = &queue->fetch.chain;
 	struct vhost_virtqueue *vq = &queue->vq;
 	bool writable = desc->flags & cpu_to_vhost16(vq, VRING_DESC_F_WRITE);
 	u64 addr = vhost64_to_cpu(vq, desc->addr);
@@ -451,7 +451,7 @@ static noinline int vhost_blk_fetch_any(struct vhost_blk_queue *queue)
 	ret = vhost_blk_fetch_avail(queue, &vq->avail->ring[vq->last_avail_idx &
 							    (vq->num - 1)],
 				    &head);
-	queue->chain = (struct vhost_blk_chain){
+	queue->fetch.chain = (struct vhost_blk_chain){
 		.logged = vhost_has_feature(vq, VHOST_F_LOG_ALL),
 	};
 	ret = ret ?: vhost_blk_fetch_follow(queue, head);
@@ -476,9 +476,9 @@ int vhost_blk_fetch(struct vhost_blk_queue *queue)
 {
 	int head;
 
-	queue->chain.logged = false;
-	queue->chain.log_num = 0;
-	queue->chain.alone = false;
+	queue->fetch.chain.logged = false;
+	queue->fetch.chain.log_num = 0;
+	queue->fetch.chain.may_use_reserve = false;
 	head = vhost_blk_fetch_ordinary(queue);
 	if (unlikely(head < 0))
 		head = vhost_blk_fetch_any(queue);

@@ -619,7 +619,7 @@ static unsigned int vhost_blk_data_vecs(const struct vhost_blk_data *data,
 
 static int vhost_blk_io_rw_bounced(struct vhost_blk_io *io, blk_opf_t opf,
 				   sector_t sector,
-				   const struct vhost_blk_data *data, bool alone)
+				   const struct vhost_blk_data *data, bool may_use_reserve)
 {
 	struct vhost_blk_bounce *bounce;
 	struct iov_iter iter;
@@ -627,8 +627,8 @@ static int vhost_blk_io_rw_bounced(struct vhost_blk_io *io, blk_opf_t opf,
 	vhost_blk_data_iter(data, op_is_write(opf) ? ITER_SOURCE : ITER_DEST,
 			    &iter);
 	bounce = vhost_blk_bounce_make(io, &iter);
-	if (!bounce && !alone)
-		return -EAGAIN;
+	if (!bounce && !may_use_reserve)
+		return -EBUSY;
 	if (!bounce) {
 		bounce = io->channel->reserve;
 		bounce->iter = iter;
@@ -657,17 +657,17 @@ void vhost_blk_io_init(struct vhost_blk_io *io)
  * @sector: where, in sectors of 512 bytes; the whole range was checked with
  *	vhost_blk_backing_contains()
  * @data: user memory to write from or read into, at least one block of it; used up
- * @alone: no other operation of the channel is under way, and the iovecs stay as
+ * @may_use_reserve: no other operation of the channel is under way, and the iovecs stay as
  *	they are until this one is done
  *
  * Starts the operation. May sleep to get at user memory or at a bio. Must run
  * in the address space that @data is of. Errors arrive by @io->status.
  *
- * Return: 0, or -EAGAIN without @alone: there is no memory for a bounce buffer, or
+ * Return: 0, or -EBUSY without @may_use_reserve: there is no memory for a bounce buffer, or
  * polled operations have to end first; nothing was started then.
  */
 int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
-		    struct vhost_blk_data *data, bool alone)
+		    struct vhost_blk_data *data, bool may_use_reserve)
 {
 	unsigned int nr_vecs = vhost_blk_data_vecs(data, vhost_blk_io_bdev(io));
 
@@ -677,9 +677,9 @@ int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 		return 0;
 	}
 	if (vhost_blk_channel_has_polled(io->channel))
-		return -EAGAIN;
+		return -EBUSY;
 	if (unlikely(!nr_vecs))
-		return vhost_blk_io_rw_bounced(io, opf, sector, data, alone);
+		return vhost_blk_io_rw_bounced(io, opf, sector, data, may_use_reserve);
 	vhost_blk_io_start(io);
 	vhost_blk_io_rw_direct(io, opf, sector, data, nr_vecs);
 	return 0;
@@ -695,7 +695,7 @@ int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
  *
  * Starts the operation. May sleep.
  *
- * Return: 0, or -EAGAIN if polled operations have to end first.
+ * Return: 0, or -EBUSY if polled operations have to end first.
  */
 int vhost_blk_io_ranges(struct vhost_blk_io *io,
 			const struct vhost_blk_range *ranges, unsigned int num,
@@ -704,7 +704,7 @@ int vhost_blk_io_ranges(struct vhost_blk_io *io,
 	unsigned int i;
 
 	if (vhost_blk_channel_has_polled(io->channel))
-		return -EAGAIN;
+		return -EBUSY;
 	vhost_blk_io_start(io);
 	io->flush_after = durable;
 	for (i = 0; i < num; i++) {
@@ -728,12 +728,12 @@ int vhost_blk_io_ranges(struct vhost_blk_io *io,
  *
  * Starts the operation. May sleep.
  *
- * Return: 0, or -EAGAIN if polled operations have to end first.
+ * Return: 0, or -EBUSY if polled operations have to end first.
  */
 int vhost_blk_io_flush(struct vhost_blk_io *io)
 {
 	if (vhost_blk_channel_has_polled(io->channel))
-		return -EAGAIN;
+		return -EBUSY;
 	vhost_blk_io_start(io);
 	vhost_blk_channel_add(io->channel,
 			      vhost_blk_bio_make(io, 0, REQ_OP_WRITE |
@@ -767,7 +767,7 @@ static bool vhost_blk_io_is_complete(struct vhost_blk_io *io)
  * May sleep. Must run in the address space of the operation's data.
  *
  * Return: 1 if it is under way again, so that @done will be called once more; 0 if
- * it has ended, with @io->status; -EAGAIN if it will go on when polled operations
+ * it has ended, with @io->status; -EBUSY if it will go on when polled operations
  * have ended: to be called again.
  */
 int vhost_blk_io_continue(struct vhost_blk_io *io)
@@ -780,7 +780,7 @@ int vhost_blk_io_continue(struct vhost_blk_io *io)
 	if (likely(vhost_blk_io_is_complete(io)))
 		return 0;
 	if (vhost_blk_channel_has_polled(io->channel))
-		return -EAGAIN;
+		return -EBUSY;
 
 	if (vhost_blk_io_is_to_be_resubmitted(io)) {
 		vhost_blk_io_resubmit_unpolled(io);

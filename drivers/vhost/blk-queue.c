@@ -71,8 +71,8 @@ static void vhost_blk_queue_put_request(struct vhost_blk_queue *queue,
 {
 	vhost_blk_request_release(req);
 	queue->load -= req->load;
-	if (req->alone)
-		queue->alone = false;
+	if (req->has_reserve)
+		queue->serves_reserve = false;
 	queue->free[queue->num_free++] = req;
 }
 
@@ -109,7 +109,7 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 		int ret = answer ? vhost_blk_io_continue(&req->io) : 0;
 
 		if (unlikely(ret)) {
-			if (ret == -EAGAIN)
+			if (ret == -EBUSY)
 				llist_add(&req->node, &queue->completed);
 			continue;
 		}
@@ -126,7 +126,7 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 	if (!count)
 		return false;
 	queue->counters.batches++;
-	queue->untold += count;
+	queue->wait.pending_signals += count;
 	if (vhost_blk_queue_add_used(queue, count))
 		vhost_blk_queue_break(queue);
 	return true;
@@ -135,9 +135,9 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 /* Tell the guest of answers, if there are any that it wasn't told of. */
 static void vhost_blk_queue_signal(struct vhost_blk_queue *queue)
 {
-	if (!queue->untold)
+	if (!queue->wait.pending_signals)
 		return;
-	queue->untold = 0;
+	queue->wait.pending_signals = 0;
 	queue->counters.signals++;
 	vhost_blk_wait_signal(queue);
 	vhost_signal(queue->vq.dev, &queue->vq);
@@ -152,7 +152,7 @@ static bool vhost_blk_queue_answer(struct vhost_blk_queue *queue)
 	bool used = !llist_empty(&queue->completed) &&
 		    vhost_blk_queue_reap(queue, true);
 
-	if (queue->untold && vhost_blk_wait_is_enough(queue))
+	if (queue->wait.pending_signals && vhost_blk_wait_is_enough(queue))
 		vhost_blk_queue_signal(queue);
 	return used;
 }
@@ -160,7 +160,7 @@ static bool vhost_blk_queue_answer(struct vhost_blk_queue *queue)
 /* Look for more to do, before a signal and before sleep. Returns whether there is. */
 static bool vhost_blk_queue_look(struct vhost_blk_queue *queue)
 {
-	if (queue->untold && vhost_blk_wait_gather(queue))
+	if (queue->wait.pending_signals && vhost_blk_wait_gather(queue))
 		return true;
 	vhost_blk_queue_signal(queue);
 	return vhost_blk_wait_poll(queue);
@@ -186,17 +186,17 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 	req = vhost_blk_queue_get_request(queue);
 	req->head = head;
 	ret = vhost_blk_request_start(req);
-	if (ret == -EAGAIN && vhost_blk_queue_in_flight(queue) == 1) {
+	if (ret == -EBUSY && vhost_blk_queue_in_flight(queue) == 1) {
 		/* No completion will free what it lacks. */
-		queue->chain.alone = true;
+		queue->fetch.chain.may_use_reserve = true;
 		ret = vhost_blk_request_start(req);
 	}
 	if (ret) {
 		queue->num_free++;
 		vq->last_avail_idx--;
-		return ret == -EAGAIN ? -EBUSY : ret;
+		return ret;
 	}
-	queue->alone = req->alone;
+	queue->serves_reserve = req->has_reserve;
 	queue->load += req->load;
 	return 1;
 }
@@ -204,7 +204,7 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 /* Whether the queue can take one more request now. */
 static bool vhost_blk_queue_has_room(const struct vhost_blk_queue *queue)
 {
-	return queue->num_free && !queue->alone &&
+	return queue->num_free && !queue->serves_reserve &&
 	       queue->load < VHOST_BLK_MAX_LOAD;
 }
 
@@ -356,7 +356,7 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 				return true;
 			continue;
 		}
-		if (queue->poll_end)
+		if (queue->wait.poll_end)
 			return true;
 		if (!vhost_enable_notify(vq->dev, vq))
 			break;
@@ -374,7 +374,7 @@ static bool vhost_blk_queue_run_mapped(struct vhost_blk_queue *queue)
 	bool again;
 
 	vhost_blk_wait_adapt(queue);
-	queue->channel.poll = queue->vq.busyloop_timeout && queue->poll_ns;
+	queue->channel.poll = queue->vq.busyloop_timeout && queue->wait.poll_ns;
 	again = vhost_blk_queue_serve(queue);
 	if (!vhost_blk_queue_is_running(queue) || queue->ring_missing)
 		return false;
@@ -545,7 +545,7 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	queue->ring_missing = false;
 	queue->chain_missing = false;
 	queue->paused = false;
-	queue->untold = 0;
+	queue->wait.pending_signals = 0;
 	vhost_blk_fetch_forget(queue);
 	vhost_blk_wait_start(queue);
 	vhost_vq_set_backend(vq, queue->blk);

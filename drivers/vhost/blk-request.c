@@ -22,8 +22,6 @@
 
 #include "blk.h"
 
-static_assert(sizeof(struct vhost_log) == sizeof(struct iovec));
-
 static void vhost_blk_request_io_done(struct vhost_blk_io *io)
 {
 	vhost_blk_queue_completed(container_of(io, struct vhost_blk_request, io));
@@ -77,16 +75,25 @@ static void vhost_blk_request_trace_submitted(const struct vhost_blk_request *re
  */
 static noinline int vhost_blk_request_copy_log(struct vhost_blk_request *req)
 {
-	const struct vhost_blk_chain *chain = &req->queue->chain;
+	const struct vhost_blk_chain *chain = &req->queue->fetch.chain;
 	struct vhost_virtqueue *vq = &req->queue->vq;
-	const void *log = vq->iotlb ? (void *)(vq->iov + chain->out) :
-				      (void *)vq->log;
+	bool own = chain->may_use_reserve;
 
-	req->num_log = vq->iotlb ? chain->in : chain->log_num;
-	req->log = chain->alone ? (void *)log :
-		   kmemdup_array(log, req->num_log, sizeof(struct iovec),
-				 VHOST_BLK_GFP_TRY);
-	return req->log ? 0 : -EAGAIN;
+	if (vq->iotlb) {
+		req->num_log = chain->in;
+		req->log_iov = vq->iov + chain->out;
+		if (!own)
+			req->log_iov = kmemdup_array(req->log_iov, chain->in,
+						     sizeof(*req->log_iov),
+						     VHOST_BLK_GFP_TRY);
+		return req->log_iov ? 0 : -EBUSY;
+	}
+	req->num_log = chain->log_num;
+	req->log = vq->log;
+	if (!own)
+		req->log = kmemdup_array(vq->log, chain->log_num,
+					 sizeof(*req->log), VHOST_BLK_GFP_TRY);
+	return req->log ? 0 : -EBUSY;
 }
 
 static int vhost_blk_request_keep_log(struct vhost_blk_request *req)
@@ -97,14 +104,14 @@ static int vhost_blk_request_keep_log(struct vhost_blk_request *req)
 /* Keep the addresses of the chain for who takes their translation away. */
 static noinline int vhost_blk_request_copy_translated(struct vhost_blk_request *req)
 {
-	const struct vhost_blk_chain *chain = &req->queue->chain;
+	const struct vhost_blk_chain *chain = &req->queue->fetch.chain;
 	struct vhost_log *log = req->queue->vq.log;
 
-	req->translated = chain->alone ? log :
+	req->translated = chain->may_use_reserve ? log :
 			  kmemdup_array(log, chain->log_num, sizeof(*log),
 					VHOST_BLK_GFP_TRY);
 	if (!req->translated)
-		return -EAGAIN;
+		return -EBUSY;
 	req->num_translated = chain->log_num;
 	return 0;
 }
@@ -138,7 +145,7 @@ static int vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
 	req->data_bytes = bytes;
 	req->load = bytes;
 	vhost_blk_request_trace_submitted(req);
-	return vhost_blk_io_rw(&req->io, opf, req->sector, data, req->alone);
+	return vhost_blk_io_rw(&req->io, opf, req->sector, data, req->has_reserve);
 }
 
 static int vhost_blk_request_read(struct vhost_blk_request *req,
@@ -362,7 +369,7 @@ static u32 vhost_blk_request_type(u32 guest)
 static bool vhost_blk_request_read_header(struct vhost_blk_request *req,
 					  struct vhost_blk_data *readable)
 {
-	struct virtio_blk_outhdr *hdr = &req->queue->header;
+	struct virtio_blk_outhdr *hdr = &req->queue->fetch.header;
 	struct vhost_virtqueue *vq = &req->queue->vq;
 
 	if (readable->bytes < sizeof(*hdr) ||
@@ -377,8 +384,8 @@ static bool vhost_blk_request_read_header(struct vhost_blk_request *req,
 
 static int vhost_blk_request_dispatch(struct vhost_blk_request *req)
 {
-	struct vhost_blk_data *readable = &req->queue->chain.readable;
-	struct vhost_blk_data *writable = &req->queue->chain.writable;
+	struct vhost_blk_data *readable = &req->queue->fetch.chain.readable;
+	struct vhost_blk_data *writable = &req->queue->fetch.chain.writable;
 
 	if (!vhost_blk_request_read_header(req, readable))
 		return vhost_blk_request_settle(req, BLK_STS_IOERR);
@@ -420,7 +427,7 @@ static int vhost_blk_request_dispatch(struct vhost_blk_request *req)
 /* Forget what the request was before. */
 static void vhost_blk_request_reset(struct vhost_blk_request *req)
 {
-	const struct vhost_blk_chain *chain = &req->queue->chain;
+	const struct vhost_blk_chain *chain = &req->queue->fetch.chain;
 	struct vhost_virtqueue *vq = &req->queue->vq;
 	const struct iovec *last = &vq->iov[chain->out + chain->in - 1];
 
@@ -433,8 +440,9 @@ static void vhost_blk_request_reset(struct vhost_blk_request *req)
 	req->type = 0;
 	req->sector = 0;
 	req->kind = VHOST_BLK_OTHER;
-	req->alone = chain->alone;
+	req->has_reserve = chain->may_use_reserve;
 	req->log = NULL;
+	req->log_iov = NULL;
 	req->logged = chain->logged;
 	if (unlikely(req->logged)) {
 		const struct vhost_log *log = &vq->log[chain->log_num - 1];
@@ -453,13 +461,13 @@ static void vhost_blk_request_reset(struct vhost_blk_request *req)
  * Runs in the queue's worker with @vq.mutex held; may sleep. On success
  * vhost_blk_queue_completed() is or will be called for @req, once.
  *
- * Return: 0; -EINVAL if there is nowhere to put a status; -EAGAIN, only if there
+ * Return: 0; -EINVAL if there is nowhere to put a status; -EBUSY, only if there
  * are others in flight, if it has to wait for them: there is no memory for it, or
  * they are polled for. @req is unused after an error.
  */
 int vhost_blk_request_start(struct vhost_blk_request *req)
 {
-	struct vhost_blk_chain *chain = &req->queue->chain;
+	struct vhost_blk_chain *chain = &req->queue->fetch.chain;
 	struct vhost_virtqueue *vq = &req->queue->vq;
 	int ret = 0;
 
@@ -516,12 +524,11 @@ static int vhost_blk_request_write_log(struct vhost_blk_request *req)
 	u32 bytes = req->data_bytes;
 	int ret = 0;
 
-	if (req->log && bytes) {
-		unsigned int num = vq->iotlb ?
-			vhost_blk_iov_shorten(req->log, bytes) : req->num_log;
-
-		ret = vhost_log_write(vq, req->log, num, bytes, req->log, num);
-	}
+	if (req->log_iov && bytes)
+		ret = vhost_log_write(vq, NULL, 0, bytes, req->log_iov,
+				      vhost_blk_iov_shorten(req->log_iov, bytes));
+	else if (req->log && bytes)
+		ret = vhost_log_write(vq, req->log, req->num_log, bytes, NULL, 0);
 	return ret ?: vhost_log_write(vq, &status_log, 1, 1, &status_iov, 1);
 }
 
@@ -600,10 +607,13 @@ bool vhost_blk_request_uses(const struct vhost_blk_request *req, u64 start,
 void vhost_blk_request_release(struct vhost_blk_request *req)
 {
 	vhost_blk_io_release(&req->io);
-	if (unlikely(req->log) && !req->alone)
+	if (unlikely(req->logged) && !req->has_reserve) {
 		kfree(req->log);
+		kfree(req->log_iov);
+	}
 	req->log = NULL;
-	if (unlikely(req->num_translated) && !req->alone)
+	req->log_iov = NULL;
+	if (unlikely(req->num_translated) && !req->has_reserve)
 		kfree(req->translated);
 	req->num_translated = 0;
 }

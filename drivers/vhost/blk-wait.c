@@ -70,14 +70,14 @@ static u64 vhost_blk_poll_limit(const struct vhost_blk_queue *queue)
  */
 void vhost_blk_wait_start(struct vhost_blk_queue *queue)
 {
-	queue->poll_end = 0;
-	queue->poll_ns = vhost_blk_poll_limit(queue);
-	queue->depth = 1;
-	queue->gather_pause = 0;
-	queue->gather_backoff = 0;
-	queue->gather_successes = 0;
-	queue->gather_grow = VHOST_BLK_GATHER_GROW_MIN;
-	queue->reaction_ns = VHOST_BLK_REACTION_MAX;
+	queue->wait.poll_end = 0;
+	queue->wait.poll_ns = vhost_blk_poll_limit(queue);
+	queue->wait.depth = 1;
+	queue->wait.gather_pause = 0;
+	queue->wait.gather_backoff = 0;
+	queue->wait.gather_successes = 0;
+	queue->wait.gather_grow = VHOST_BLK_GATHER_GROW_MIN;
+	queue->wait.reaction_ns = VHOST_BLK_REACTION_MAX;
 }
 
 /**
@@ -118,7 +118,7 @@ static bool vhost_blk_gather_seen(struct vhost_blk_queue *queue, u16 *seen)
 	struct vhost_virtqueue *vq = &queue->vq;
 	__virtio16 event;
 
-	if (!queue->is_ordinary ||
+	if (!queue->fetch.is_ordinary ||
 	    !vhost_has_feature(vq, VIRTIO_RING_F_EVENT_IDX) ||
 	    get_user(event, &vq->avail->ring[vq->num]))
 		return false;
@@ -129,9 +129,9 @@ static bool vhost_blk_gather_seen(struct vhost_blk_queue *queue, u16 *seen)
 /* All but a few, so that the guest can go on while the signal is under way. */
 static unsigned int vhost_blk_gather_target(const struct vhost_blk_queue *queue)
 {
-	if (queue->depth < VHOST_BLK_GATHER_MIN)
+	if (queue->wait.depth < VHOST_BLK_GATHER_MIN)
 		return 1;
-	return min(queue->depth - max(queue->depth / 8, 2u),
+	return min(queue->wait.depth - max(queue->wait.depth / 8, 2u),
 		   VHOST_BLK_GATHER_MAX);
 }
 
@@ -140,7 +140,7 @@ static void vhost_blk_gather_learn(struct vhost_blk_queue *queue, u64 reaction)
 {
 	reaction = clamp(reaction, VHOST_BLK_REACTION_MIN,
 			 VHOST_BLK_REACTION_MAX);
-	queue->reaction_ns = (7 * queue->reaction_ns + reaction) / 8;
+	queue->wait.reaction_ns = (7 * queue->wait.reaction_ns + reaction) / 8;
 }
 
 /* Whether the guest hasn't reacted to the last signal yet. */
@@ -153,12 +153,12 @@ static bool vhost_blk_gather_is_early(const struct vhost_blk_queue *queue,
 /* Waiting was worth it. Try for more, now and then. */
 static void vhost_blk_gather_succeed(struct vhost_blk_queue *queue)
 {
-	queue->gather_backoff = 0;
-	if (++queue->gather_successes < queue->gather_grow)
+	queue->wait.gather_backoff = 0;
+	if (++queue->wait.gather_successes < queue->wait.gather_grow)
 		return;
-	queue->gather_successes = 0;
-	if (queue->depth < 2 * VHOST_BLK_GATHER_MAX)
-		queue->depth++;
+	queue->wait.gather_successes = 0;
+	if (queue->wait.depth < 2 * VHOST_BLK_GATHER_MAX)
+		queue->wait.depth++;
 }
 
 static bool vhost_blk_gather_is_enough(struct vhost_blk_queue *queue, u16 *seen)
@@ -167,12 +167,12 @@ static bool vhost_blk_gather_is_enough(struct vhost_blk_queue *queue, u16 *seen)
 	u16 under_way;
 	unsigned int target;
 
-	if (queue->gather_pause || !vhost_blk_gather_seen(queue, seen))
+	if (queue->wait.gather_pause || !vhost_blk_gather_seen(queue, seen))
 		return true;
 	under_way = vq->avail_idx - *seen;
-	if (under_way > queue->depth) {
-		queue->depth = under_way;
-		queue->gather_grow = VHOST_BLK_GATHER_GROW_MIN;
+	if (under_way > queue->wait.depth) {
+		queue->wait.depth = under_way;
+		queue->wait.gather_grow = VHOST_BLK_GATHER_GROW_MIN;
 	}
 	target = vhost_blk_gather_target(queue);
 	/* Another signal would change nothing then. */
@@ -200,16 +200,16 @@ bool vhost_blk_wait_is_enough(struct vhost_blk_queue *queue)
 /* Waiting was in vain: let the next signals go, the more the oftener that happens. */
 static void vhost_blk_gather_fail(struct vhost_blk_queue *queue, u16 seen)
 {
-	queue->gather_backoff = min(2 * queue->gather_backoff + 1,
+	queue->wait.gather_backoff = min(2 * queue->wait.gather_backoff + 1,
 				    VHOST_BLK_GATHER_PAUSE);
-	queue->gather_pause = queue->gather_backoff;
-	queue->depth = max((u16)(queue->vq.last_used_idx - seen),
-			   max(queue->depth / 2, 1));
-	queue->gather_successes = 0;
-	queue->gather_grow = min(4 * queue->gather_grow,
+	queue->wait.gather_pause = queue->wait.gather_backoff;
+	queue->wait.depth = max((u16)(queue->vq.last_used_idx - seen),
+			   max(queue->wait.depth / 2, 1));
+	queue->wait.gather_successes = 0;
+	queue->wait.gather_grow = min(4 * queue->wait.gather_grow,
 				 VHOST_BLK_GATHER_GROW_MAX);
 	if (vhost_blk_gather_is_early(queue, seen))
-		queue->reaction_ns = min(2 * queue->reaction_ns,
+		queue->wait.reaction_ns = min(2 * queue->wait.reaction_ns,
 					 VHOST_BLK_REACTION_MAX);
 }
 
@@ -223,12 +223,12 @@ void vhost_blk_wait_signal(struct vhost_blk_queue *queue)
 {
 	u16 seen;
 
-	if (queue->gather_pause)
-		queue->gather_pause--;
-	if (queue->depth < VHOST_BLK_GATHER_MIN ||
+	if (queue->wait.gather_pause)
+		queue->wait.gather_pause--;
+	if (queue->wait.depth < VHOST_BLK_GATHER_MIN ||
 	    !vhost_blk_gather_seen(queue, &seen) ||
 	    !vhost_blk_gather_is_early(queue, seen))
-		queue->signalled_at = local_clock();
+		queue->wait.signalled_at = local_clock();
 }
 
 /**
@@ -257,10 +257,10 @@ bool vhost_blk_wait_gather(struct vhost_blk_queue *queue)
 			under_way = true;
 		} else if (under_way) {
 			under_way = false;
-			vhost_blk_gather_learn(queue, now - queue->signalled_at);
+			vhost_blk_gather_learn(queue, now - queue->wait.signalled_at);
 			since = now;
 		}
-		limit = queue->reaction_ns * (under_way ? 2 : 1);
+		limit = queue->wait.reaction_ns * (under_way ? 2 : 1);
 		if (now - since >= limit || now - begin >= VHOST_BLK_GATHER_TIME) {
 			vhost_blk_gather_fail(queue, seen);
 			return false;
@@ -282,24 +282,24 @@ void vhost_blk_wait_adapt(struct vhost_blk_queue *queue)
 {
 	u64 limit = vhost_blk_poll_limit(queue);
 
-	if (!queue->idle_since || queue->poll_end)
+	if (!queue->wait.idle_since || queue->wait.poll_end)
 		return;
-	if (local_clock() - queue->idle_since <= limit)
-		queue->poll_ns = max(2 * queue->poll_ns,
+	if (local_clock() - queue->wait.idle_since <= limit)
+		queue->wait.poll_ns = max(2 * queue->wait.poll_ns,
 				     (u64)VHOST_BLK_POLL_MIN);
-	else if (queue->poll_ns > VHOST_BLK_POLL_MIN)
-		queue->poll_ns /= 2;
+	else if (queue->wait.poll_ns > VHOST_BLK_POLL_MIN)
+		queue->wait.poll_ns /= 2;
 	else
-		queue->poll_ns = 0;
-	queue->poll_ns = min(queue->poll_ns, limit);
-	queue->idle_since = 0;
+		queue->wait.poll_ns = 0;
+	queue->wait.poll_ns = min(queue->wait.poll_ns, limit);
+	queue->wait.idle_since = 0;
 }
 
 /**
  * vhost_blk_wait_poll - look for work for a slice of time, before sleep
  * @queue: a running queue with its @vq.mutex held
  *
- * Return: whether there is any. If not, and @queue->poll_end is still set, then
+ * Return: whether there is any. If not, and @queue->wait.poll_end is still set, then
  * this is to go on in the next run.
  */
 bool vhost_blk_wait_poll(struct vhost_blk_queue *queue)
@@ -307,30 +307,30 @@ bool vhost_blk_wait_poll(struct vhost_blk_queue *queue)
 	u64 now, slice_end;
 
 	if (!queue->vq.busyloop_timeout) {
-		queue->poll_end = 0;
+		queue->wait.poll_end = 0;
 		return false;
 	}
 	now = local_clock();
 	slice_end = now + VHOST_BLK_POLL_SLICE;
-	if (!queue->poll_end) {
-		queue->idle_since = now;
-		if (!queue->poll_ns)
+	if (!queue->wait.poll_end) {
+		queue->wait.idle_since = now;
+		if (!queue->wait.poll_ns)
 			return false;
-		queue->poll_end = now + queue->poll_ns;
+		queue->wait.poll_end = now + queue->wait.poll_ns;
 		queue->counters.polls++;
 	}
 	do {
 		if (vhost_blk_has_work(queue)) {
 			queue->counters.poll_hits++;
-			queue->poll_end = 0;
-			queue->idle_since = 0;
+			queue->wait.poll_end = 0;
+			queue->wait.idle_since = 0;
 			return true;
 		}
 		cpu_relax();
 		now = local_clock();
-	} while (now < min(slice_end, queue->poll_end) &&
+	} while (now < min(slice_end, queue->wait.poll_end) &&
 		 !vhost_blk_wait_is_over(queue));
-	if (now >= queue->poll_end)
-		queue->poll_end = 0;
+	if (now >= queue->wait.poll_end)
+		queue->wait.poll_end = 0;
 	return false;
 }

@@ -262,7 +262,7 @@ struct vhost_blk_range {
 
 void vhost_blk_io_init(struct vhost_blk_io *io);
 int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
-		    struct vhost_blk_data *data, bool alone);
+		    struct vhost_blk_data *data, bool may_use_reserve);
 int vhost_blk_io_ranges(struct vhost_blk_io *io,
 			const struct vhost_blk_range *ranges, unsigned int num,
 			bool durable);
@@ -294,10 +294,10 @@ enum vhost_blk_kind {
  * @started: when it was fetched, in nanoseconds of the monotonic clock; 0 if
  *	nobody wants to know
  * @bytes: what it concerns of the backing device, or of the serial
- * @log: what the device may write of the chain, for the dirty log: &struct
- *	vhost_log with guest physical addresses or, with an IOTLB, &struct iovec.
- *	NULL if nothing but the status is written.
- * @num_log: elements of @log
+ * @log: what the device may write of the chain, for the dirty log; NULL if nothing but
+ *	the status is written, or with an IOTLB
+ * @log_iov: the same with an IOTLB
+ * @num_log: elements of either
  * @translated: with an IOTLB, the guest's addresses of the chain
  * @num_translated: elements of @translated; 0 while the request is free
  * @status_log: guest physical address of the status byte, if @logged
@@ -310,7 +310,7 @@ enum vhost_blk_kind {
  * @kind: what it is counted as
  * @status_first: the status is all that is writable
  * @logged: the dirty log is on
- * @alone: uses what its queue has only once; nothing is fetched beside it
+ * @has_reserve: uses what its queue has only once; nothing is fetched beside it
  */
 struct vhost_blk_request {
 	struct vhost_blk_io io;
@@ -321,7 +321,8 @@ struct vhost_blk_request {
 	u64 started;
 	u64 bytes;
 	u64 load;
-	void *log;
+	struct vhost_log *log;
+	struct iovec *log_iov;
 	u64 status_log;
 	unsigned int num_log;
 	struct vhost_log *translated;
@@ -333,7 +334,7 @@ struct vhost_blk_request {
 	u8 kind;
 	bool status_first;
 	bool logged;
-	bool alone;
+	bool has_reserve;
 };
 
 /**
@@ -345,7 +346,7 @@ struct vhost_blk_request {
  * @log_num: elements of the queue's log: guest physical addresses of the writable part
  *	if @logged, or with an IOTLB the addresses of all of it that were translated
  * @logged: the dirty log is on
- * @alone: nothing else is in flight, so that the queue's own arrays can serve
+ * @may_use_reserve: nothing else is in flight, so that the queue's own arrays can serve
  * @readable: what is left to be read of the chain
  * @writable: what is left to be written, the status excepted
  */
@@ -356,7 +357,7 @@ struct vhost_blk_chain {
 	size_t in_bytes;
 	unsigned int log_num;
 	bool logged;
-	bool alone;
+	bool may_use_reserve;
 	struct vhost_blk_data readable;
 	struct vhost_blk_data writable;
 };
@@ -422,6 +423,51 @@ struct vhost_blk_region {
 };
 
 /**
+ * struct vhost_blk_fetch - how chains get out of a ring
+ * @region: guest memory that an address was in; forgotten when the memory table has
+ *	changed
+ * @is_ordinary: the short way to fetch knows rings like this one
+ * @descs: the chain that is being fetched, before it is checked
+ * @chain: the chain that is being started, checked
+ * @header: the own copy of its header
+ */
+struct vhost_blk_fetch {
+	struct vhost_blk_region region;
+	bool is_ordinary;
+	struct vhost_blk_desc descs[VHOST_BLK_ORDINARY_CHAIN];
+	struct vhost_blk_chain chain;
+	struct virtio_blk_outhdr header;
+};
+
+/**
+ * struct vhost_blk_wait - what was learned of when to signal and when to sleep
+ * @pending_signals: answers in the ring that the guest wasn't told of
+ * @signalled_at: when the first signal was sent that it hasn't seen yet, or the last
+ * @depth: requests that the guest has under way, as far as learned
+ * @gather_pause: signals that are to go without gathering before
+ * @gather_backoff: how many that were the last time; 0 after a success
+ * @gather_successes: in a row
+ * @gather_grow: of them, until more is tried for
+ * @reaction_ns: what it takes the guest to react to a signal, as far as learned
+ * @poll_ns: how long to look for work before sleeping
+ * @poll_end: when the window of polling that is open ends; 0 if none is
+ * @idle_since: since when there was nothing to do; 0 while there is
+ */
+struct vhost_blk_wait {
+	unsigned int pending_signals;
+	u64 signalled_at;
+	unsigned int depth;
+	unsigned int gather_pause;
+	unsigned int gather_backoff;
+	unsigned int gather_successes;
+	unsigned int gather_grow;
+	u64 reaction_ns;
+	u64 poll_ns;
+	u64 poll_end;
+	u64 idle_since;
+};
+
+/**
  * struct vhost_blk_queue - a virtqueue and the requests that are under way in it
  * @vq: vhost core's part. Its mutex protects every field that is not described
  *	otherwise; its private_data is the &struct vhost_blk while running.
@@ -437,29 +483,14 @@ struct vhost_blk_region {
  * @load: of the requests in flight
  * @broken: the guest made a ring that can't be followed; nothing more is
  *	fetched until the queue is started again
- * @alone: a request is in flight that tolerates no other
+ * @serves_reserve: a request is in flight that has what the queue has only once
  * @ring_missing: the IOTLB lacks the ring, and the VMM was asked for it
  * @chain_missing: the same of the chain that is to be fetched next
  * @paused: nothing is fetched for a moment
  * @held_back: there was a reason to, meanwhile
- * @region: guest memory that an address was in; forgotten when the memory table has
- *	changed
- * @is_ordinary: the short way to fetch knows rings like this one
- * @descs: the chain that is being fetched, before it is checked
- * @chain: the chain that is being started, checked
- * @header: the own copy of its header
+ * @fetch: the way in
  * @channel: the storage room's part
- * @untold: answers in the ring that the guest wasn't told of
- * @signalled_at: when the first signal was sent that it hasn't seen yet, or the last
- * @depth: requests that the guest has under way, as far as learned
- * @gather_pause: signals that are to go without gathering before
- * @gather_backoff: how many that were the last time; 0 after a success
- * @gather_successes: in a row
- * @gather_grow: of them, until more is tried for
- * @reaction_ns: what it takes the guest to react to a signal, as far as learned
- * @poll_ns: how long to look for work before sleeping
- * @poll_end: when the window of polling that is open ends; 0 if none is
- * @idle_since: since when there was nothing to do; 0 while there is
+ * @wait: the way out
  * @counters: for who runs the machine; read without any lock
  * @completed: requests whose I/O ended, waiting to be answered; lock-free
  * @working: whether the worker will look at @completed by itself
@@ -477,28 +508,14 @@ struct vhost_blk_queue {
 	unsigned int num_free;
 	u64 load;
 	bool broken;
-	bool alone;
+	bool serves_reserve;
 	bool ring_missing;
 	bool chain_missing;
 	bool paused;
 	bool held_back;
-	struct vhost_blk_region region;
-	bool is_ordinary;
-	struct vhost_blk_desc descs[VHOST_BLK_ORDINARY_CHAIN];
-	struct vhost_blk_chain chain;
-	struct virtio_blk_outhdr header;
+	struct vhost_blk_fetch fetch;
 	struct vhost_blk_channel channel;
-	unsigned int untold;
-	u64 signalled_at;
-	unsigned int depth;
-	unsigned int gather_pause;
-	unsigned int gather_backoff;
-	unsigned int gather_successes;
-	unsigned int gather_grow;
-	u64 reaction_ns;
-	u64 poll_ns;
-	u64 poll_end;
-	u64 idle_since;
+	struct vhost_blk_wait wait;
 	struct vhost_blk_counters counters;
 	struct llist_head completed ____cacheline_aligned_in_smp;
 	bool working;

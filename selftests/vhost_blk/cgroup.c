@@ -3,11 +3,12 @@
  * What a device's work is charged to: the workers are threads of the owner, in its
  * cgroups and with its I/O priority, and its memory is the owner's.
  *
- * usage: cgroup workers|memory|priority DISK [CLASS LEVEL]
+ * usage: cgroup workers|memory|polled|priority DISK [CLASS LEVEL]
  *	DISK		a block device that may be overwritten
  *	CLASS LEVEL	the I/O priority that this process has
  *
- * "memory" needs a cgroup of its own, with the controller for memory.
+ * "memory" needs a cgroup of its own, with the controller for memory; "polled" a disk with
+ * poll queues, and a limit of some ten requests a second.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -133,6 +134,51 @@ static void test_memory(const char *disk)
 	printf("# %lld bytes for %d requests\n", running - before, QUEUES * SIZE);
 }
 
+/* What the workers have run, in seconds. */
+static double workers_time(void)
+{
+	char path[300], text[200];
+	struct dirent *entry;
+	double time = 0;
+	DIR *dir = opendir("/proc/self/task");
+
+	while (dir && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm",
+			 entry->d_name);
+		if (strncmp(read_text(path, text, sizeof(text)), "vhost-", 6))
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/task/%s/schedstat",
+			 entry->d_name);
+		time += atoll(read_text(path, text, sizeof(text))) / 1e9;
+	}
+	if (dir)
+		closedir(dir);
+	return time;
+}
+
+/* The block layer holds back most of them, and nobody has to poll for those. */
+static void test_polled(const char *disk)
+{
+	enum { READS = 40 };
+	double begin, ran;
+	uint8_t *statuses;
+	struct fixture f;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	vhost_client_set_busyloop(&f.c, 0, 1000);
+	ran = workers_time();
+	begin = now();
+	statuses = send_reads(&f, READS);
+	tap_equal(take_answers(&f, READS), READS,
+		  "polled requests that are throttled are answered");
+	begin = now() - begin;
+	ran = workers_time() - ran;
+	tap_equal(count_ok(statuses, READS), READS, "with success");
+	if (!tap_ok(ran < begin / 2, "and the worker does not burn its CPU for them"))
+		printf("# %.2f s of %.2f\n", ran, begin);
+	tear_down(&f);
+}
+
 /* The priority of the only request that the disk got since the last call. */
 static int traced_priority(void)
 {
@@ -238,11 +284,13 @@ int main(int argc, char **argv)
 		test_workers(argv[2]);
 	else if (!strcmp(test, "memory"))
 		test_memory(argv[2]);
+	else if (!strcmp(test, "polled"))
+		test_polled(argv[2]);
 	else if (!strcmp(test, "priority") && argc > 4)
 		test_priority(argv[2], IOPRIO_PRIO_VALUE(atoi(argv[3]),
 							 atoi(argv[4])));
 	else
-		tap_bail("usage: %s workers|memory|priority DISK [CLASS LEVEL]",
+		tap_bail("usage: %s workers|memory|polled|priority DISK [CLASS LEVEL]",
 			 argv[0]);
 	return tap_end();
 }

@@ -63,10 +63,23 @@ throttling()
 	ok "and there are many again" is_not_throttled
 }
 
+# With a disk that is polled for.
+throttling_polled()
+{
+	local polled number
+	polled=$(make_nullb cgroup_polled poll_queues=1)
+	number=$(cat "$(sysfs_of "$polled")/dev")
+	set_attribute "$group/io.max" "$number riops=20"
+	run_tests "$limit" in_group "$here/cgroup" polled "$polled"
+	set_attribute "$group/io.max" "$number riops=max"
+	remove_nullb cgroup_polled
+}
+
 disk=$(make_nullb cgroup)
 mkdir "$group" 2> /dev/null
 if [ -e "$group/cgroup.procs" ]; then
 	throttling
+	! have_controller io || throttling_polled
 	run_tests "$limit" in_group "$here/cgroup" workers "$disk"
 	if have_controller memory; then
 		run_tests "$limit" in_group "$here/cgroup" memory "$disk"
