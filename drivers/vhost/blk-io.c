@@ -482,7 +482,10 @@ static void vhost_blk_bounce_free_pages(struct vhost_blk_bounce *bounce)
 		__free_page(bounce->pages[--bounce->num_pages]);
 }
 
-/* Whole blocks of pages for up to @bytes bytes. Returns 0, or -ENOMEM. */
+/*
+ * Whole blocks of pages for up to @bytes bytes. Returns 0, or -ENOMEM. They are
+ * zeroed: a device can end a read well without having written all of them.
+ */
 static int vhost_blk_bounce_alloc_pages(struct vhost_blk_bounce *bounce,
 					struct block_device *bdev, size_t bytes,
 					gfp_t gfp)
@@ -493,7 +496,7 @@ static int vhost_blk_bounce_alloc_pages(struct vhost_blk_bounce *bounce,
 				  VHOST_BLK_INLINE_VECS);
 
 	while (bounce->num_pages < want) {
-		struct page *page = alloc_page(gfp);
+		struct page *page = alloc_page(gfp | __GFP_ZERO);
 
 		if (!page)
 			break;

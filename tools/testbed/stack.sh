@@ -160,7 +160,7 @@ host_start() {
 	shift
 	log "booting a host machine with kernel $name"
 	"$machine" start "$host" --memory 4G --kernel "$cache/images/$name/vmlinuz" \
-		--initrd "$cache/images/$name/host.cpio" --boot-timeout 240 \
+		--initrd "$cache/images/$name/host.cpio" --boot-timeout 240 --append init_on_alloc=0 \
 		--share "$stage" --share-ro "images=$cache/images" "$@"
 	host_run -t 120 "mkdir -p /lib/modules/\$(uname -r)/updates &&
 		cp /testbed/$name/vhost_blk.ko /lib/modules/\$(uname -r)/updates/ &&
