@@ -14,6 +14,8 @@
  * Data that the device can't reach where it is, because of its alignment or of
  * pieces that are no whole blocks, goes through a bounce buffer, a part of it at
  * a time: vhost_blk_io_continue() copies what was read and starts the next part.
+ * So does data that is written to a device which reads it more than once, for a
+ * checksum or a second copy: the guest may change it meanwhile.
  *
  * Memory. A bio beyond the first is tried for, else the channel's spare one is
  * taken, else one that has ended is waited for; all end by themselves, since
@@ -672,14 +674,18 @@ void vhost_blk_io_init(struct vhost_blk_io *io)
 int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 		    struct vhost_blk_data *data, bool may_use_reserve)
 {
-	unsigned int nr_vecs = vhost_blk_data_vecs(data, vhost_blk_io_bdev(io));
+	struct vhost_blk_channel *channel = io->channel;
+	unsigned int nr_vecs = 0;
 
-	if (io->channel->poll && nr_vecs && vhost_blk_io_can_poll(io, nr_vecs)) {
+	if (likely(!channel->stable_writes) || !op_is_write(opf))
+		nr_vecs = vhost_blk_data_vecs(data, vhost_blk_io_bdev(io));
+
+	if (channel->poll && nr_vecs && vhost_blk_io_can_poll(io, nr_vecs)) {
 		vhost_blk_io_start(io);
 		vhost_blk_io_rw_polled(io, opf, sector, data);
 		return 0;
 	}
-	if (vhost_blk_channel_has_polled(io->channel))
+	if (vhost_blk_channel_has_polled(channel))
 		return -EBUSY;
 	if (unlikely(!nr_vecs))
 		return vhost_blk_io_rw_bounced(io, opf, sector, data, may_use_reserve);
@@ -848,6 +854,7 @@ int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 
 	channel->backing = backing;
 	channel->is_slow = false;
+	channel->stable_writes = bdev_stable_writes(bdev);
 	channel->spare = kmalloc(struct_size(channel->spare, vecs,
 					     VHOST_BLK_MAX_VECS),
 				 GFP_KERNEL_ACCOUNT);

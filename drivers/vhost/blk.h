@@ -114,6 +114,8 @@ struct vhost_blk_bios {
 /**
  * struct vhost_blk_channel - what the operations of one queue share
  * @backing: where they go
+ * @stable_writes: the device needs pages that nobody changes while they are
+ *	written, as it was when the channel was opened
  * @poll: operations that start now end faster if they are polled for. Set by the
  *	owner, who has to poll as long as vhost_blk_channel_poll() asks for it.
  * @made: bios of operations that have been started, not yet submitted
@@ -133,6 +135,7 @@ struct vhost_blk_bios {
  */
 struct vhost_blk_channel {
 	struct vhost_blk_backing *backing;
+	bool stable_writes;
 	bool poll;
 	struct vhost_blk_bios made;
 	sector_t next_sector;

@@ -3,8 +3,11 @@
  * Requests whose data goes through a bounce buffer of the backend, and why.
  *
  * usage: bounce zeroed DISK		reads of the disk succeed and fill nothing
+ *	  bounce stable NAME=DISK	writes must be copied, reads need not be
+ *	  bounce changed NAME=DISK	the disk has protection information
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -56,10 +59,123 @@ static void test_zeroed(const char *disk)
 	tear_down(&f);
 }
 
+static void test_stable(const char *name, const char *disk)
+{
+	enum { ROUNDS = 8 };
+	struct fixture f;
+	uint8_t *data;
+	int i;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	data = vhost_client_alloc(&f.c, BYTES, 4096);
+	fill(data, BYTES, 1);
+	for (i = 0; i < ROUNDS; i++)
+		if (simple(&f, 0, VIRTIO_BLK_T_OUT, 0, data, BYTES, NULL))
+			break;
+	tap_equal(vhost_client_counter(&f.c, 0, "bounced"), ROUNDS,
+		  "%s: writes are copied", name);
+	for (i = 0; i < ROUNDS; i++)
+		if (simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, BYTES, NULL))
+			break;
+	tap_equal(vhost_client_counter(&f.c, 0, "bounced"), ROUNDS,
+		  "%s: reads are not", name);
+	tap_ok(pieces_match(&f, 100, 4096, 8192, false),
+	       "%s: longer writes than a buffer", name);
+	tear_down(&f);
+}
+
+/* A part of a write that a thread goes on changing. */
+struct changing {
+	uint8_t *data;
+	size_t bytes;
+	volatile bool end;
+};
+
+static void *change(void *arg)
+{
+	struct changing *changing = arg;
+	size_t i;
+
+	while (!changing->end)
+		for (i = 0; i < changing->bytes; i += 61)
+			changing->data[i]++;
+	return NULL;
+}
+
+/* What the answers say is in @statuses. */
+static void send_writes(struct fixture *f, unsigned int num, uint8_t *data,
+			struct virtio_blk_outhdr *hdrs, uint8_t *statuses)
+{
+	struct vhost_client_seg segs[3];
+	unsigned int i;
+
+	for (i = 0; i < num; i++) {
+		hdrs[i].type = VIRTIO_BLK_T_OUT;
+		hdrs[i].sector = i * (BYTES / SECTOR);
+		statuses[i] = 0xee;
+		segs[0] = (struct vhost_client_seg){ &hdrs[i], 16, false };
+		segs[1] = (struct vhost_client_seg){ data + i * BYTES, BYTES, false };
+		segs[2] = (struct vhost_client_seg){ &statuses[i], 1, true };
+		if (vhost_client_add(&f->c, 0, segs, 3, NULL) < 0)
+			tap_bail("ring too small");
+	}
+	vhost_client_kick(&f->c, 0, true);
+}
+
+static void test_changed(const char *name, const char *disk)
+{
+	enum { NUM = 32, ROUNDS = 10 };
+	struct virtio_blk_outhdr *hdrs;
+	struct changing changing = {};
+	unsigned int round, good = 0;
+	uint8_t *data, *statuses;
+	struct fixture f;
+	pthread_t thread;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	data = vhost_client_alloc(&f.c, NUM * BYTES, 4096);
+	hdrs = vhost_client_alloc(&f.c, NUM * sizeof(*hdrs), 16);
+	statuses = vhost_client_alloc(&f.c, NUM, 1);
+	changing.data = data;
+	changing.bytes = NUM * BYTES;
+	if (pthread_create(&thread, NULL, change, &changing))
+		tap_bail("no thread");
+	for (round = 0; round < ROUNDS; round++) {
+		send_writes(&f, NUM, data, hdrs, statuses);
+		if (take_answers(&f, NUM) < NUM)
+			break;
+		good += count_ok(statuses, NUM);
+	}
+	changing.end = true;
+	pthread_join(thread, NULL);
+	tap_equal(good, NUM * ROUNDS,
+		  "%s: data that changes while it is written", name);
+	tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
-	if (argc != 3 || strcmp(argv[1], "zeroed"))
-		tap_bail("usage: %s zeroed DISK", argv[0]);
-	test_zeroed(argv[2]);
-	return tap_end();
+	static const struct {
+		const char *name;
+		void (*run)(const char *name, const char *disk);
+	} tests[] = {
+		{ "stable", test_stable },
+		{ "changed", test_changed },
+	};
+	unsigned int i;
+	char *disk;
+
+	if (argc == 3 && !strcmp(argv[1], "zeroed")) {
+		test_zeroed(argv[2]);
+		return tap_end();
+	}
+	for (i = 0; argc == 3 && i < sizeof(tests) / sizeof(*tests); i++) {
+		disk = strchr(argv[2], '=');
+		if (!disk || strcmp(argv[1], tests[i].name))
+			continue;
+		*disk++ = 0;
+		tests[i].run(argv[2], disk);
+		return tap_end();
+	}
+	tap_bail("usage: %s TEST [NAME=]DISK", argv[0]);
 }

@@ -6,6 +6,8 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/tap.sh"
 . "$here/../lib/disks.sh"
 
+reason=$(mktemp)
+
 # bounce TEST [NAME=]DISK
 bounce()
 {
@@ -21,5 +23,47 @@ zeroed()
 	remove_nullb bounce
 }
 
+# A disk says that it needs pages which nobody changes, and what is stacked on it
+# says so, too.
+stable()
+{
+	local base disk
+	base=$(make_nullb bounce)
+	set_attribute "$(sysfs_of "$base")/queue/stable_writes" 1
+	bounce stable "a disk that needs stable pages=$base"
+	if disk=$(make_linear bounce "$base" 2> "$reason"); then
+		bounce stable "dm-linear on it=$disk"
+		remove_linear bounce
+	else
+		skip "dm-linear on a disk that needs stable pages" "$(cat "$reason")"
+	fi
+	remove_nullb bounce
+}
+
+# protected NAME [PARAMETER=VALUE...]: a disk of scsi_debug with protection information,
+# which the block layer makes from the pages and checks against them.
+protected()
+{
+	local name=$1 disk stacked
+	shift
+	if ! disk=$(make_scsi "$@" 2> "$reason"); then
+		skip "$name" "$(cat "$reason")"
+		return
+	fi
+	bounce stable "$name=$disk"
+	bounce changed "$name=$disk"
+	if stacked=$(make_linear bounce "$disk" 2> "$reason"); then
+		bounce changed "dm-linear on $name=$stacked"
+		remove_linear bounce
+	else
+		skip "dm-linear on $name" "$(cat "$reason")"
+	fi
+	remove_scsi
+}
+
 zeroed
+stable
+protected "DIF and DIX" dif=1 dix=1
+protected "DIF and DIX of type 3" dif=3 dix=1 sector_size=4096
+rm "$reason"
 tap_end
