@@ -186,6 +186,13 @@ static inline unsigned int compat_bdev_dma_alignment(struct block_device *bdev)
 }
 
 #define bdev_dma_alignment compat_bdev_dma_alignment
+
+static inline bool bdev_has_integrity_csum(struct block_device *bdev)
+{
+	struct blk_integrity *bi = bdev_get_integrity(bdev);
+
+	return bi && bi->csum_type;
+}
 #endif
 
 /* Include vhost.h first: a macro can't stand before the prototype it covers. */

@@ -15,7 +15,8 @@
  * pieces that are no whole blocks, goes through a bounce buffer, a part of it at
  * a time: vhost_blk_io_continue() copies what was read and starts the next part.
  * So does data that is written to a device which reads it more than once, for a
- * checksum or a second copy: the guest may change it meanwhile.
+ * checksum or a second copy: the guest may change it meanwhile. A read whose
+ * checksum is wrong is done again like that: two pieces of it can be one page.
  *
  * Memory. A bio beyond the first is tried for, else the channel's spare one is
  * taken, else one that has ended is waited for; all end by themselves, since
@@ -61,7 +62,8 @@ struct vhost_blk_bio {
  * @iov: own copy of what @iter goes through, or NULL
  * @opf: operation and flags of every part
  * @sector: where the part under way begins
- * @num_pages: elements of @pages
+ * @is_reserve: it is the channel's, and goes back there
+ * @num_pages: elements of @pages; 0 as long as the data may go without
  * @pages: the buffer: whole logical blocks
  */
 struct vhost_blk_bounce {
@@ -69,6 +71,7 @@ struct vhost_blk_bounce {
 	const void *iov;
 	blk_opf_t opf;
 	sector_t sector;
+	bool is_reserve;
 	unsigned int num_pages;
 	struct page *pages[VHOST_BLK_INLINE_VECS];
 };
@@ -509,45 +512,98 @@ static int vhost_blk_bounce_alloc_pages(struct vhost_blk_bounce *bounce,
 	return bounce->num_pages ? 0 : -ENOMEM;
 }
 
-static struct vhost_blk_bounce *
-vhost_blk_bounce_make(struct vhost_blk_io *io, struct iov_iter *iter)
+static int vhost_blk_bounce_get_pages(struct vhost_blk_channel *channel,
+				      struct vhost_blk_bounce *bounce)
 {
-	struct vhost_blk_channel *channel = io->channel;
-	struct vhost_blk_bounce *bounce;
+	int ret;
 
 	if (channel->bounce_pages >= VHOST_BLK_MAX_BOUNCE_PAGES)
-		return NULL;
+		return -ENOMEM;
+	ret = vhost_blk_bounce_alloc_pages(bounce,
+					   vhost_blk_backing_bdev(channel->backing),
+					   iov_iter_count(&bounce->iter),
+					   VHOST_BLK_GFP_TRY);
+	channel->bounce_pages += bounce->num_pages;
+	return ret;
+}
+
+/* Get the buffer for when there is no memory; NULL while it is in use. */
+static struct vhost_blk_bounce *
+vhost_blk_bounce_take_reserve(struct vhost_blk_channel *channel)
+{
+	struct vhost_blk_bounce *bounce = channel->reserve;
+
+	channel->reserve = NULL;
+	return bounce;
+}
+
+static void vhost_blk_bounce_free(struct vhost_blk_channel *channel,
+				  struct vhost_blk_bounce *bounce)
+{
+	kfree(bounce->iov);
+	if (bounce->is_reserve) {
+		bounce->iov = NULL;
+		channel->reserve = bounce;
+		return;
+	}
+	channel->bounce_pages -= bounce->num_pages;
+	vhost_blk_bounce_free_pages(bounce);
+	kfree(bounce);
+}
+
+/* What a buffer for @iter has to know, without its pages. */
+static struct vhost_blk_bounce *vhost_blk_bounce_make(struct iov_iter *iter)
+{
+	struct vhost_blk_bounce *bounce;
+
 	bounce = kzalloc_obj(*bounce, VHOST_BLK_GFP_TRY);
 	if (!bounce)
 		return NULL;
 	bounce->iov = dup_iter(&bounce->iter, iter, VHOST_BLK_GFP_TRY);
-	if (!bounce->iov)
-		goto err_free;
-	if (vhost_blk_bounce_alloc_pages(bounce, vhost_blk_io_bdev(io),
-					 iov_iter_count(iter),
-					 VHOST_BLK_GFP_TRY))
-		goto err_iov;
-	channel->bounce_pages += bounce->num_pages;
-	return bounce;
-
-err_iov:
-	kfree(bounce->iov);
-err_free:
+	if (bounce->iov)
+		return bounce;
 	kfree(bounce);
 	return NULL;
 }
 
-static void vhost_blk_bounce_put(struct vhost_blk_io *io)
+/*
+ * Get a buffer for @data, or if @later one that gets its pages when they are needed.
+ * NULL for want of memory, unless @may_use_reserve.
+ */
+static struct vhost_blk_bounce *
+vhost_blk_bounce_get(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
+		     const struct vhost_blk_data *data, bool may_use_reserve, bool later)
 {
-	struct vhost_blk_bounce *bounce = io->bounce;
+	struct vhost_blk_channel *channel = io->channel;
+	struct vhost_blk_bounce *bounce;
+	struct iov_iter iter;
 
+	vhost_blk_data_iter(data, op_is_write(opf) ? ITER_SOURCE : ITER_DEST,
+			    &iter);
+	bounce = vhost_blk_bounce_make(&iter);
+	if (bounce && !later && vhost_blk_bounce_get_pages(channel, bounce)) {
+		vhost_blk_bounce_free(channel, bounce);
+		bounce = NULL;
+	}
+	if (!bounce && may_use_reserve) {
+		bounce = vhost_blk_bounce_take_reserve(channel);
+		bounce->iter = iter;
+	}
+	if (bounce) {
+		bounce->opf = opf;
+		bounce->sector = sector;
+	}
+	return bounce;
+}
+
+static void vhost_blk_io_put_bounces(struct vhost_blk_io *io)
+{
+	if (io->bounce)
+		vhost_blk_bounce_free(io->channel, io->bounce);
+	if (io->again)
+		vhost_blk_bounce_free(io->channel, io->again);
 	io->bounce = NULL;
-	if (!bounce || bounce == io->channel->reserve)
-		return;
-	io->channel->bounce_pages -= bounce->num_pages;
-	vhost_blk_bounce_free_pages(bounce);
-	kfree(bounce->iov);
-	kfree(bounce);
+	io->again = NULL;
 }
 
 /* Start the next part of an operation: as much as the buffer takes. */
@@ -627,23 +683,45 @@ static int vhost_blk_io_rw_bounced(struct vhost_blk_io *io, blk_opf_t opf,
 				   const struct vhost_blk_data *data, bool may_use_reserve)
 {
 	struct vhost_blk_bounce *bounce;
-	struct iov_iter iter;
 
-	vhost_blk_data_iter(data, op_is_write(opf) ? ITER_SOURCE : ITER_DEST,
-			    &iter);
-	bounce = vhost_blk_bounce_make(io, &iter);
-	if (!bounce && !may_use_reserve)
+	bounce = vhost_blk_bounce_get(io, opf, sector, data, may_use_reserve, false);
+	if (!bounce)
 		return -EBUSY;
-	if (!bounce) {
-		bounce = io->channel->reserve;
-		bounce->iter = iter;
-	}
-	bounce->opf = opf;
-	bounce->sector = sector;
 	io->bounce = bounce;
 	vhost_blk_io_start(io);
 	vhost_blk_bounce_submit(io);
 	return 0;
+}
+
+/*
+ * Start a read again, whose pages did not have what the device's checksums say:
+ * into pages that nobody else knows. Without memory it waits for the reserve,
+ * which somebody under way has then.
+ */
+static int vhost_blk_io_read_again(struct vhost_blk_io *io)
+{
+	struct vhost_blk_channel *channel = io->channel;
+	struct vhost_blk_bounce *bounce = io->again, *reserve;
+
+	if (!bounce->num_pages && vhost_blk_bounce_get_pages(channel, bounce)) {
+		reserve = vhost_blk_bounce_take_reserve(channel);
+		if (!reserve) {
+			cond_resched();
+			return -EBUSY;
+		}
+		reserve->iter = bounce->iter;
+		swap(reserve->iov, bounce->iov);
+		reserve->opf = bounce->opf;
+		reserve->sector = bounce->sector;
+		vhost_blk_bounce_free(channel, bounce);
+		bounce = reserve;
+	}
+	io->again = NULL;
+	vhost_blk_io_release(io);
+	io->bounce = bounce;
+	vhost_blk_io_start(io);
+	vhost_blk_bounce_submit(io);
+	return 1;
 }
 
 /**
@@ -679,6 +757,12 @@ int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 
 	if (likely(!channel->stable_writes) || !op_is_write(opf))
 		nr_vecs = vhost_blk_data_vecs(data, vhost_blk_io_bdev(io));
+	if (unlikely(channel->checked_reads) && nr_vecs && !op_is_write(opf)) {
+		io->again = vhost_blk_bounce_get(io, opf, sector, data, may_use_reserve,
+						 true);
+		if (!io->again)
+			return -EBUSY;
+	}
 
 	if (channel->poll && nr_vecs && vhost_blk_io_can_poll(io, nr_vecs)) {
 		vhost_blk_io_start(io);
@@ -757,14 +841,18 @@ static bool vhost_blk_io_is_to_be_resubmitted(const struct vhost_blk_io *io)
 	       io->is_polled;
 }
 
+static bool vhost_blk_io_is_to_be_read_again(const struct vhost_blk_io *io)
+{
+	return io->status == BLK_STS_PROTECTION && io->again;
+}
+
 static bool vhost_blk_io_is_complete(struct vhost_blk_io *io)
 {
 	struct vhost_blk_bounce *bounce = io->bounce;
 
-	if (unlikely(vhost_blk_io_is_to_be_resubmitted(io)))
-		return false;
-	if (io->status)
-		return true;
+	if (unlikely(io->status))
+		return !vhost_blk_io_is_to_be_resubmitted(io) &&
+		       !vhost_blk_io_is_to_be_read_again(io);
 	return likely(!io->flush_after) &&
 	       (likely(!bounce) || !iov_iter_count(&bounce->iter));
 }
@@ -776,7 +864,7 @@ static bool vhost_blk_io_is_complete(struct vhost_blk_io *io)
  * May sleep. Must run in the address space of the operation's data.
  *
  * Return: 1 if it is under way again, so that @done will be called once more; 0 if
- * it has ended, with @io->status; -EBUSY if it will go on when polled operations
+ * it has ended, with @io->status; -EBUSY if it will go on when other operations
  * have ended: to be called again.
  */
 int vhost_blk_io_continue(struct vhost_blk_io *io)
@@ -791,6 +879,8 @@ int vhost_blk_io_continue(struct vhost_blk_io *io)
 	if (vhost_blk_channel_has_polled(io->channel))
 		return -EBUSY;
 
+	if (vhost_blk_io_is_to_be_read_again(io))
+		return vhost_blk_io_read_again(io);
 	if (vhost_blk_io_is_to_be_resubmitted(io)) {
 		vhost_blk_io_resubmit_unpolled(io);
 	} else if (io->flush_after) {
@@ -824,7 +914,8 @@ void vhost_blk_io_release(struct vhost_blk_io *io)
 	io->is_polled = false;
 	io->flush_after = false;
 	io->bounce_is_unread = false;
-	vhost_blk_bounce_put(io);
+	if (unlikely(io->bounce || io->again))
+		vhost_blk_io_put_bounces(io);
 }
 
 /**
@@ -855,6 +946,7 @@ int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 	channel->backing = backing;
 	channel->is_slow = false;
 	channel->stable_writes = bdev_stable_writes(bdev);
+	channel->checked_reads = bdev_has_integrity_csum(bdev);
 	channel->spare = kmalloc(struct_size(channel->spare, vecs,
 					     VHOST_BLK_MAX_VECS),
 				 GFP_KERNEL_ACCOUNT);
@@ -866,6 +958,7 @@ int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 		vhost_blk_channel_close(channel);
 		return -ENOMEM;
 	}
+	channel->reserve->is_reserve = true;
 	return 0;
 }
 

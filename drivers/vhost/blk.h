@@ -116,6 +116,7 @@ struct vhost_blk_bios {
  * @backing: where they go
  * @stable_writes: the device needs pages that nobody changes while they are
  *	written, as it was when the channel was opened
+ * @checked_reads: the pages of a read are held against a checksum; likewise
  * @poll: operations that start now end faster if they are polled for. Set by the
  *	owner, who has to poll as long as vhost_blk_channel_poll() asks for it.
  * @made: bios of operations that have been started, not yet submitted
@@ -128,7 +129,8 @@ struct vhost_blk_bios {
  * @ended_wait: who needs one of them
  * @pages: the pages that are being added to a bio
  * @bounce_pages: pages of all bounce buffers in use
- * @reserve: the bounce buffer for when there is no memory for another
+ * @reserve: the bounce buffer for when there is no memory for another, NULL while
+ *	in use
  *
  * Everything but @ended and @num_polled is for one thread at a time, which the queue's mutex
  * sees to.
@@ -136,6 +138,7 @@ struct vhost_blk_bios {
 struct vhost_blk_channel {
 	struct vhost_blk_backing *backing;
 	bool stable_writes;
+	bool checked_reads;
 	bool poll;
 	struct vhost_blk_bios made;
 	sector_t next_sector;
@@ -170,6 +173,8 @@ void vhost_blk_channel_give_up_polling(struct vhost_blk_channel *channel);
  * @sector: where a polled operation begins, in sectors of 512 bytes
  * @bytes: data of the last bio
  * @bounce: for data that the device can't reach where it is, else NULL
+ * @again: what to put into @bounce if the device's checksums are not those of what
+ *	was read; NULL if there are none
  * @bounce_is_unread: @bounce has data for the guest
  * @is_polled: it ends only when it is polled for
  * @polled: in @channel's list then
@@ -191,6 +196,7 @@ struct vhost_blk_io {
 	sector_t sector;
 	unsigned int bytes;
 	struct vhost_blk_bounce *bounce;
+	struct vhost_blk_bounce *again;
 	struct list_head polled;
 	bool is_polled;
 	bool flush_after;

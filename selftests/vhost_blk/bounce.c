@@ -5,6 +5,7 @@
  * usage: bounce zeroed DISK		reads of the disk succeed and fill nothing
  *	  bounce stable NAME=DISK	writes must be copied, reads need not be
  *	  bounce changed NAME=DISK	the disk has protection information
+ *	  bounce repeated NAME=DISK	likewise
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -153,6 +154,50 @@ static void test_changed(const char *name, const char *disk)
 	tear_down(&f);
 }
 
+/* A read of @num pieces of which all are the same page. */
+static int read_repeated(struct fixture *f, unsigned int num, uint8_t *page,
+			 struct vring_desc *table)
+{
+	struct vhost_client_seg segs[RING + 2];
+	unsigned int i;
+
+	f->hdr->type = VIRTIO_BLK_T_IN;
+	f->hdr->sector = 0;
+	segs[0] = (struct vhost_client_seg){ f->hdr, sizeof(*f->hdr), false };
+	for (i = 1; i <= num; i++)
+		segs[i] = (struct vhost_client_seg){ page, 4096, true };
+	segs[i] = (struct vhost_client_seg){ f->status, 1, true };
+	return request(f, 0, segs, num + 2, table, NULL);
+}
+
+static void test_repeated(const char *name, const char *disk)
+{
+	enum { NUM = 200, BLOCK = 4096 };
+	static const unsigned int nums[] = { 2, 16, NUM };
+	struct vring_desc *table;
+	uint8_t *data, *page;
+	struct fixture f;
+	unsigned int i;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	data = vhost_client_alloc(&f.c, NUM * BLOCK, 4096);
+	page = vhost_client_alloc(&f.c, BLOCK, 4096);
+	table = vhost_client_alloc(&f.c, (NUM + 2) * sizeof(*table), 16);
+	fill(data, NUM * BLOCK, 7);
+	if (simple(&f, 0, VIRTIO_BLK_T_OUT, 0, data, NUM * BLOCK, NULL))
+		tap_bail("can't write");
+	for (i = 0; i < sizeof(nums) / sizeof(*nums); i++) {
+		tap_equal(read_repeated(&f, nums[i], page, table),
+			  VIRTIO_BLK_S_OK,
+			  "%s: a read of %u pieces that are one page", name, nums[i]);
+		tap_ok(!memcmp(page, data + (nums[i] - 1) * BLOCK, BLOCK),
+		       "%s: the last piece is in it", name);
+	}
+	tap_ok(pieces_match(&f, 200, 4096, 8192, false),
+	       "%s: others get their data", name);
+	tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -161,6 +206,7 @@ int main(int argc, char **argv)
 	} tests[] = {
 		{ "stable", test_stable },
 		{ "changed", test_changed },
+		{ "repeated", test_repeated },
 	};
 	unsigned int i;
 	char *disk;

@@ -52,8 +52,10 @@ protected()
 	fi
 	bounce stable "$name=$disk"
 	bounce changed "$name=$disk"
+	bounce repeated "$name=$disk"
 	if stacked=$(make_linear bounce "$disk" 2> "$reason"); then
 		bounce changed "dm-linear on $name=$stacked"
+		bounce repeated "dm-linear on $name=$stacked"
 		remove_linear bounce
 	else
 		skip "dm-linear on $name" "$(cat "$reason")"
