@@ -652,15 +652,29 @@ static bool vhost_blk_bounce_copy_read(struct vhost_blk_io *io)
 }
 
 /*
+ * The bits that must be 0 in the address of a piece. Drivers that say less than 511
+ * for their DMA handle pieces of any such alignment. 511 is what the block layer
+ * says for the others: those with larger blocks may rely on a block being in one page.
+ */
+static unsigned int vhost_blk_piece_mask(struct block_device *bdev)
+{
+	unsigned int mask = bdev_dma_alignment(bdev);
+
+	if (mask >= SECTOR_SIZE - 1)
+		mask |= (bdev_logical_block_size(bdev) - 1) & ~PAGE_MASK;
+	return mask;
+}
+
+/*
  * How many vectors @data needs at most; 0 if the device can't take its pieces as
- * they are: addresses as its DMA wants them, and lengths of whole blocks, without
+ * they are: addresses as its driver wants them, and lengths of whole blocks, without
  * which the block layer can't split a bio between any two of them.
  */
 static unsigned int vhost_blk_data_vecs(const struct vhost_blk_data *data,
 					struct block_device *bdev)
 {
 	unsigned int block_mask = bdev_logical_block_size(bdev) - 1;
-	unsigned int dma_mask = bdev_dma_alignment(bdev);
+	unsigned int piece_mask = vhost_blk_piece_mask(bdev);
 	const struct iovec *iov = data->iov;
 	size_t skip = data->skip, left = data->bytes;
 	unsigned int vecs = 0;
@@ -669,7 +683,7 @@ static unsigned int vhost_blk_data_vecs(const struct vhost_blk_data *data,
 		unsigned long addr = (unsigned long)iov->iov_base + skip;
 		size_t bytes = min(left, iov->iov_len - skip);
 
-		if ((addr & dma_mask) | (bytes & block_mask))
+		if ((addr & piece_mask) | (bytes & block_mask))
 			return 0;
 		vecs += DIV_ROUND_UP(offset_in_page(addr) + bytes, PAGE_SIZE);
 		left -= bytes;

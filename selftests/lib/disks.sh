@@ -167,6 +167,24 @@ remove_scsi()
 	modprobe -r scsi_debug
 }
 
+# --- zram ---
+
+# make_zram: a disk of 64 MiB in compressed memory, with blocks of 4096 bytes. Its
+# driver takes whole pages: it needs stable ones, and looks only at where they begin.
+make_zram()
+{
+	local index
+	need_modules zram || return
+	index=$(cat /sys/class/zram-control/hot_add) &&
+		set_attribute "/sys/block/zram$index/disksize" 64M || return
+	echo "/dev/zram$index"
+}
+
+remove_zram()
+{
+	set_attribute /sys/class/zram-control/hot_remove "${1#/dev/zram}"
+}
+
 # --- loop ---
 
 # make_loop [DIRECTORY [SIZE]]: a loop device on a sparse file (64M) that is made

@@ -6,6 +6,8 @@
  *	  bounce stable NAME=DISK	writes must be copied, reads need not be
  *	  bounce changed NAME=DISK	the disk has protection information
  *	  bounce repeated NAME=DISK	likewise
+ *	  bounce blocks NAME=DISK	blocks of 4096 bytes, and no promise to take
+ *					buffers that begin inside of one
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -198,6 +200,22 @@ static void test_repeated(const char *name, const char *disk)
 	tear_down(&f);
 }
 
+static void test_blocks(const char *name, const char *disk)
+{
+	struct fixture f;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	tap_ok(pieces_match(&f, 8, 4096, 4096, false),
+	       "%s: pieces that begin on a block", name);
+	tap_equal(vhost_client_counter(&f.c, 0, "bounced"), 0,
+		  "%s: they are not copied", name);
+	tap_ok(pieces_match(&f, 8, 4096, 4096 + 512, false),
+	       "%s: pieces that begin inside of a block", name);
+	tap_ok(pieces_match(&f, 2, 64 << 10, (64 << 10) + 1536, false),
+	       "%s: longer ones", name);
+	tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -207,6 +225,7 @@ int main(int argc, char **argv)
 		{ "stable", test_stable },
 		{ "changed", test_changed },
 		{ "repeated", test_repeated },
+		{ "blocks", test_blocks },
 	};
 	unsigned int i;
 	char *disk;
