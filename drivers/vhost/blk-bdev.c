@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * vhost_blk storage: a block device as the backing of a virtio-blk device, with
- * the features and limits that follow from it. All are read when they are asked
- * for: a device can grow, shrink and lose abilities at any time.
+ * the features and limits that follow from it. Most are read when they are asked
+ * for: a device can grow, shrink and lose abilities at any time. How long ranges may
+ * be is offered once: a driver may go by it as long as it runs.
  *
  * A device that is bound for writing is claimed exclusively, since a mounted file
  * system or a second VM would corrupt it, unless the VMM says that others may have
@@ -19,16 +20,27 @@
 /* The longest range of one bio, in sectors of 512 bytes: bytes count in 32 bits. */
 #define VHOST_BLK_MAX_BIO_SECTORS	(UINT_MAX >> SECTOR_SHIFT)
 
+/* The operations on ranges, as indices. */
+enum vhost_blk_range_op {
+	VHOST_BLK_RANGE_DISCARD,
+	VHOST_BLK_RANGE_WRITE_ZEROES,
+	VHOST_BLK_RANGE_SECURE_ERASE,
+	VHOST_BLK_NUM_RANGE_OPS
+};
+
 /**
  * struct vhost_blk_backing - a bound block device
  * @file: the backend's own open file of it, with the claim if there is one
  * @bdev: the same device
  * @read_only: writes are refused
+ * @offered: the longest ranges that a driver may send, in sectors of 512 bytes, 0
+ *	for what can't be done
  */
 struct vhost_blk_backing {
 	struct file *file;
 	struct block_device *bdev;
 	bool read_only;
+	unsigned int offered[VHOST_BLK_NUM_RANGE_OPS];
 };
 
 /**
@@ -86,6 +98,79 @@ static int vhost_blk_prepare(struct vhost_blk_backing *backing)
 	return ret;
 }
 
+static enum vhost_blk_range_op vhost_blk_range_op(enum req_op op)
+{
+	if (op == REQ_OP_DISCARD)
+		return VHOST_BLK_RANGE_DISCARD;
+	if (op == REQ_OP_WRITE_ZEROES)
+		return VHOST_BLK_RANGE_WRITE_ZEROES;
+	return VHOST_BLK_RANGE_SECURE_ERASE;
+}
+
+/**
+ * vhost_blk_backing_current_range - the longest range that the device now takes
+ * @backing: the device
+ * @op: REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES or REQ_OP_SECURE_ERASE
+ *
+ * Return: sectors of 512 bytes; 0 if the device can't do it.
+ */
+unsigned int vhost_blk_backing_current_range(const struct vhost_blk_backing *backing,
+					     enum req_op op)
+{
+	unsigned int block = bdev_logical_block_size(backing->bdev);
+	unsigned int sectors = 0;
+
+	if (backing->read_only)
+		return 0;
+	if (op == REQ_OP_DISCARD)
+		sectors = bdev_max_discard_sectors(backing->bdev);
+	else if (op == REQ_OP_WRITE_ZEROES)
+		sectors = bdev_write_zeroes_sectors(backing->bdev);
+	else if (op == REQ_OP_SECURE_ERASE)
+		sectors = bdev_max_secure_erase_sectors(backing->bdev);
+	return round_down(min(sectors, VHOST_BLK_MAX_BIO_SECTORS),
+			  block >> SECTOR_SHIFT);
+}
+
+/**
+ * vhost_blk_backing_max_range - the longest range that a request may have
+ * @backing: the device
+ * @op: REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES or REQ_OP_SECURE_ERASE
+ *
+ * Return: sectors of 512 bytes; 0 if that was not offered.
+ */
+unsigned int vhost_blk_backing_max_range(const struct vhost_blk_backing *backing,
+					 enum req_op op)
+{
+	return backing->offered[vhost_blk_range_op(op)];
+}
+
+/**
+ * vhost_blk_backing_keep_offer - go on offering what another binding has
+ * @backing: the device
+ * @old: a binding of the same device, alike
+ */
+void vhost_blk_backing_keep_offer(struct vhost_blk_backing *backing,
+				  const struct vhost_blk_backing *old)
+{
+	unsigned int i;
+
+	for (i = 0; i < VHOST_BLK_NUM_RANGE_OPS; i++)
+		backing->offered[i] = max(backing->offered[i], old->offered[i]);
+}
+
+static void vhost_blk_backing_offer(struct vhost_blk_backing *backing)
+{
+	static const enum req_op ops[] = {
+		REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES, REQ_OP_SECURE_ERASE
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(ops); i++)
+		backing->offered[vhost_blk_range_op(ops[i])] =
+			vhost_blk_backing_current_range(backing, ops[i]);
+}
+
 /**
  * vhost_blk_backing_open - bind a block device
  * @user: an open file of it; only its device and access mode are used
@@ -122,6 +207,7 @@ struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
 	ret = vhost_blk_prepare(backing);
 	if (ret)
 		goto err_file;
+	vhost_blk_backing_offer(backing);
 	return backing;
 
 err_file:
@@ -228,31 +314,6 @@ bool vhost_blk_backing_is_same(const struct vhost_blk_backing *a,
 			       const struct vhost_blk_backing *b)
 {
 	return a->bdev == b->bdev && a->read_only == b->read_only;
-}
-
-/**
- * vhost_blk_backing_max_range - the longest range that an operation may have
- * @backing: the device
- * @op: REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES or REQ_OP_SECURE_ERASE
- *
- * Return: sectors of 512 bytes; 0 if the device can't do it.
- */
-unsigned int vhost_blk_backing_max_range(const struct vhost_blk_backing *backing,
-					 enum req_op op)
-{
-	unsigned int block = bdev_logical_block_size(backing->bdev);
-	unsigned int sectors = 0;
-
-	if (backing->read_only)
-		return 0;
-	if (op == REQ_OP_DISCARD)
-		sectors = bdev_max_discard_sectors(backing->bdev);
-	else if (op == REQ_OP_WRITE_ZEROES)
-		sectors = bdev_write_zeroes_sectors(backing->bdev);
-	else if (op == REQ_OP_SECURE_ERASE)
-		sectors = bdev_max_secure_erase_sectors(backing->bdev);
-	return round_down(min(sectors, VHOST_BLK_MAX_BIO_SECTORS),
-			  block >> SECTOR_SHIFT);
 }
 
 /**

@@ -18,11 +18,15 @@
  * checksum or a second copy: the guest may change it meanwhile. A read whose
  * checksum is wrong is done again like that: two pieces of it can be one page.
  *
+ * Ranges that have become longer than the device takes go in parts, too, so many at
+ * a time.
+ *
  * Memory. A bio beyond the first is tried for, else the channel's spare one is
  * taken, else one that has ended is waited for; all end by themselves, since
  * none of them is polled for. A bounce buffer is tried for, else the caller is
  * asked to come again when it has nothing else under way, and then there is the
- * channel's reserve. So operations wait for memory, but always get on.
+ * channel's reserve; likewise for the copy of a list of ranges. So operations wait
+ * for memory, but always get on.
  */
 #include <linux/blkdev.h>
 #include <linux/slab.h>
@@ -40,6 +44,9 @@
  * from one word of a bitmap, and one of 64 tags has four: more are never had.
  */
 #define VHOST_BLK_TAG_BATCH	16u
+
+/* Parts of ranges that are submitted before any of them has to end. */
+#define VHOST_BLK_MAX_PARTS	32
 
 /* Pages of all bounce buffers of a channel at which no more are made. */
 #define VHOST_BLK_MAX_BOUNCE_PAGES	1024
@@ -628,6 +635,7 @@ static void vhost_blk_bounce_submit(struct vhost_blk_io *io)
 		left -= len;
 	}
 	bounce->sector += bio_sectors(bio);
+	io->unfinished = left;
 	io->bytes = bio->bi_iter.bi_size;
 	io->bounce_is_unread = !op_is_write(bounce->opf);
 	vhost_blk_channel_add(io->channel, bio);
@@ -792,39 +800,139 @@ int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 	return 0;
 }
 
+/* Whether some range is longer than what the device takes now. */
+static bool vhost_blk_ranges_are_long(const struct vhost_blk_io *io,
+				      const struct vhost_blk_range *ranges,
+				      unsigned int num)
+{
+	unsigned int i;
+
+	for (i = 0; i < num; i++)
+		if (ranges[i].sectors >
+		    vhost_blk_backing_current_range(io->channel->backing,
+						    ranges[i].opf & REQ_OP_MASK))
+			return true;
+	return false;
+}
+
+static void vhost_blk_io_put_ranges(struct vhost_blk_io *io)
+{
+	if (io->ranges != &io->channel->reserve_ranges)
+		kfree(io->ranges);
+	io->ranges = NULL;
+}
+
+static void vhost_blk_range_submit(struct vhost_blk_io *io,
+				   const struct vhost_blk_range *range,
+				   unsigned int sectors)
+{
+	struct bio *bio = vhost_blk_bio_make(io, 0, range->opf);
+
+	bio->bi_iter.bi_sector = range->sector;
+	bio->bi_iter.bi_size = sectors << SECTOR_SHIFT;
+	atomic_inc(&io->pending);
+	vhost_blk_channel_add(io->channel, bio);
+}
+
+/*
+ * How much of @range can be done at once: not a part of a unit of discard, which
+ * would not be discarded, unless the range begins or ends there. 0 if the device
+ * can't do it any more.
+ */
+static unsigned int vhost_blk_range_part(const struct vhost_blk_backing *backing,
+					 const struct vhost_blk_range *range)
+{
+	enum req_op op = range->opf & REQ_OP_MASK;
+	unsigned int max = vhost_blk_backing_current_range(backing, op);
+	unsigned int unit = bdev_discard_granularity(vhost_blk_backing_bdev(backing)) >>
+			    SECTOR_SHIFT;
+	u64 end = range->sector + max;
+	u32 over;
+
+	if (range->sectors <= max)
+		return range->sectors;
+	if (op != REQ_OP_DISCARD || unit <= 1)
+		return max;
+	div_u64_rem(end, unit, &over);
+	return over < max ? max - over : max;
+}
+
+/* Submit the next parts of ranges. */
+static void vhost_blk_ranges_submit(struct vhost_blk_io *io)
+{
+	struct vhost_blk_ranges *ranges = io->ranges;
+	unsigned int parts = 0;
+
+	vhost_blk_io_start(io);
+	while (parts < VHOST_BLK_MAX_PARTS && ranges->next < ranges->num) {
+		struct vhost_blk_range *range = &ranges->list[ranges->next];
+		unsigned int sectors = vhost_blk_range_part(io->channel->backing,
+							    range);
+
+		if (range->sectors && !sectors) {
+			WRITE_ONCE(io->status, BLK_STS_NOTSUPP);
+			break;
+		}
+		if (sectors) {
+			vhost_blk_range_submit(io, range, sectors);
+			parts++;
+		}
+		range->sector += sectors;
+		range->sectors -= sectors;
+		if (!range->sectors)
+			ranges->next++;
+	}
+	io->unfinished = ranges->next < ranges->num || io->flush_after;
+	vhost_blk_io_put(io);
+}
+
+static int vhost_blk_io_ranges_in_parts(struct vhost_blk_io *io,
+					const struct vhost_blk_range *ranges,
+					unsigned int num, bool may_use_reserve)
+{
+	io->ranges = kzalloc_obj(*io->ranges, VHOST_BLK_GFP_TRY);
+	if (!io->ranges && !may_use_reserve)
+		return -EBUSY;
+	if (!io->ranges)
+		io->ranges = &io->channel->reserve_ranges;
+	io->ranges->num = num;
+	io->ranges->next = 0;
+	memcpy(io->ranges->list, ranges, num * sizeof(*ranges));
+	vhost_blk_ranges_submit(io);
+	return 0;
+}
+
 /**
  * vhost_blk_io_ranges - discard, zero or erase parts of the device
  * @io: the operation, with @done, @channel and @priority set
  * @ranges: the parts, each checked with vhost_blk_backing_contains() and not
  *	longer than vhost_blk_backing_max_range(); empty ones are left out
- * @num: elements of @ranges
+ * @num: elements of @ranges, at most %VHOST_BLK_MAX_RANGES
  * @durable: not done before it is durable; FUA is for plain writes only
+ * @may_use_reserve: no other operation of the channel is under way
  *
  * Starts the operation. May sleep.
  *
- * Return: 0, or -EBUSY if polled operations have to end first.
+ * Return: 0, or -EBUSY if polled operations have to end first, or without @may_use_reserve if
+ * there is no memory.
  */
 int vhost_blk_io_ranges(struct vhost_blk_io *io,
 			const struct vhost_blk_range *ranges, unsigned int num,
-			bool durable)
+			bool durable, bool may_use_reserve)
 {
 	unsigned int i;
 
 	if (vhost_blk_channel_has_polled(io->channel))
 		return -EBUSY;
-	vhost_blk_io_start(io);
 	io->flush_after = durable;
-	for (i = 0; i < num; i++) {
-		struct bio *bio;
-
-		if (!ranges[i].sectors)
-			continue;
-		bio = vhost_blk_bio_make(io, 0, ranges[i].opf);
-		bio->bi_iter.bi_sector = ranges[i].sector;
-		bio->bi_iter.bi_size = ranges[i].sectors << SECTOR_SHIFT;
-		atomic_inc(&io->pending);
-		vhost_blk_channel_add(io->channel, bio);
-	}
+	if (unlikely(vhost_blk_ranges_are_long(io, ranges, num)))
+		return vhost_blk_io_ranges_in_parts(io, ranges, num, may_use_reserve);
+	vhost_blk_io_start(io);
+	io->unfinished = durable;
+	for (i = 0; i < num; i++)
+		if (ranges[i].sectors)
+			vhost_blk_range_submit(io, &ranges[i],
+					       ranges[i].sectors);
 	vhost_blk_io_put(io);
 	return 0;
 }
@@ -860,15 +968,21 @@ static bool vhost_blk_io_is_to_be_read_again(const struct vhost_blk_io *io)
 	return io->status == BLK_STS_PROTECTION && io->again;
 }
 
-static bool vhost_blk_io_is_complete(struct vhost_blk_io *io)
+static bool vhost_blk_io_is_complete(const struct vhost_blk_io *io)
 {
-	struct vhost_blk_bounce *bounce = io->bounce;
-
 	if (unlikely(io->status))
 		return !vhost_blk_io_is_to_be_resubmitted(io) &&
 		       !vhost_blk_io_is_to_be_read_again(io);
-	return likely(!io->flush_after) &&
-	       (likely(!bounce) || !iov_iter_count(&bounce->iter));
+	return likely(!io->unfinished);
+}
+
+static void vhost_blk_io_release_bios(struct vhost_blk_io *io)
+{
+	if (io->has_first) {
+		vhost_blk_bio_release(&io->first);
+		io->has_first = false;
+	}
+	vhost_blk_channel_release_ended(io->channel);
 }
 
 /**
@@ -897,14 +1011,16 @@ int vhost_blk_io_continue(struct vhost_blk_io *io)
 		return vhost_blk_io_read_again(io);
 	if (vhost_blk_io_is_to_be_resubmitted(io)) {
 		vhost_blk_io_resubmit_unpolled(io);
-	} else if (io->flush_after) {
-		vhost_blk_io_release(io);
-		vhost_blk_io_flush(io);
-	} else {
-		bio_uninit(&io->first);
-		io->has_first = false;
+	} else if (io->bounce) {
+		vhost_blk_io_release_bios(io);
 		vhost_blk_io_start(io);
 		vhost_blk_bounce_submit(io);
+	} else if (io->ranges && io->ranges->next < io->ranges->num) {
+		vhost_blk_io_release_bios(io);
+		vhost_blk_ranges_submit(io);
+	} else {
+		vhost_blk_io_release(io);
+		vhost_blk_io_flush(io);
 	}
 	return 1;
 }
@@ -918,18 +1034,16 @@ int vhost_blk_io_continue(struct vhost_blk_io *io)
  */
 void vhost_blk_io_release(struct vhost_blk_io *io)
 {
-	if (io->has_first) {
-		vhost_blk_bio_release(&io->first);
-		io->has_first = false;
-	}
-	vhost_blk_channel_release_ended(io->channel);
+	vhost_blk_io_release_bios(io);
 	if (unlikely(io->is_polled))
 		list_del_init(&io->polled);
 	io->is_polled = false;
-	io->flush_after = false;
+	io->unfinished = false;
 	io->bounce_is_unread = false;
 	if (unlikely(io->bounce || io->again))
 		vhost_blk_io_put_bounces(io);
+	if (unlikely(io->ranges))
+		vhost_blk_io_put_ranges(io);
 }
 
 /**

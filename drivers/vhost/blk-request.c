@@ -203,7 +203,7 @@ vhost_blk_request_read_range(const struct vhost_blk_request *req,
 	struct vhost_blk_backing *backing = vhost_blk_request_backing(req);
 	struct vhost_virtqueue *vq = &req->queue->vq;
 	struct virtio_blk_discard_write_zeroes raw;
-	u32 flags, max;
+	u32 flags;
 
 	if (!copy_from_iter_full(&raw, sizeof(raw), list))
 		return BLK_STS_IOERR;
@@ -217,11 +217,10 @@ vhost_blk_request_read_range(const struct vhost_blk_request *req,
 			range->opf |= REQ_NOUNMAP;
 		flags &= ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 	}
-	max = vhost_blk_backing_max_range(backing, op);
 	/* The device may have lost the ability that it had when it was bound. */
-	if (flags || !max)
+	if (flags || !vhost_blk_backing_current_range(backing, op))
 		return BLK_STS_NOTSUPP;
-	if (range->sectors > max ||
+	if (range->sectors > vhost_blk_backing_max_range(backing, op) ||
 	    !vhost_blk_backing_contains(backing, range->sector,
 					(u64)range->sectors << SECTOR_SHIFT))
 		return BLK_STS_IOERR;
@@ -267,7 +266,7 @@ static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
 	vhost_blk_request_trace_submitted(req);
 	return vhost_blk_io_ranges(&req->io, ranges, num,
 				   op != REQ_OP_DISCARD &&
-				   vhost_blk_request_is_durable(req));
+				   vhost_blk_request_is_durable(req), req->alone);
 }
 
 /* Data in the part where its type has none: the two sides disagree. */

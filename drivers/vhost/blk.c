@@ -72,15 +72,17 @@ struct workqueue_struct *vhost_blk_wq;
  * again in between; its requests are unsupported then.
  */
 static u64 vhost_blk_bind_features(const struct vhost_blk *blk,
-				   const struct vhost_blk_backing *backing)
+				   struct vhost_blk_backing *backing)
 {
 	u64 features = VHOST_BLK_RING_FEATURES |
 		       vhost_blk_backing_features(backing);
 
 	if (blk->num_queues > 1)
 		features |= BIT_ULL(VIRTIO_BLK_F_MQ);
-	if (blk->backing && vhost_blk_backing_is_same(blk->backing, backing))
+	if (blk->backing && vhost_blk_backing_is_same(blk->backing, backing)) {
 		features |= blk->features;
+		vhost_blk_backing_keep_offer(backing, blk->backing);
+	}
 	return features;
 }
 

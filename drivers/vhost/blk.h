@@ -100,6 +100,35 @@ bool vhost_blk_backing_contains(const struct vhost_blk_backing *backing,
 				u64 sector, u64 bytes);
 unsigned int vhost_blk_backing_max_range(const struct vhost_blk_backing *backing,
 					 enum req_op op);
+unsigned int vhost_blk_backing_current_range(const struct vhost_blk_backing *backing,
+					     enum req_op op);
+void vhost_blk_backing_keep_offer(struct vhost_blk_backing *backing,
+				  const struct vhost_blk_backing *old);
+
+/**
+ * struct vhost_blk_range - a part of the backing device
+ * @sector: start, in sectors of 512 bytes
+ * @sectors: length, in sectors of 512 bytes
+ * @opf: what to do with it: REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES or
+ *	REQ_OP_SECURE_ERASE, with flags
+ */
+struct vhost_blk_range {
+	u64 sector;
+	u32 sectors;
+	blk_opf_t opf;
+};
+
+/**
+ * struct vhost_blk_ranges - ranges that don't all go to the device at once
+ * @num: elements of @list
+ * @next: the first that has not been submitted as a whole
+ * @list: the ranges; of the one at @next what is left
+ */
+struct vhost_blk_ranges {
+	unsigned int num;
+	unsigned int next;
+	struct vhost_blk_range list[VHOST_BLK_MAX_RANGES];
+};
 
 /**
  * struct vhost_blk_bios - bios that are to be submitted
@@ -131,6 +160,7 @@ struct vhost_blk_bios {
  * @bounce_pages: pages of all bounce buffers in use
  * @reserve: the bounce buffer for when there is no memory for another, NULL while
  *	in use
+ * @reserve_ranges: the same for ranges
  *
  * Everything but @ended and @num_polled is for one thread at a time, which the queue's mutex
  * sees to.
@@ -151,6 +181,7 @@ struct vhost_blk_channel {
 	struct page *pages[VHOST_BLK_PIN_BATCH];
 	unsigned int bounce_pages;
 	struct vhost_blk_bounce *reserve;
+	struct vhost_blk_ranges reserve_ranges;
 };
 
 void vhost_blk_channel_init(struct vhost_blk_channel *channel);
@@ -175,10 +206,12 @@ void vhost_blk_channel_give_up_polling(struct vhost_blk_channel *channel);
  * @bounce: for data that the device can't reach where it is, else NULL
  * @again: what to put into @bounce if the device's checksums are not those of what
  *	was read; NULL if there are none
+ * @ranges: for ranges that are longer than the device now takes, else NULL
  * @bounce_is_unread: @bounce has data for the guest
  * @is_polled: it ends only when it is polled for
  * @polled: in @channel's list then
- * @flush_after: what it does has to be made durable by a flush
+ * @unfinished: there is more to do when what is under way has ended
+ * @flush_after: after all else a flush, if @unfinished
  * @has_first: @first is in use
  * @first: the first bio, the only one of an ordinary operation
  * @vecs: the vectors of @first
@@ -197,8 +230,10 @@ struct vhost_blk_io {
 	unsigned int bytes;
 	struct vhost_blk_bounce *bounce;
 	struct vhost_blk_bounce *again;
+	struct vhost_blk_ranges *ranges;
 	struct list_head polled;
 	bool is_polled;
+	bool unfinished;
 	bool flush_after;
 	bool bounce_is_unread;
 	bool has_first;
@@ -256,25 +291,12 @@ static inline void vhost_blk_data_iter(const struct vhost_blk_data *data,
 	iov_iter_advance(iter, data->skip);
 }
 
-/**
- * struct vhost_blk_range - a part of the backing device
- * @sector: start, in sectors of 512 bytes
- * @sectors: length, in sectors of 512 bytes
- * @opf: what to do with it: REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES or
- *	REQ_OP_SECURE_ERASE, with flags
- */
-struct vhost_blk_range {
-	u64 sector;
-	u32 sectors;
-	blk_opf_t opf;
-};
-
 void vhost_blk_io_init(struct vhost_blk_io *io);
 int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 		    struct vhost_blk_data *data, bool may_use_reserve);
 int vhost_blk_io_ranges(struct vhost_blk_io *io,
 			const struct vhost_blk_range *ranges, unsigned int num,
-			bool durable);
+			bool durable, bool alone);
 int vhost_blk_io_flush(struct vhost_blk_io *io);
 int vhost_blk_io_continue(struct vhost_blk_io *io);
 void vhost_blk_io_release(struct vhost_blk_io *io);

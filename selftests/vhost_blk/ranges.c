@@ -12,6 +12,7 @@
  *	LOSES	one that says that it can write zeroes until it is asked to
  */
 #define _GNU_SOURCE
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -295,6 +296,83 @@ static void test_lost_ability(const char *loses)
 	tear_down(&f);
 }
 
+/* Sets an attribute of the disk in sysfs, with wildcards. */
+static void set_attribute(const char *disk, const char *name, const char *value)
+{
+	char pattern[128];
+	struct stat st;
+	glob_t found;
+	int fd;
+
+	stat(disk, &st);
+	snprintf(pattern, sizeof(pattern), "/sys/dev/block/%u:%u/%s",
+		 major(st.st_rdev), minor(st.st_rdev), name);
+	if (glob(pattern, 0, NULL, &found))
+		tap_bail("no %s", pattern);
+	fd = open(found.gl_pathv[0], O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		tap_bail("%s doesn't take %s", found.gl_pathv[0], value);
+	close(fd);
+	globfree(&found);
+}
+
+/*
+ * A driver goes by the limit that it was told, the device by the one that it has: more
+ * than a hundred parts.
+ */
+static void test_lowered_limit(const char *discard)
+{
+	struct virtio_blk_config before, after;
+	range_t ranges[3];
+	struct fixture f;
+	unsigned int i;
+
+	set_up(&f, discard, O_RDWR, 1, ALL_FEATURES);
+	vhost_client_get_config(&f.c, &before);
+	fill_disk(&f, 32);
+	set_attribute(discard, "queue/discard_max_bytes", "4096");
+	vhost_client_get_config(&f.c, &after);
+	tap_equal(after.max_discard_sectors, before.max_discard_sectors,
+		  "a limit that is lowered is offered as before");
+	tap_equal(send_one(&f, VIRTIO_BLK_T_DISCARD, BLOCK_SECTORS,
+			   31 * BLOCK_SECTORS, 0), VIRTIO_BLK_S_OK,
+		  "what is longer than the new one succeeds");
+	map_is(&f, "dzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz", "and is done");
+	fill_disk(&f, 32);
+	for (i = 0; i < 3; i++)
+		ranges[i] = (range_t){ .sector = 4096 * i, .num_sectors = 1000 };
+	ranges[1].num_sectors = 0;
+	ranges[2] = (range_t){ .sector = BLOCK_SECTORS, .num_sectors = 8 };
+	tap_equal(send_ranges(&f, VIRTIO_BLK_T_DISCARD, ranges, 3),
+		  VIRTIO_BLK_S_OK, "so do several, of more than a hundred parts");
+	map_is(&f, "zzzzzzzzzzzzzzzz", "which are done");
+
+	vhost_client_run(&f.c, false);
+	vhost_client_bind(&f.c, f.disk, 0, 1, SERIAL);
+	vhost_client_run(&f.c, true);
+	tap_equal(send_one(&f, VIRTIO_BLK_T_DISCARD, 0, 256, 0), VIRTIO_BLK_S_OK,
+		  "also after the same device was bound again");
+	set_attribute(discard, "queue/discard_max_bytes", "0");
+	tap_equal(send_one(&f, VIRTIO_BLK_T_DISCARD, 0, 8, 0), VIRTIO_BLK_S_UNSUPP,
+		  "a limit of 0 makes it unsupported");
+	tear_down(&f);
+}
+
+static void test_lowered_zeroes(const char *zeroes)
+{
+	struct fixture f;
+
+	set_up(&f, zeroes, O_RDWR, 1, ALL_FEATURES);
+	fill_disk(&f, 20);
+	set_attribute(zeroes, "device/scsi_disk/*/max_write_same_blocks", "2");
+	tap_equal(send_one(&f, VIRTIO_BLK_T_WRITE_ZEROES, BLOCK_SECTORS,
+			   17 * BLOCK_SECTORS, 0), VIRTIO_BLK_S_OK,
+		  "zeroes for more than a lowered limit succeed");
+	map_is(&f, "dzzzzzzzzzzzzzzzzzdd", "and are written");
+	set_attribute(zeroes, "device/scsi_disk/*/max_write_same_blocks", "65535");
+	tear_down(&f);
+}
+
 /* Flushes that the block device has got so far. */
 static long flushes(const char *disk)
 {
@@ -430,5 +508,8 @@ int main(int argc, char **argv)
 	test_cache(cached, none);
 	test_switch_flushes(cached);
 	test_durable_zeroes(zeroes);
+	test_lowered_zeroes(zeroes);
+	/* From 0 the limit can't be raised again. */
+	test_lowered_limit(discard);
 	return tap_end();
 }
