@@ -13,6 +13,7 @@
 #include <linux/file.h>
 #include <linux/log2.h>
 #include <linux/module.h>
+#include <linux/pagemap.h>
 #include <linux/slab.h>
 
 #include "blk.h"
@@ -83,19 +84,83 @@ static struct file *vhost_blk_reopen(struct file *user, bool writable,
 }
 
 /*
- * What the host wrote is there for the guest; what it has cached is not there
- * any more when the guest has written.
+ * The page cache of a disk knows nothing of those of its partitions, and these know
+ * nothing of it. The functions below do for @bytes bytes from @start on what
+ * vhost_blk_act_on_caches() does for all pages that may have data of the device.
  */
-static int vhost_blk_prepare(struct vhost_blk_backing *backing)
+static int vhost_blk_sync_cache(struct block_device *bdev, loff_t start,
+				loff_t bytes)
+{
+	return sync_blockdev_range(bdev, start, start + bytes - 1);
+}
+
+/* Pages that are mapped or locked, too. -EBUSY if somebody goes on changing one. */
+static int vhost_blk_drop_cache(struct block_device *bdev, loff_t start,
+				loff_t bytes)
+{
+	loff_t last = start + bytes - 1;
+	int ret = vhost_blk_sync_cache(bdev, start, bytes);
+
+	if (ret)
+		return ret;
+	/* A page whose buffers a CPU keeps at hand stays without this. */
+	invalidate_bdev(bdev);
+	return invalidate_inode_pages2_range(bdev->bd_mapping,
+					     start >> PAGE_SHIFT,
+					     last >> PAGE_SHIFT);
+}
+
+/* Nothing is waited for: what is being read or written right now stays. */
+static int vhost_blk_forget_cache(struct block_device *bdev, loff_t start,
+				  loff_t bytes)
+{
+	unmap_mapping_range(bdev->bd_mapping, start, bytes, 0);
+	invalidate_bdev(bdev);
+	return 0;
+}
+
+static int vhost_blk_act_on_caches(struct block_device *bdev,
+				   int (*act)(struct block_device *bdev,
+					      loff_t start, loff_t bytes))
+{
+	int ret = act(bdev, 0, LLONG_MAX);
+	struct block_device *part;
+	unsigned long index;
+
+	if (bdev_is_partition(bdev))
+		return ret ?: act(bdev_whole(bdev),
+				  get_start_sect(bdev) << SECTOR_SHIFT,
+				  bdev_nr_bytes(bdev));
+
+	rcu_read_lock();
+	xa_for_each_start(&bdev->bd_disk->part_tbl, index, part, 1) {
+		if (ret || !kobject_get_unless_zero(&part->bd_device.kobj))
+			continue;
+		rcu_read_unlock();
+		ret = act(part, 0, LLONG_MAX);
+		put_device(&part->bd_device);
+		rcu_read_lock();
+	}
+	rcu_read_unlock();
+	return ret;
+}
+
+/*
+ * What the host wrote is there for the guest; what it has cached is not there
+ * any more when the guest has written. Others may go on using a device that is
+ * shared.
+ */
+static int vhost_blk_prepare(struct vhost_blk_backing *backing, bool claimed)
 {
 	int ret;
 
 	if (bdev_is_zoned(backing->bdev))
 		return -EOPNOTSUPP;
-	ret = sync_blockdev(backing->bdev);
-	if (!ret && !backing->read_only)
-		invalidate_bdev(backing->bdev);
-	return ret;
+	if (backing->read_only)
+		return vhost_blk_act_on_caches(backing->bdev,
+					       vhost_blk_sync_cache);
+	ret = vhost_blk_act_on_caches(backing->bdev, vhost_blk_drop_cache);
+	return ret == -EBUSY && !claimed ? 0 : ret;
 }
 
 static enum vhost_blk_range_op vhost_blk_range_op(enum req_op op)
@@ -182,7 +247,8 @@ static void vhost_blk_backing_offer(struct vhost_blk_backing *backing)
  *
  * Return: the backing, or an ERR_PTR(): -ENOTBLK no block device, -EACCES not
  * open for reading, -EPERM not allowed in the caller's device cgroup, -EBUSY
- * mounted or claimed by somebody else, -EOPNOTSUPP zoned, -EIO what the host has
+ * mounted or claimed by somebody else, or written to through the page cache right
+ * now, -EOPNOTSUPP zoned, -EIO what the host has
  * cached could not be written, -ENXIO the device is gone, -ENOMEM.
  */
 struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
@@ -204,7 +270,7 @@ struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
 	backing->bdev = file_bdev(backing->file);
 	backing->read_only = !writable || bdev_read_only(backing->bdev);
 
-	ret = vhost_blk_prepare(backing);
+	ret = vhost_blk_prepare(backing, holder);
 	if (ret)
 		goto err_file;
 	vhost_blk_backing_offer(backing);
@@ -242,7 +308,7 @@ void vhost_blk_backing_close(struct vhost_blk_backing *backing)
 void vhost_blk_backing_forget_cached(struct vhost_blk_backing *backing)
 {
 	if (!backing->read_only)
-		invalidate_bdev(backing->bdev);
+		vhost_blk_act_on_caches(backing->bdev, vhost_blk_forget_cache);
 }
 
 static void vhost_blk_flush_put(struct vhost_blk_flush *flush)
