@@ -61,11 +61,30 @@ struct vhost_blk_flush {
 };
 
 /*
+ * Called with the lock, to let go of it, and for a device that is still there. What
+ * the block layer does for a holder without this operation is done here as well.
+ */
+static void vhost_blk_mark_dead(struct block_device *bdev, bool surprise)
+	__releases(&bdev->bd_holder_lock)
+{
+	struct vhost_blk_holder *holder = bdev->bd_holder;
+
+	holder->gone(holder);
+	mutex_unlock(&bdev->bd_holder_lock);
+	if (!surprise)
+		sync_blockdev(bdev);
+}
+
+static const struct blk_holder_ops vhost_blk_holder_ops = {
+	.mark_dead	= vhost_blk_mark_dead,
+};
+
+/*
  * Open the device of @user once more, for as long as it is bound. A device that
  * went away can leave its number to another one, even with @user still open.
  */
 static struct file *vhost_blk_reopen(struct file *user, bool writable,
-				     void *holder)
+				     struct vhost_blk_holder *holder)
 {
 	blk_mode_t mode = BLK_OPEN_READ | (writable ? BLK_OPEN_WRITE : 0);
 	struct file *file;
@@ -75,7 +94,9 @@ static struct file *vhost_blk_reopen(struct file *user, bool writable,
 	if (!(user->f_mode & FMODE_READ))
 		return ERR_PTR(-EACCES);
 	file = bdev_file_open_by_dev(file_bdev(user)->bd_dev, mode,
-				     writable ? holder : NULL, NULL);
+				     writable ? holder : NULL,
+				     writable && holder ?
+				     &vhost_blk_holder_ops : NULL);
 	if (!IS_ERR(file) && file_bdev(file) != file_bdev(user)) {
 		bdev_fput(file);
 		return ERR_PTR(-ENXIO);
@@ -241,7 +262,8 @@ static void vhost_blk_backing_offer(struct vhost_blk_backing *backing)
  * @user: an open file of it; only its device and access mode are used
  * @read_only: bind for reading even where @user may write
  * @holder: who claims a device bound for writing, NULL for nobody; the same
- *	holder can claim it again while it still has it
+ *	holder can claim it again while it still has it. It stays until the backing
+ *	is closed.
  *
  * May sleep.
  *
@@ -252,7 +274,8 @@ static void vhost_blk_backing_offer(struct vhost_blk_backing *backing)
  * cached could not be written, -ENXIO the device is gone, -ENOMEM.
  */
 struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
-						 bool read_only, void *holder)
+						 bool read_only,
+						 struct vhost_blk_holder *holder)
 {
 	bool writable = user->f_mode & FMODE_WRITE && !read_only;
 	struct vhost_blk_backing *backing;
@@ -477,16 +500,24 @@ void vhost_blk_backing_config(const struct vhost_blk_backing *backing,
 	vhost_blk_config_ranges(backing, config);
 }
 
+static u64 vhost_blk_whole_blocks(struct block_device *bdev)
+{
+	return round_down(bdev_nr_sectors(bdev),
+			  bdev_logical_block_size(bdev) >> SECTOR_SHIFT);
+}
+
 /**
  * vhost_blk_backing_capacity - how large the device is now
  * @backing: the device
  *
- * Return: whole logical blocks of it, in sectors of 512 bytes.
+ * Return: whole logical blocks of it, in sectors of 512 bytes; 0 from the moment that
+ * its removal begins.
  */
 u64 vhost_blk_backing_capacity(const struct vhost_blk_backing *backing)
 {
-	return round_down(bdev_nr_sectors(backing->bdev),
-			  bdev_logical_block_size(backing->bdev) >> SECTOR_SHIFT);
+	if (!disk_live(backing->bdev->bd_disk))
+		return 0;
+	return vhost_blk_whole_blocks(backing->bdev);
 }
 
 /**
@@ -522,7 +553,7 @@ bool vhost_blk_backing_write_cache(const struct vhost_blk_backing *backing)
 bool vhost_blk_backing_contains(const struct vhost_blk_backing *backing,
 				u64 sector, u64 bytes)
 {
-	u64 capacity = vhost_blk_backing_capacity(backing);
+	u64 capacity = vhost_blk_whole_blocks(backing->bdev);
 	unsigned int block = bdev_logical_block_size(backing->bdev);
 
 	return IS_ALIGNED(bytes, block) &&

@@ -163,7 +163,7 @@ static long vhost_blk_bind(struct vhost_blk *blk, void __user *argp)
 	backing = vhost_blk_backing_open(user,
 					 bind.flags & VHOST_BLK_BIND_READ_ONLY,
 					 bind.flags & VHOST_BLK_BIND_SHARED ?
-					 NULL : blk);
+					 NULL : &blk->holder);
 	fput(user);
 	if (IS_ERR(backing))
 		return PTR_ERR(backing);
@@ -294,8 +294,9 @@ static void vhost_blk_look_at_capacity_later(struct vhost_blk *blk)
 
 /*
  * The block layer tells user space of a new capacity (a uevent), but nobody in
- * the kernel, so that it has to be asked. An ioctl may wait for a device that
- * hangs: then there is nothing new either.
+ * the kernel, so that it has to be asked. Only the removal of a claimed device is
+ * told: vhost_blk_gone(). An ioctl may wait for a device that hangs: then there is
+ * nothing new either.
  */
 static void vhost_blk_config_work(struct work_struct *work)
 {
@@ -315,6 +316,15 @@ static void vhost_blk_config_work(struct work_struct *work)
 		vhost_blk_look_at_capacity_later(blk);
 	}
 	mutex_unlock(&blk->lock);
+}
+
+/* The claimed device is being removed: @config_work looks at it at once. */
+static void vhost_blk_gone(struct vhost_blk_holder *holder)
+{
+	struct vhost_blk *blk = container_of(holder, struct vhost_blk, holder);
+
+	mod_delayed_work(system_freezable_power_efficient_wq,
+			 &blk->config_work, 0);
 }
 
 static long vhost_blk_set_config_call(struct vhost_blk *blk, void __user *argp)
@@ -771,6 +781,7 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 	mutex_init(&blk->lock);
 	INIT_DELAYED_WORK(&blk->config_work, vhost_blk_config_work);
 	INIT_WORK(&blk->release_work, vhost_blk_release_later);
+	blk->holder.gone = vhost_blk_gone;
 	blk->id = atomic_inc_return(&vhost_blk_next_id);
 	file->private_data = blk;
 	return 0;
@@ -785,7 +796,8 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 {
 	struct vhost_blk *blk = file->private_data;
 
-	cancel_delayed_work_sync(&blk->config_work);
+	/* The device can go until it is closed, and then nothing looks at it. */
+	disable_delayed_work_sync(&blk->config_work);
 	if (blk->config_call)
 		eventfd_ctx_put(blk->config_call);
 	if (blk->bound &&

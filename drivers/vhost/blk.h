@@ -82,8 +82,18 @@ struct vhost_blk_bio;
 struct vhost_blk_bounce;
 struct seq_file;
 
+/**
+ * struct vhost_blk_holder - what claims a device that is bound for writing
+ * @gone: called when the device is being removed, or its medium is. May sleep, but
+ *	neither bind nor wait for I/O.
+ */
+struct vhost_blk_holder {
+	void (*gone)(struct vhost_blk_holder *holder);
+};
+
 struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
-						 bool read_only, void *holder);
+						 bool read_only,
+						 struct vhost_blk_holder *holder);
 void vhost_blk_backing_close(struct vhost_blk_backing *backing);
 void vhost_blk_backing_forget_cached(struct vhost_blk_backing *backing);
 int vhost_blk_backing_flush(struct vhost_blk_backing *backing);
@@ -590,6 +600,7 @@ void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
  * @lock: serializes the ioctls; outside of @dev's mutex, which does not exist
  *	before the first bind
  * @id: tells devices apart in traces and counters
+ * @holder: what claims the block device
  * @backing: the bound device. Changed under @lock while no queue runs, so that
  *	a running queue reads it without.
  * @features: offered since the last bind
@@ -613,6 +624,7 @@ struct vhost_blk {
 	struct vhost_dev dev;
 	struct mutex lock; /* serializes the ioctls */
 	unsigned int id;
+	struct vhost_blk_holder holder;
 	struct vhost_blk_backing *backing;
 	u64 features;
 	u8 serial[VHOST_BLK_SERIAL_BYTES];

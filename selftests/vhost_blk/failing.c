@@ -11,8 +11,10 @@
  * in the environment as DISKS.
  */
 #define _GNU_SOURCE
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/eventfd.h>
 #include <sys/wait.h>
 
 #include "traffic.h"
@@ -193,6 +195,49 @@ static void test_pulled(const char *disk, const char *other)
 	tear_down(&f);
 }
 
+/* Takes a SCSI disk away; returns when it is gone. */
+static void delete_scsi(const char *disk)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/block/%s/device/delete",
+		 strrchr(disk, '/') + 1);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "1", 1) != 1)
+		tap_bail("no %s", path);
+	close(fd);
+}
+
+/* A look at the capacity each second would find it a second after the first call. */
+static void test_removed(const char *disk, const char *name)
+{
+	struct pollfd call = { .events = POLLIN };
+	struct virtio_blk_config config;
+	double start, deleted, end;
+	struct fixture f;
+	int ret;
+
+	(void)name;
+	set_up(&f, disk, O_RDWR, 1, RING_FEATURES);
+	call.fd = eventfd(0, EFD_CLOEXEC);
+	start = now();
+	vhost_client_set_config_call(&f.c, call.fd);
+	delete_scsi(disk);
+	deleted = now();
+	ret = poll(&call, 1, TIMEOUT_MS);
+	end = now();
+	printf("# deleted after %.3f s, signalled after %.3f s\n", deleted - start,
+	       end - start);
+	/* On a slow machine that can't be told apart. */
+	tap_ok(ret == 1 && (end - start < 0.9 || deleted - start > 0.5),
+	       "a removal is signalled at once");
+	vhost_client_get_config(&f.c, &config);
+	tap_equal(config.capacity, 0, "the configuration has nothing left");
+	tear_down(&f);
+	close(call.fd);
+}
+
 /* Requests that wait while the link is down go on when it is up again. */
 static void test_link_restored(const char *disk, const char *name)
 {
@@ -338,6 +383,7 @@ int main(int argc, char **argv)
 		{ "flakey", test_flakey },
 		{ "bad-blocks", test_bad_blocks },
 		{ "pulled", test_pulled },
+		{ "removed", test_removed },
 		{ "suspended", test_suspended },
 		{ "link-restored", test_link_restored },
 		{ "link-failing", test_link_failing },

@@ -46,6 +46,13 @@ else
 	skip "a disk that is pulled" "$(cat "$reason")"
 fi
 
+if disk=$(make_scsi 2> "$reason"); then
+	failing removed "$disk"
+	remove_scsi
+else
+	skip "a disk that is removed" "$(cat "$reason")"
+fi
+
 # over_tcp TEST [OPTION=VALUE...]: with a disk over TCP and the options of its link.
 over_tcp()
 {
