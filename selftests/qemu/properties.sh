@@ -7,6 +7,7 @@ here=$(dirname "$(readlink -f "$0")")
 
 once || skip_all "the same on every host kernel: tested on the first one"
 need_qemu
+trap 'guest_machine kill 2> /dev/null; remove_dm qemu_odd; remove_disks' EXIT
 guest_with --memory 768M
 
 new_disk default
@@ -25,6 +26,10 @@ new_disk plain discard=1
 vhost_disk plain vhost-blk-pci,discard=off,write-zeroes=off
 new_disk blocks
 vhost_disk blocks vhost-blk-pci,logical_block_size=4096,physical_block_size=8192
+# Of 1999 sectors: a driver that took it for 2000 would fail at its end.
+new_disk odd discard=1
+disk_path[odd]=$(make_dm qemu_odd "0 1999 linear ${disk_path[odd]} 0") || skip_all "no device mapper"
+vhost_disk odd vhost-blk-pci,logical_block_size=4096,physical_block_size=4096
 new_disk small-ring
 vhost_disk small-ring vhost-blk-pci,queue-size=16
 new_disk fixed-seg-max
@@ -113,6 +118,11 @@ ok "discard=off: it is not" lacks_feature plain "$discard"
 ok "write-zeroes=off: it is not" lacks_feature plain "$write_zeroes"
 ok "logical_block_size" attribute blocks queue/logical_block_size 4096
 ok "physical_block_size" attribute blocks queue/physical_block_size 8192
+ok "logical_block_size: the longest discard is of whole blocks" \
+	attribute odd queue/discard_max_hw_bytes $((4294967295 / 4096 * 4096))
+ok "logical_block_size: discards are aligned to it" \
+	attribute odd queue/discard_granularity 4096
+ok "logical_block_size: the capacity is of whole blocks" attribute odd size 1992
 ok "queue-size: segments fit into the ring" attribute small-ring queue/max_segments 14
 ok "seg-max-adjust=off: 126 segments" attribute fixed-seg-max queue/max_segments 126
 ok "seg-max-adjust: 254 segments" attribute default queue/max_segments 254

@@ -124,6 +124,16 @@ static uint64_t vhost_blk_get_features(VirtIODevice *vdev, uint64_t features,
     virtio_clear_feature(&features, VIRTIO_F_RING_RESET);
 
     features |= s->dev.features & VHOST_BLK_DEVICE_FEATURES;
+    /* A limit of less than a block is none that a guest can keep to. */
+    if (!s->config.max_discard_sectors) {
+        virtio_clear_feature(&features, VIRTIO_BLK_F_DISCARD);
+    }
+    if (!s->config.max_write_zeroes_sectors) {
+        virtio_clear_feature(&features, VIRTIO_BLK_F_WRITE_ZEROES);
+    }
+    if (!s->config.max_secure_erase_sectors) {
+        virtio_clear_feature(&features, VIRTIO_BLK_F_SECURE_ERASE);
+    }
     /* Without it the kernel makes each write durable. */
     if (!s->write_cache && !virtio_has_feature(features,
                                                VIRTIO_BLK_F_CONFIG_WCE)) {
@@ -238,6 +248,29 @@ static uint64_t vhost_blk_in_blocks(uint64_t blocks, uint32_t device_size,
     return MIN(blocks * device_size / size, max);
 }
 
+static void vhost_blk_round_down(void *field, uint32_t sectors)
+{
+    stl_le_p(field, ROUND_DOWN(ldl_le_p(field), sectors));
+}
+
+static void vhost_blk_round_up(void *field, uint32_t sectors)
+{
+    stl_le_p(field, ROUND_UP(ldl_le_p(field), sectors));
+}
+
+/* In sectors of 512 bytes: the guest can use whole blocks only. */
+static void vhost_blk_round_to_blocks(struct virtio_blk_config *config,
+                                      uint32_t sectors)
+{
+    stq_le_p(&config->capacity,
+             ROUND_DOWN(ldq_le_p(&config->capacity), sectors));
+    vhost_blk_round_down(&config->max_discard_sectors, sectors);
+    vhost_blk_round_down(&config->max_write_zeroes_sectors, sectors);
+    vhost_blk_round_down(&config->max_secure_erase_sectors, sectors);
+    vhost_blk_round_up(&config->discard_sector_alignment, sectors);
+    vhost_blk_round_up(&config->secure_erase_sector_alignment, sectors);
+}
+
 /* A guest may work in larger blocks than the device has to. */
 static bool vhost_blk_apply_block_sizes(VHostBlk *s,
                                         struct virtio_blk_config *config,
@@ -258,6 +291,7 @@ static bool vhost_blk_apply_block_sizes(VHostBlk *s,
                    "%u bytes of a logical block", physical, logical);
         return false;
     }
+    vhost_blk_round_to_blocks(config, logical / BDRV_SECTOR_SIZE);
     stl_le_p(&config->blk_size, logical);
     config->physical_block_exp = ctz32(physical / logical);
     config->alignment_offset =
