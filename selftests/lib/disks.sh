@@ -301,6 +301,164 @@ remove_flakey()
 	remove_dm "$1"
 }
 
+# make_crypt NAME DEVICE
+make_crypt()
+{
+	local key
+	need_modules dm_crypt || return
+	key=$(printf '0123456789abcdef%.0s' 1 2 3 4 5 6 7 8)
+	make_dm "$1" "0 $(blockdev --getsz "$2") crypt aes-xts-plain64 $key 0 $2 0"
+}
+
+# make_integrity NAME DEVICE MODE: on a device of zeroes. MODE is J with a journal, D
+# without.
+make_integrity()
+{
+	local table="integrity $2 0 4 $3 2 internal_hash:crc32c recalculate" sectors
+	need_modules dm_integrity || return
+	# It says how much room there is when it is there for the first time.
+	make_dm "$1" "0 8 $table" > /dev/null && remove_dm "$1" || return
+	sectors=$(od -A n -t u8 -j 16 -N 8 "$2")
+	make_dm "$1" "0 $((sectors / 8 * 8)) $table"
+}
+
+# make_multipath NAME DEVICE: the device by one path; requests wait while it is lost.
+make_multipath()
+{
+	need_modules dm_multipath dm_round_robin &&
+		make_dm "$1" "0 $(blockdev --getsz "$2") multipath 1 queue_if_no_path 0 1 1 \
+			round-robin 0 1 1 $2 1000"
+}
+
+# lose_path NAME DEVICE, find_path NAME DEVICE
+lose_path()
+{
+	dmsetup message "$1" 0 "fail_path $(device_number "$2")"
+}
+
+find_path()
+{
+	dmsetup message "$1" 0 "reinstate_path $(device_number "$2")"
+}
+
+device_number()
+{
+	cat "$(sysfs_of "$1")/dev"
+}
+
+# make_thin NAME DEVICE METADATA: 64 MiB of which the pool, NAME-pool, has 12; requests
+# wait while it is full. The devices have nothing but zeroes.
+make_thin()
+{
+	local pool
+	need_modules dm_thin_pool &&
+		pool=$(make_dm "$1-pool" "$(thin_pool "$2" "$3" 12)") || return
+	if ! { dmsetup message "$1-pool" 0 "create_thin 0" &&
+		make_dm "$1" "0 $((64 << 11)) thin $pool 0"; }; then
+		remove_dm "$1-pool"
+		return 1
+	fi
+}
+
+# thin_pool DEVICE METADATA MEBIBYTES
+thin_pool()
+{
+	echo "0 $(($3 << 11)) thin-pool $2 $1 128 0"
+}
+
+# thin_snapshot NAME: whatever is written needs room in the pool from here on.
+thin_snapshot()
+{
+	dmsetup suspend "$1" && dmsetup message "$1-pool" 0 "create_snap 1 0" &&
+		dmsetup resume "$1"
+}
+
+thin_is_full()
+{
+	dmsetup status "$1-pool" | grep -q out_of_data_space
+}
+
+# extend_thin NAME DEVICE METADATA
+extend_thin()
+{
+	reload_dm "$1-pool" "$(thin_pool "$2" "$3" 64)"
+}
+
+remove_thin()
+{
+	remove_dm "$1"
+	remove_dm "$1-pool"
+}
+
+# --- MD ---
+
+# make_md LEVEL DEVICE...: an array, one at a time, on devices of zeroes.
+make_md()
+{
+	local level=$1
+	shift
+	need_modules "$([ "$level" = 1 ] && echo raid1 || echo raid456)" || return
+	command -v mdadm > /dev/null || {
+		echo "no mdadm" >&2
+		return 1
+	}
+	MDADM_NO_UDEV=1 mdadm --quiet --create /dev/md99 --run --assume-clean --bitmap=none \
+		--metadata=1.2 --level="$level" --raid-devices=$# "$@" >&2 < /dev/null || return
+	echo /dev/md99
+}
+
+# md_mismatches: sectors in which mirrors, or parity and data, differ.
+md_mismatches()
+{
+	set_attribute /sys/block/md99/md/sync_action check &&
+		wait_until md_is_idle && cat /sys/block/md99/md/mismatch_cnt
+}
+
+md_is_idle()
+{
+	[ "$(cat /sys/block/md99/md/sync_action)" = idle ]
+}
+
+remove_md()
+{
+	mdadm --quiet --stop /dev/md99
+}
+
+# --- NBD ---
+
+nbd_socket=/tmp/vhost-blk-test-nbd
+
+# make_nbd DEVICE: the device by a server of this machine, one at a time. Requests wait
+# for half a minute while the server is away.
+make_nbd()
+{
+	need_modules nbd && start_nbd_server "$1" || return
+	qemu-nbd --connect=/dev/nbd0 --fork --image-opts \
+		"driver=nbd,server.type=unix,server.path=$nbd_socket,reconnect-delay=30" >&2 || {
+		kill_nbd_server
+		return 1
+	}
+	echo /dev/nbd0
+}
+
+start_nbd_server()
+{
+	qemu-nbd --fork --persistent --pid-file="$nbd_socket.pid" --socket="$nbd_socket" \
+		--format=raw --cache=none "$1" >&2
+}
+
+kill_nbd_server()
+{
+	kill -9 "$(cat "$nbd_socket.pid")"
+	rm -f "$nbd_socket" "$nbd_socket.pid"
+}
+
+remove_nbd()
+{
+	qemu-nbd --disconnect /dev/nbd0 > /dev/null
+	kill_nbd_server
+}
+
 # --- NVMe over TCP ---
 
 nvme_nqn=nqn.2014-08.org.nvmexpress:vhost-blk-test

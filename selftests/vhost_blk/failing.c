@@ -5,7 +5,8 @@
  * usage: failing TEST DISK [NAME]
  *	TEST	one of those in the table at the end
  *	DISK	a block device that may be overwritten
- *	NAME	what selftests/lib/disks.sh knows it by, or another disk
+ *	NAME	what selftests/lib/disks.sh knows it by, or another disk, or for "away"
+ *		the commands that take the disk away and back
  *
  * What happens to the device, the shell functions of that file do, whose path is
  * in the environment as DISKS.
@@ -238,19 +239,24 @@ static void test_removed(const char *disk, const char *name)
 	close(call.fd);
 }
 
-/* Requests that wait while the link is down go on when it is up again. */
-static void test_link_restored(const char *disk, const char *name)
+/* Requests that wait while the device is away go on when it is back. */
+static void test_away(const char *disk, const char *command)
 {
 	struct fixture f;
 	struct traffic t;
 
-	(void)name;
 	set_up_traffic(&f, &t, disk);
-	tap_ok(traffic_while(&t, shell_start("break_nvme_tcp; sleep 3; restore_nvme_tcp")),
-	       "every request is answered when the link is up again");
+	tap_ok(traffic_while(&t, shell_start("%s", command)),
+	       "every request is answered when it is back again");
 	tap_equal(t.failed + t.odd, 0, "and none has failed");
 	works_again(&t);
 	tear_down(&f);
+}
+
+static void test_link_restored(const char *disk, const char *name)
+{
+	(void)name;
+	test_away(disk, "break_nvme_tcp; sleep 3; restore_nvme_tcp");
 }
 
 /* With fast_io_fail_tmo=1. */
@@ -384,6 +390,7 @@ int main(int argc, char **argv)
 		{ "bad-blocks", test_bad_blocks },
 		{ "pulled", test_pulled },
 		{ "removed", test_removed },
+		{ "away", test_away },
 		{ "suspended", test_suspended },
 		{ "link-restored", test_link_restored },
 		{ "link-failing", test_link_failing },
