@@ -266,7 +266,7 @@ static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
 	vhost_blk_request_trace_submitted(req);
 	return vhost_blk_io_ranges(&req->io, ranges, num,
 				   op != REQ_OP_DISCARD &&
-				   vhost_blk_request_is_durable(req), req->alone);
+				   vhost_blk_request_is_durable(req), req->has_reserve);
 }
 
 /* Data in the part where its type has none: the two sides disagree. */

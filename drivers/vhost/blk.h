@@ -306,7 +306,7 @@ int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 		    struct vhost_blk_data *data, bool may_use_reserve);
 int vhost_blk_io_ranges(struct vhost_blk_io *io,
 			const struct vhost_blk_range *ranges, unsigned int num,
-			bool durable, bool alone);
+			bool durable, bool may_use_reserve);
 int vhost_blk_io_flush(struct vhost_blk_io *io);
 int vhost_blk_io_continue(struct vhost_blk_io *io);
 void vhost_blk_io_release(struct vhost_blk_io *io);
