@@ -100,6 +100,8 @@ ok_once "with copy-on-read" refused "'drive'.*driver=copy-on-read.*host_device" 
 	-device vhost-blk-pci,drive=cor
 ok_once "with null-co" refused "'drive'.*driver=null-co.*host_device" \
 	-blockdev driver=null-co,node-name=null,size=1048576 -device vhost-blk-pci,drive=null
+ok_once "with a drive whose format was probed" refused "was probed.*add format=raw" \
+	-drive "if=none,id=d,file=$disk,cache.direct=on" -device vhost-blk-pci,drive=d
 ok "with two devices on a node" refused "." \
 	-blockdev "$node" -device vhost-blk-pci,drive=disk -device vhost-blk-pci,drive=disk
 ok_once "in a machine without PCI" refused "PCI|bus" -machine microvm -blockdev "$node" \

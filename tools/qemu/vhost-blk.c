@@ -500,6 +500,13 @@ static bool vhost_blk_check_drive(VHostBlk *s, Error **errp)
                    bdrv_get_format_name(bs));
         return false;
     }
+    /* QEMU keeps a guest from writing an image header to a probed raw node. */
+    if (bs->probed) {
+        error_setg(errp, "property 'drive': the format of '%s' was probed, so "
+                   "the guest could choose it for the next start: add "
+                   "format=raw", bdrv_get_device_or_node_name(bs));
+        return false;
+    }
     if (vhost_blk_is_throttled(s)) {
         error_setg(errp, "property 'drive': I/O limits are not possible: "
                    VHOST_BLK_LIMITS_ADVICE);
