@@ -102,6 +102,35 @@ ok_once "with null-co" refused "'drive'.*driver=null-co.*host_device" \
 	-blockdev driver=null-co,node-name=null,size=1048576 -device vhost-blk-pci,drive=null
 ok_once "with a drive whose format was probed" refused "was probed.*add format=raw" \
 	-drive "if=none,id=d,file=$disk,cache.direct=on" -device vhost-blk-pci,drive=d
+
+# says PATTERN COMMAND...: what QEMU answers, with a raw node over the disk's and a null
+# one, to commands of its monitor.
+says()
+{
+	local pattern=$1 output
+	shift
+	output=$(printf '%s\n' '{"execute": "qmp_capabilities"}' "$@" '{"execute": "quit"}' |
+		timeout $((120 * LIMIT_FACTOR)) "${qemu[@]}" "${accel[@]}" -qmp stdio \
+			-blockdev "$node" -blockdev driver=raw,node-name=raw,file=disk \
+			-blockdev driver=null-co,node-name=null,size=67108864 2>&1)
+	echo "status $?: $output"
+	grep -qE "$pattern" <<< "$output"
+}
+
+# add_bitmap NODE
+add_bitmap()
+{
+	echo '{"execute": "block-dirty-bitmap-add", "arguments": {"node": "'"$1"'", "name": "b"}}'
+}
+plug='{"execute": "device_add", "arguments": {"driver": "vhost-blk-pci", "drive": "raw"}}'
+reopen='{"execute": "blockdev-reopen", "arguments":
+	{"options": [{"driver": "raw", "node-name": "raw", "file": "null"}]}}'
+ok_once "with a dirty bitmap" says "dirty bitmap 'b' of 'raw' would miss.*remove" \
+	"$(add_bitmap raw)" "$plug"
+ok_once "with a dirty bitmap of the node below" says "dirty bitmap 'b' of 'disk' would miss" \
+	"$(add_bitmap disk)" "$plug"
+ok_once "blockdev-reopen of a drive with another file" says "frozen" "$plug" "$reopen"
+
 ok "with two devices on a node" refused "." \
 	-blockdev "$node" -device vhost-blk-pci,drive=disk -device vhost-blk-pci,drive=disk
 ok_once "in a machine without PCI" refused "PCI|bus" -machine microvm -blockdev "$node" \

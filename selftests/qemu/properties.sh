@@ -219,6 +219,23 @@ not_throttled()
 ok "I/O limits are taken back, with advice" throttling_is_taken_back
 ok "and the disk still works" writes_and_verifies default
 
+bitmap_is_removed()
+{
+	qmp block-dirty-bitmap-add "{\"node\": \"$1\", \"name\": \"bitmap\"}" &&
+		wait_until bitmap_is_gone "$1" && qemu_log | grep "'bitmap' of '$1' is removed"
+}
+
+bitmap_is_gone()
+{
+	qmp_refuses "not found" block-dirty-bitmap-clear "{\"node\": \"$1\", \"name\": \"bitmap\"}"
+}
+
+for name in default lower over-raw; do
+	ok "a dirty bitmap of $name is removed, with a message" bitmap_is_removed "$name"
+done
+ok "a read-only disk may have one" qmp block-dirty-bitmap-add \
+	'{"node": "read-only", "name": "bitmap"}'
+
 ok "the guest's kernel has nothing to complain of" guest_has_no_reports
 guest_stop
 tap_end

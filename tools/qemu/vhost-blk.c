@@ -26,6 +26,7 @@
 #include <linux/vhost_blk.h>
 #include <sys/ioctl.h>
 #include "block/block_int-common.h"
+#include "block/dirty-bitmap.h"
 #include "hw/virtio/vhost-blk.h"
 #include "hw/virtio/virtio-bus.h"
 #include "migration/vmstate.h"
@@ -61,8 +62,8 @@
 #define VHOST_BLK_LIMITS_ADVICE "the host kernel serves the guest's requests, " \
     "limit them there (io.max of QEMU's cgroup)"
 
-/* How often throttling is looked for, which nothing reports */
-#define VHOST_BLK_LIMITS_INTERVAL_MS 1000
+/* How often to look for what nothing reports */
+#define VHOST_BLK_WATCH_INTERVAL_MS 1000
 
 static const VirtIOFeature vhost_blk_config_ends[] = {
     { .flags = BIT_ULL(VIRTIO_BLK_F_DISCARD),
@@ -424,21 +425,37 @@ static void vhost_blk_block_node(VHostBlk *s, BlockDriverState *bs)
     bdrv_op_unblock(bs, BLOCK_OP_TYPE_RESIZE, s->drive_in_use);
 }
 
+/* blockdev-reopen gives a raw node another file only if the link is not frozen. */
+static void vhost_blk_freeze_file(BlockDriverState *raw, bool freeze)
+{
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    raw->file->frozen = freeze;
+}
+
 /* The node, and the device's below it: a job on that would see no write either. */
 static void vhost_blk_block_drive(VHostBlk *s)
 {
+    BlockDriverState *bs = blk_bs(s->conf.blk);
+
     error_setg(&s->drive_in_use, "the host kernel serves the guest's requests");
-    s->host_node = vhost_blk_host_device(blk_bs(s->conf.blk));
+    s->host_node = vhost_blk_host_device(bs);
     bdrv_ref(s->host_node);
-    vhost_blk_block_node(s, blk_bs(s->conf.blk));
-    if (s->host_node != blk_bs(s->conf.blk)) {
+    vhost_blk_block_node(s, bs);
+    if (s->host_node != bs) {
         vhost_blk_block_node(s, s->host_node);
+        vhost_blk_freeze_file(bs, true);
     }
 }
 
 static void vhost_blk_unblock_drive(VHostBlk *s)
 {
-    bdrv_op_unblock_all(blk_bs(s->conf.blk), s->drive_in_use);
+    BlockDriverState *bs = blk_bs(s->conf.blk);
+
+    if (s->host_node != bs) {
+        vhost_blk_freeze_file(bs, false);
+    }
+    bdrv_op_unblock_all(bs, s->drive_in_use);
     bdrv_op_unblock_all(s->host_node, s->drive_in_use);
     bdrv_unref(s->host_node);
     error_free(s->drive_in_use);
@@ -461,22 +478,76 @@ static bool vhost_blk_is_throttled(VHostBlk *s)
     return blk_get_public(s->conf.blk)->throttle_group_member.throttle_state;
 }
 
-/*
- * Nothing asks a device whether it can be throttled, or tells it that it was:
- * the limits are taken back when they are seen.
- */
-static void vhost_blk_refuse_throttling(void *opaque)
+static void vhost_blk_refuse_throttling(VHostBlk *s)
 {
-    VHostBlk *s = opaque;
-
     if (vhost_blk_is_throttled(s)) {
         blk_io_limits_disable(s->conf.blk);
         error_report("vhost-blk: I/O limits of '%s' are taken back: "
                      VHOST_BLK_LIMITS_ADVICE,
                      bdrv_get_device_or_node_name(blk_bs(s->conf.blk)));
     }
-    timer_mod(s->limits_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-              VHOST_BLK_LIMITS_INTERVAL_MS);
+}
+
+/* A bitmap that a user expects to record writes, or NULL */
+static BdrvDirtyBitmap *vhost_blk_find_bitmap(BlockDriverState *bs)
+{
+    BdrvDirtyBitmap *bitmap;
+
+    FOR_EACH_DIRTY_BITMAP(bs, bitmap) {
+        if (bdrv_dirty_bitmap_name(bitmap) &&
+            bdrv_dirty_bitmap_enabled(bitmap)) {
+            return bitmap;
+        }
+    }
+    return NULL;
+}
+
+/* A backup that trusted the bitmap would lack what the guest wrote. */
+static void vhost_blk_remove_bitmaps(BlockDriverState *bs)
+{
+    BdrvDirtyBitmap *bitmap;
+
+    while ((bitmap = vhost_blk_find_bitmap(bs)) &&
+           !bdrv_dirty_bitmap_check(bitmap, BDRV_BITMAP_BUSY, NULL)) {
+        error_report("vhost-blk: dirty bitmap '%s' of '%s' is removed: the "
+                     "guest's writes do not pass through QEMU",
+                     bdrv_dirty_bitmap_name(bitmap),
+                     bdrv_get_device_or_node_name(bs));
+        bdrv_release_dirty_bitmap(bitmap);
+    }
+}
+
+/*
+ * QEMU asks no device whether its node can be throttled or have a bitmap, and
+ * tells it of neither: both are taken back when they are seen.
+ */
+static void vhost_blk_watch_drive(void *opaque)
+{
+    VHostBlk *s = opaque;
+
+    vhost_blk_refuse_throttling(s);
+    if (vhost_blk_is_writable(s)) {
+        vhost_blk_remove_bitmaps(blk_bs(s->conf.blk));
+        vhost_blk_remove_bitmaps(s->host_node);
+    }
+    timer_mod(s->watch_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+              VHOST_BLK_WATCH_INTERVAL_MS);
+}
+
+/* Whether no bitmap would miss the guest's writes */
+static bool vhost_blk_check_bitmaps(VHostBlk *s, BlockDriverState *bs,
+                                    Error **errp)
+{
+    BdrvDirtyBitmap *bitmap = vhost_blk_find_bitmap(bs);
+
+    if (bitmap && vhost_blk_is_writable(s)) {
+        error_setg(errp, "property 'drive': dirty bitmap '%s' of '%s' would "
+                   "miss the guest's writes: remove or disable it",
+                   bdrv_dirty_bitmap_name(bitmap),
+                   bdrv_get_device_or_node_name(bs));
+        return false;
+    }
+    return true;
 }
 
 /* Whether the node, with what the user wants of it, is just the device */
@@ -518,7 +589,8 @@ static bool vhost_blk_check_drive(VHostBlk *s, Error **errp)
                    "host kernel serves the guest's requests");
         return false;
     }
-    return true;
+    return vhost_blk_check_bitmaps(s, bs, errp) &&
+           vhost_blk_check_bitmaps(s, host_node, errp);
 }
 
 static bool vhost_blk_claim_drive(VHostBlk *s, Error **errp)
@@ -551,15 +623,15 @@ static bool vhost_blk_claim_drive(VHostBlk *s, Error **errp)
     s->drive_leaves.notify = vhost_blk_drive_leaves;
     blk_add_remove_bs_notifier(blk, &s->drive_leaves);
     blk_set_dev_ops(blk, &vhost_blk_dev_ops, s);
-    s->limits_timer = timer_new_ms(QEMU_CLOCK_REALTIME,
-                                   vhost_blk_refuse_throttling, s);
-    vhost_blk_refuse_throttling(s);
+    s->watch_timer = timer_new_ms(QEMU_CLOCK_REALTIME, vhost_blk_watch_drive,
+                                  s);
+    vhost_blk_watch_drive(s);
     return true;
 }
 
 static void vhost_blk_release_drive(VHostBlk *s)
 {
-    timer_free(s->limits_timer);
+    timer_free(s->watch_timer);
     blk_set_dev_ops(s->conf.blk, NULL, NULL);
     notifier_remove(&s->drive_leaves);
     if (s->drive_in_use) {

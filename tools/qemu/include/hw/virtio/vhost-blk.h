@@ -69,7 +69,7 @@ struct VHostBlk {
     int disk_fd;                        /* the same, opened for the kernel */
     Error *drive_in_use;                /* why block jobs are refused */
     Notifier drive_leaves;
-    QEMUTimer *limits_timer;            /* looks for throttling */
+    QEMUTimer *watch_timer;             /* looks for what nothing reports */
     EventNotifier config_changed;       /* the kernel's, of the capacity */
     struct vhost_dev dev;               /* has the fd of /dev/vhost-blk */
     struct vhost_virtqueue *vqs;        /* dev.vqs, which dev forgets */
