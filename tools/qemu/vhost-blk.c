@@ -24,6 +24,8 @@
  */
 #include "qemu/osdep.h"
 #include <linux/vhost_blk.h>
+#include <linux/fs.h>
+#include <linux/hdreg.h>
 #include <sys/ioctl.h>
 #include "block/block_int-common.h"
 #include "block/dirty-bitmap.h"
@@ -665,12 +667,47 @@ static bool vhost_blk_wants_claim(VHostBlk *s)
     return vhost_blk_is_writable(s) && !s->conf.share_rw;
 }
 
+/* What tells a block device from others, as far as the device answers */
+typedef struct {
+    uint64_t sequence;          /* of the disk, never used again */
+    uint64_t size;              /* in bytes */
+    struct hd_geometry geometry;        /* .start: of a partition */
+} VHostBlkDisk;
+
+static bool vhost_blk_is_same_disk(const VHostBlkDisk *a, const VHostBlkDisk *b)
+{
+    return a->sequence == b->sequence && a->size == b->size &&
+           a->geometry.start == b->geometry.start;
+}
+
+/* The node passes any ioctl on to the file that it has open. */
+static bool vhost_blk_check_disk(VHostBlk *s, Error **errp)
+{
+    BlockBackend *blk = s->conf.blk;
+    VHostBlkDisk node = { 0 }, ours = { 0 };
+
+    blk_ioctl(blk, HDIO_GETGEO, &node.geometry);
+    ioctl(s->disk_fd, HDIO_GETGEO, &ours.geometry);
+    if (blk_ioctl(blk, BLKGETDISKSEQ, &node.sequence) < 0 ||
+        blk_ioctl(blk, BLKGETSIZE64, &node.size) < 0 ||
+        ioctl(s->disk_fd, BLKGETDISKSEQ, &ours.sequence) < 0 ||
+        ioctl(s->disk_fd, BLKGETSIZE64, &ours.size) < 0 ||
+        !vhost_blk_is_same_disk(&node, &ours)) {
+        error_setg(errp, "property 'drive': '%s' is not the device any more "
+                   "that '%s' has open and locked: add the node again",
+                   s->host_node->exact_filename,
+                   bdrv_get_device_or_node_name(s->host_node));
+        return false;
+    }
+    return true;
+}
+
 /*
  * The device is bound again when a migration hands it over. By then its name may
  * be out of QEMU's reach, or another device's: it is opened once.
  *
- * By name, since a node does not tell its fd. One of /dev/fdset/N is found by
- * the flags that the node has it with.
+ * By name, since a node does not tell its fd, and then compared. One of
+ * /dev/fdset/N is found by the flags that the node has it with.
  */
 static bool vhost_blk_open_disk(VHostBlk *s, Error **errp)
 {
@@ -680,7 +717,14 @@ static bool vhost_blk_open_disk(VHostBlk *s, Error **errp)
         flags |= O_DIRECT;
     }
     s->disk_fd = qemu_open(s->host_node->exact_filename, flags, errp);
-    return s->disk_fd >= 0;
+    if (s->disk_fd < 0) {
+        return false;
+    }
+    if (!vhost_blk_check_disk(s, errp)) {
+        qemu_close(s->disk_fd);
+        return false;
+    }
+    return true;
 }
 
 static bool vhost_blk_bind(VHostBlk *s, int vhostfd, bool claim, Error **errp)
