@@ -145,6 +145,27 @@ ok "so the migration has failed" wait_until migration_is failed
 ok "the source still runs" still_running
 qmp migrate-set-parameters '{"max-bandwidth": 1000000000}'
 
+# The source's last flush fails, and nothing else: the writer has ended before.
+fails_to_flush()
+{
+	destination "${disks[@]}" &&
+		reload_dm qemu_moves "0 131072 flakey $whole 0 0 1" &&
+		qmp migrate "{\"uri\": \"$uri\"}" && wait_until migration_is failed
+}
+
+source_said()
+{
+	qemu_log | grep -E "$1"
+}
+
+ok "all that fio wrote was right" stop_writer moves
+ok "a migration fails when the source can't flush its disk" fails_to_flush
+ok "the source says so" source_said "last stop failed"
+end_source
+ok "the disk is well again" reload_dm qemu_moves "0 131072 linear $whole 0"
+ok "fio writes again" start_writer moves
+ok "the source still runs" still_running
+
 # --- what succeeds ---
 
 migrate "it migrates"

@@ -934,6 +934,7 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
         error_setg_errno(errp, -ret, "the kernel cannot run the rings");
         goto err_vhost;
     }
+    s->stop_error = 0;
     /* The guest comes from where the device was smaller. */
     if (s->config_there.capacity != s->config.capacity) {
         s->config_there.capacity = s->config.capacity;
@@ -1012,6 +1013,7 @@ static int vhost_blk_stop(VirtIODevice *vdev)
     }
 
     vhost_dev_disable_notifiers(&s->dev, vdev);
+    s->stop_error = stopped;
     return stopped;
 }
 
@@ -1168,6 +1170,12 @@ static int vhost_blk_give_up_claim(void *opaque)
 {
     VHostBlk *s = opaque;
     Error *err = NULL;
+
+    if (s->stop_error < 0) {
+        error_report("vhost-blk: the device's last stop failed, so the guest "
+                     "can't leave: %s", strerror(-s->stop_error));
+        return s->stop_error;
+    }
 
     if (s->claimed && !vhost_blk_bind(s, vhost_blk_fd(s), false, &err)) {
         error_report_err(err);
