@@ -23,6 +23,7 @@ own_driver=/opt/virtio_blk.ko
 WAIT_TRIES=$((300 * LIMIT_FACTOR))
 
 read -r -a guest_options <<< "${GUEST_OPTIONS:-}"
+guest_arguments=()
 
 # guest_with OPTION...: of "machine start", for the guests to come.
 guest_with()
@@ -58,7 +59,8 @@ guest_machine()
 guest_start()
 {
 	guest_machine start --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" \
-		--boot-timeout "${GUEST_BOOT_LIMIT:-120}" "${guest_options[@]}" -- "$@" ||
+		--boot-timeout "${GUEST_BOOT_LIMIT:-120}" "${guest_options[@]}" -- \
+		"${guest_arguments[@]}" "$@" ||
 		bail "the guest doesn't boot"
 }
 
@@ -96,6 +98,40 @@ guest_lost_no_memory()
 guest_stop()
 {
 	guest_machine stop
+}
+
+# share_guest_memory MIBIBYTES: the guests to come have so much, for write_16.
+share_guest_memory()
+{
+	guest_with --memory "$1M"
+	guest_arguments=(-object "memory-backend-memfd,id=ram,size=$1M,share=on"
+		-machine memory-backend=ram)
+}
+
+# write_16 ADDRESS NUMBER: to the guest's memory, below 4 GiB.
+write_16()
+{
+	local file
+	for file in "/proc/$(guest_machine pid)/fd"/*; do
+		[[ $(readlink "$file") == /memfd:memory-backend-memfd* ]] || continue
+		printf '%b' "$(printf '\\x%02x\\x%02x' $(($2 & 0xff)) $(($2 >> 8 & 0xff)))" |
+			dd of="$file" bs=1 seek="$1" conv=notrunc status=none
+		return
+	done
+	return 1
+}
+
+# queue_status NAME: of a disk's first queue, as QEMU knows it.
+queue_status()
+{
+	guest_machine monitor "{\"execute\": \"x-query-virtio-queue-status\", \"arguments\":
+		{\"path\": \"/machine/peripheral/$1/virtio-backend\", \"queue\": 0}}"
+}
+
+# field NAME: a number in an answer of QEMU, which is the input.
+field()
+{
+	sed "s/.*\"$1\": \([0-9]*\).*/\1/"
 }
 
 # when_written FILE COMMANDS: in the guest, when the file has something in it, or after half a minute.
@@ -165,6 +201,23 @@ lacks_feature()
 checksum_there()
 {
 	guest "dd if=/run/disk/$1 bs=1M iflag=direct status=none | sha256sum"
+}
+
+# --- PCI devices in the guest ---
+
+# pci_device NAME: the address of a disk.
+pci_device()
+{
+	guest 'basename $(readlink -f '"/run/sys/$1/device/..)"
+}
+
+# In the guest. write_config ADDRESS OFFSET BYTES: of a PCI device's configuration space, up
+# to four as echo -e has them.
+write_config()
+{
+	printf '%b' "$3" |
+		dd of="/sys/bus/pci/devices/$1/config" bs=4 seek=$(($2)) oflag=seek_bytes \
+			conv=notrunc status=none
 }
 
 # --- what tests have in common ---

@@ -264,22 +264,7 @@ was_suspended()
 		when_written /run/suspend.status 'cat /run/suspend.log; [ $(cat /run/suspend.status) = 0 ]'
 }
 
-# --- PCI devices in the guest ---
-
-# pci_device NAME: the address of a disk.
-pci_device()
-{
-	guest 'basename $(readlink -f '"/run/sys/$1/device/..)"
-}
-
-# In the guest. write_config ADDRESS OFFSET BYTES: of a PCI device's configuration space, up
-# to four as echo -e has them.
-write_config()
-{
-	printf '%b' "$3" |
-		dd of="/sys/bus/pci/devices/$1/config" bs=4 seek=$(($2)) oflag=seek_bytes \
-			conv=notrunc status=none
-}
+# --- removed devices ---
 
 # remove_device ADDRESS SECONDS: of a PCI device, which is to take less than that. If it
 # has not come to an end after the timeout of a request and some more, it hangs.

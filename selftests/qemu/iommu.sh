@@ -24,7 +24,7 @@ is_behind_iommu()
 no_ring_error()
 {
 	qemu_log
-	! qemu_log | grep "vring error"
+	! qemu_log | grep "ring error"
 }
 
 ok "the driver loads" load_driver

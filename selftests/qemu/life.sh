@@ -20,6 +20,7 @@ vhost_disk fails
 new_disk plugged
 trap 'guest_machine kill 2> /dev/null; remove_dm qemu_grows; remove_flakey qemu_fails; remove_disks' EXIT
 
+share_guest_memory 512
 guest_start "${disks[@]}"
 ok "the driver loads" load_driver
 
@@ -171,6 +172,33 @@ ok "writes fail in the guest" guest "! dd if=/dev/zero of=/run/disk/fails bs=4k 
 ok "reads fail in the guest" guest "! dd if=/run/disk/fails of=/dev/null bs=4k count=1 iflag=direct"
 ok "it is well again" flakey_up qemu_fails
 ok "so is the disk in the guest" writes_and_verifies fails
+
+# --- a ring that makes no sense ---
+
+# The kernel looks at the ring when it is started: more is available than fits.
+break_ring()
+{
+	local status
+	qmp stop && status=$(queue_status grows) &&
+		write_16 $(($(field vring-avail <<< "$status") + 2)) \
+			$(($(field last-avail-idx <<< "$status") + 1000)) && qmp cont
+}
+
+says_ring_error()
+{
+	qemu_log | grep 'ring error in queue 0: the driver has to reset the device'
+}
+
+was_reset()
+{
+	[ "$(sysfs grows recovery/device_resets)" = 1 ]
+}
+
+ok "the driver may reset a disk once" guest "echo 1 > /run/sys/grows/recovery/attempts"
+ok "a ring breaks" break_ring
+ok "QEMU says so" wait_until says_ring_error
+ok "the driver is told, and resets the device" wait_until was_reset
+ok "then data is right" writes_and_verifies grows
 
 # --- reset ---
 

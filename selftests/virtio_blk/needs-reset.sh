@@ -13,37 +13,8 @@ need_plain_guest
 make_work_dir
 add_slow_disk recovers virtio-blk-pci,num-queues=1
 add_slow_disk waits virtio-blk-pci,num-queues=1
-guest_with --memory 512M
-guest_start -object memory-backend-memfd,id=ram,size=512M,share=on -machine memory-backend=ram \
-	"${disks[@]}"
-
-guest_memory()
-{
-	local file
-	for file in "/proc/$(guest_machine pid)/fd"/*; do
-		[[ $(readlink "$file") != /memfd:memory-backend-memfd* ]] || echo "$file"
-	done
-}
-
-# queue_status NAME: of its only queue, as QEMU knows it.
-queue_status()
-{
-	monitor x-query-virtio-queue-status \
-		"{\"path\": \"/machine/peripheral/$1/virtio-backend\", \"queue\": 0}"
-}
-
-# field NAME: a number in an answer of QEMU, which is the input.
-field()
-{
-	sed "s/.*\"$1\": \([0-9]*\).*/\1/"
-}
-
-# write_16 ADDRESS NUMBER: to the guest's memory, below 4 GiB.
-write_16()
-{
-	printf '%b' "$(printf '\\x%02x\\x%02x' $(($2 & 0xff)) $(($2 >> 8 & 0xff)))" |
-		dd of="$memory" bs=1 seek="$1" conv=notrunc status=none
-}
+share_guest_memory 512
+guest_start "${disks[@]}"
 
 # In the guest. find_capability ADDRESS TYPE: where the device's configuration space has a
 # capability of virtio (virtio 1.4, section 4.1.4).
@@ -78,7 +49,6 @@ break_ring()
 	avail=$(field vring-avail <<< "$status")
 	index=$(field last-avail-idx <<< "$status")
 	size=$(field vring-num <<< "$status")
-	memory=$(guest_memory)
 	write_16 $((avail + 4 + index % size * 2)) 0xffff
 	write_16 $((avail + 2)) $((index + 1))
 	complaints=$((complaints + 1))

@@ -820,6 +820,33 @@ static bool vhost_blk_make_workers(VHostBlk *s, Error **errp)
     return true;
 }
 
+/*
+ * The kernel has found a ring that makes no sense, and serves it no more. The
+ * other rings go on until the driver resets the device.
+ */
+static void vhost_blk_ring_broke(EventNotifier *notifier)
+{
+    struct vhost_virtqueue *vq = container_of(notifier, struct vhost_virtqueue,
+                                              error_notifier);
+    VHostBlk *s = container_of(vq->dev, VHostBlk, dev);
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+
+    if (event_notifier_test_and_clear(notifier) &&
+        vhost_dev_is_started(&s->dev) && !vdev->broken) {
+        virtio_error(vdev, "vhost-blk: ring error in queue %td: the driver has "
+                     "to reset the device", vq - s->vqs);
+    }
+}
+
+/* In place of vhost core's handler, which reports it to no guest */
+static void vhost_blk_watch_rings(VHostBlk *s)
+{
+    for (unsigned int i = 0; i < s->num_queues; i++) {
+        event_notifier_set_handler(&s->vqs[i].error_notifier,
+                                   vhost_blk_ring_broke);
+    }
+}
+
 static bool vhost_blk_connect(VHostBlk *s, Error **errp)
 {
     bool incoming = runstate_check(RUN_STATE_INMIGRATE);
@@ -848,6 +875,7 @@ static bool vhost_blk_connect(VHostBlk *s, Error **errp)
         g_free(s->vqs);
         goto err_disk;
     }
+    vhost_blk_watch_rings(s);
     if (s->worker_per_virtqueue && !vhost_blk_make_workers(s, errp)) {
         vhost_blk_disconnect(s);
         return false;
@@ -915,6 +943,10 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
         goto err_host_notifiers;
     }
 
+    /* An error of before is that of rings which are gone. */
+    for (unsigned int i = 0; i < s->dev.nvqs; i++) {
+        event_notifier_test_and_clear(&s->vqs[i].error_notifier);
+    }
     s->dev.acked_features = vdev->guest_features;
     ret = vhost_dev_start(&s->dev, vdev, true);
     if (ret < 0) {
