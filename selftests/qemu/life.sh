@@ -18,10 +18,12 @@ failing=${disk_path[fails]}
 disk_path[fails]=$(make_flakey qemu_fails "$failing")
 vhost_disk fails
 new_disk plugged
-trap 'guest_machine kill 2> /dev/null; remove_dm qemu_grows; remove_flakey qemu_fails; remove_disks' EXIT
+trap 'rm -f $refuse; guest_machine kill 2> /dev/null; remove_dm qemu_grows; remove_flakey qemu_fails; remove_disks' EXIT
 
+refuse=/run/qemu-refuse-stop
+export VHOST_BLK_REFUSE_STOP=$refuse
 share_guest_memory 512
-guest_start "${disks[@]}"
+LD_PRELOAD=$here/faults.so guest_start "${disks[@]}"
 ok "the driver loads" load_driver
 
 # --- plugged in and out ---
@@ -132,6 +134,20 @@ ok "fio writes and verifies" start_writer stays
 ok "a stop flushes the disk's cache" stop_flushes
 ok "write back it is again" attribute stays cache_type "write back"
 ok "stopped and continued 10 times under fio" stop_and_continue
+ok "all that fio wrote was right" stop_writer stays
+ok "guest and host see the same" same_data stays
+
+# The kernel goes on though it was told to stop, and so does the guest when the cause is gone.
+refused_stop()
+{
+	touch "$refuse" && qmp stop && rm "$refuse" &&
+		qemu_log | grep 'the kernel cannot stop the rings' && qmp cont
+}
+
+ok "fio writes and verifies" start_writer stays
+ok "the kernel refuses to stop" refused_stop
+ok "fio goes on" writer_goes_on stays
+ok "stop and cont work again" stop_and_continue
 ok "all that fio wrote was right" stop_writer stays
 ok "guest and host see the same" same_data stays
 

@@ -154,28 +154,38 @@ static void vhost_blk_get_config(VirtIODevice *vdev, uint8_t *config)
     memcpy(config, &now, vdev->config_len);
 }
 
+/* Where the kernel may write what no guest is to see */
+static uint8_t vhost_blk_nowhere[4 * KiB] QEMU_ALIGNED(4 * KiB);
+
+static void vhost_blk_map_ring(VHostBlk *s, uint64_t start, uint64_t size,
+                               bool nowhere)
+{
+    const uint64_t page = sizeof(vhost_blk_nowhere);    /* the least mapped */
+
+    for (uint64_t at = QEMU_ALIGN_DOWN(start, page); at < start + size;
+         at += page) {
+        if (nowhere) {
+            vhost_backend_update_device_iotlb(&s->dev, at,
+                                              (uintptr_t)vhost_blk_nowhere,
+                                              page, IOMMU_RW);
+        } else {
+            vhost_device_iotlb_miss(&s->dev, at, true);
+        }
+    }
+}
+
 /*
  * Where a virtual IOMMU is between the guest and its memory, the kernel asks
  * for each page once and may have forgotten some.
  */
-static void vhost_blk_map_ring(VHostBlk *s, uint64_t start, uint64_t size)
-{
-    const uint64_t page = 4 * KiB;      /* the least that is mapped */
-
-    for (uint64_t at = QEMU_ALIGN_DOWN(start, page); at < start + size;
-         at += page) {
-        vhost_device_iotlb_miss(&s->dev, at, true);
-    }
-}
-
-static void vhost_blk_map_rings(VHostBlk *s)
+static void vhost_blk_map_rings(VHostBlk *s, bool nowhere)
 {
     for (unsigned int i = 0; i < s->dev.nvqs; i++) {
         struct vhost_virtqueue *vq = &s->vqs[i];
 
-        vhost_blk_map_ring(s, vq->desc_phys, vq->desc_size);
-        vhost_blk_map_ring(s, vq->avail_phys, vq->avail_size);
-        vhost_blk_map_ring(s, vq->used_phys, vq->used_size);
+        vhost_blk_map_ring(s, vq->desc_phys, vq->desc_size, nowhere);
+        vhost_blk_map_ring(s, vq->avail_phys, vq->avail_size, nowhere);
+        vhost_blk_map_ring(s, vq->used_phys, vq->used_size, nowhere);
     }
 }
 
@@ -184,9 +194,9 @@ static int vhost_blk_drain_ioctl(VHostBlk *s, unsigned long request, void *arg)
 {
     int ret = RETRY_ON_EINTR(ioctl(vhost_blk_fd(s), request, arg));
 
-    if (ret < 0 && errno == EAGAIN) {
+    if (ret < 0 && errno == EAGAIN && s->dev.vdev) {
         /* The requests in flight can't be answered without their rings. */
-        vhost_blk_map_rings(s);
+        vhost_blk_map_rings(s, false);
         ret = RETRY_ON_EINTR(ioctl(vhost_blk_fd(s), request, arg));
     }
     return ret < 0 ? -errno : 0;
@@ -895,6 +905,26 @@ static int vhost_blk_set_running(VHostBlk *s, uint32_t running)
 }
 
 /*
+ * A kernel that goes on for an error is told again at the next start: until
+ * then nothing else of it can be changed.
+ */
+static int vhost_blk_stop_kernel(VHostBlk *s)
+{
+    int ret = vhost_blk_set_running(s, 0);
+
+    if (ret == -EAGAIN) {
+        /*
+         * The guest took its rings' translations away with requests in flight.
+         * Hardware could not tell it how they ended either.
+         */
+        vhost_blk_map_rings(s, true);
+        ret = vhost_blk_set_running(s, 0);
+    }
+    s->kernel_runs = ret < 0;
+    return ret;
+}
+
+/*
  * vhost core tells the kernel of the rings that the guest has set up. Of those
  * that it has not, the kernel may still know where an earlier guest had them.
  */
@@ -922,6 +952,12 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
 
     if (!k->set_guest_notifiers) {
         error_setg(errp, "the transport has no guest notifiers");
+        return false;
+    }
+
+    ret = s->kernel_runs ? vhost_blk_stop_kernel(s) : 0;
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "the kernel still cannot stop the rings");
         return false;
     }
 
@@ -1028,7 +1064,7 @@ static int vhost_blk_stop(VirtIODevice *vdev)
      * Before anything is taken from the kernel: the ring positions that
      * vhost_dev_stop() reads are final only when nothing is in flight.
      */
-    stopped = vhost_blk_set_running(s, 0);
+    stopped = vhost_blk_stop_kernel(s);
     if (stopped < 0) {
         error_report("vhost-blk: the kernel cannot stop the rings: %s",
                      strerror(-stopped));

@@ -75,6 +75,7 @@ struct VHostBlk {
     struct vhost_virtqueue *vqs;        /* dev.vqs, which dev forgets */
     struct virtio_blk_config config;    /* as the guest reads it, but wce */
     bool claimed;                       /* the kernel keeps others away */
+    bool kernel_runs;                   /* though it was told to stop */
     int stop_error;                     /* of the last stop, until a start */
 
     /* Guest's choice, the property's until it chooses */
