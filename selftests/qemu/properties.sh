@@ -151,6 +151,44 @@ same_disk()
 
 ok "share-rw=on: two devices have one disk" same_disk
 
+# In the guest. legacy ADDRESS OFFSET BYTES...: to registers of the interface before virtio 1.0.
+write_legacy()
+{
+	local base
+	read -r base _ < "/sys/bus/pci/devices/$1/resource"
+	printf '%b' "$3" | dd of=/dev/port bs=1 seek=$((base + $2)) conv=notrunc status=none
+}
+
+# in_guest COMMANDS: with the functions above.
+in_guest()
+{
+	guest "$(declare -f write_legacy write_config); $*"
+}
+
+vhost_started()
+{
+	equal "$(qmp x-query-virtio-status '{"path": "/machine/peripheral/transitional/virtio-backend"}' |
+		grep -o '"vhost-started": [a-z]*')" "\"vhost-started\": $1"
+}
+
+# The ring is zeroes below 1 MiB, which the guest's kernel leaves alone.
+pfn=8 status=18
+transitional=$(pci_device transitional)
+ok "the driver gives a disk up" guest "echo $transitional > /sys/bus/pci/drivers/virtio-pci/unbind"
+ok "bus mastering is off when DRIVER_OK is set" in_guest \
+	"write_legacy $transitional $status '\x01'; write_legacy $transitional $status '\x03'
+	write_legacy $transitional $pfn '\x70'; write_config $transitional 4 '\x03'
+	write_legacy $transitional $status '\x07'"
+ok "the device is not started" vhost_started false
+ok "bus mastering is on, and DRIVER_OK set again" in_guest \
+	"write_config $transitional 4 '\x07'; write_legacy $transitional $status '\x07'"
+ok "the device is started" vhost_started true
+ok "bus mastering is off again" in_guest "write_config $transitional 4 '\x03'"
+ok "the device is stopped" vhost_started false
+ok "the driver takes the disk again" guest "echo $transitional > /sys/bus/pci/drivers/virtio-pci/bind"
+ok "the disks are found" find_disks
+ok "then data is right" writes_and_verifies transitional
+
 # Their interrupts are masked, moved and unmasked with them.
 processor_goes_and_comes()
 {

@@ -29,6 +29,7 @@
 #include <sys/ioctl.h>
 #include "block/block_int-common.h"
 #include "block/dirty-bitmap.h"
+#include "hw/pci/pci_device.h"
 #include "hw/virtio/vhost-blk.h"
 #include "hw/virtio/virtio-bus.h"
 #include "migration/vmstate.h"
@@ -1085,11 +1086,25 @@ static int vhost_blk_stop(VirtIODevice *vdev)
     return stopped;
 }
 
+/*
+ * A PCI device whose bus mastering is off may not touch memory, which the kernel
+ * would: its guest may have given the memory to another kernel (kexec).
+ */
+static bool vhost_blk_may_use_memory(VirtIODevice *vdev)
+{
+    Object *transport = OBJECT(qdev_get_parent_bus(DEVICE(vdev))->parent);
+    Object *pci = object_dynamic_cast(transport, TYPE_PCI_DEVICE);
+
+    return !pci || pci_get_word(PCI_DEVICE(pci)->config + PCI_COMMAND) &
+                   PCI_COMMAND_MASTER;
+}
+
 /* Called for every reason to start or stop: guest, reset, stop and cont. */
 static int vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
 {
     VHostBlk *s = VHOST_BLK(vdev);
-    bool start = virtio_device_should_start(vdev, status);
+    bool start = virtio_device_should_start(vdev, status) &&
+                 vhost_blk_may_use_memory(vdev);
 
     if (start == vhost_dev_is_started(&s->dev)) {
         return 0;
@@ -1109,7 +1124,7 @@ SET_STATUS_OP(vhost_blk_set_status)
  */
 static void vhost_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq)
 {
-    if (!vdev->start_on_kick) {
+    if (!vdev->start_on_kick || !vhost_blk_may_use_memory(vdev)) {
         return;
     }
     /* First: a start that fails ends in a last look at the kicks, in here. */
@@ -1150,28 +1165,28 @@ static const struct {
     size_t size;
     bool may_grow;
 } vhost_blk_identity[] = {
-#define FIELD(field) .name = #field,                                        \
+#define IDENTITY(field) .name = #field,                                     \
                      .offset = offsetof(struct virtio_blk_config, field),   \
                      .size = sizeof_field(struct virtio_blk_config, field)
-    { .may_grow = true, FIELD(capacity) },
-    { FIELD(blk_size) },
-    { FIELD(num_queues) },
-    { FIELD(seg_max) },
-    { FIELD(size_max) },
-    { FIELD(physical_block_exp) },
-    { FIELD(alignment_offset) },
-    { FIELD(min_io_size) },
-    { FIELD(opt_io_size) },
-    { FIELD(max_discard_sectors) },
-    { FIELD(max_discard_seg) },
-    { FIELD(discard_sector_alignment) },
-    { FIELD(max_write_zeroes_sectors) },
-    { FIELD(max_write_zeroes_seg) },
-    { FIELD(write_zeroes_may_unmap) },
-    { FIELD(max_secure_erase_sectors) },
-    { FIELD(max_secure_erase_seg) },
-    { FIELD(secure_erase_sector_alignment) },
-#undef FIELD
+    { .may_grow = true, IDENTITY(capacity) },
+    { IDENTITY(blk_size) },
+    { IDENTITY(num_queues) },
+    { IDENTITY(seg_max) },
+    { IDENTITY(size_max) },
+    { IDENTITY(physical_block_exp) },
+    { IDENTITY(alignment_offset) },
+    { IDENTITY(min_io_size) },
+    { IDENTITY(opt_io_size) },
+    { IDENTITY(max_discard_sectors) },
+    { IDENTITY(max_discard_seg) },
+    { IDENTITY(discard_sector_alignment) },
+    { IDENTITY(max_write_zeroes_sectors) },
+    { IDENTITY(max_write_zeroes_seg) },
+    { IDENTITY(write_zeroes_may_unmap) },
+    { IDENTITY(max_secure_erase_sectors) },
+    { IDENTITY(max_secure_erase_seg) },
+    { IDENTITY(secure_erase_sector_alignment) },
+#undef IDENTITY
 };
 
 static uint64_t vhost_blk_field(const struct virtio_blk_config *config,
