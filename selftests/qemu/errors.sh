@@ -69,11 +69,22 @@ ok_once "with a logical_block_size that is no power of two" property_refused "po
 ok "with a physical_block_size below the logical one" \
 	property_refused "'physical_block_size': 512 .*4096" \
 	logical_block_size=4096,physical_block_size=512
-disk4096=$(make_nullb qemu_blocks size=64 blocksize=4096)
+ok_once "with a min_io_size of no whole blocks" property_refused "'min_io_size': 1000 is no multiple" \
+	min_io_size=1000
+ok_once "with a discard_granularity of no whole blocks" \
+	property_refused "'discard_granularity': 1000 is no multiple" discard_granularity=1000
+disk4096=$(make_nullb qemu_blocks size=64 blocksize=4096 discard=1)
 ok "with a logical_block_size below the device's" \
 	refused "'logical_block_size': 512 is less than the 4096 bytes" \
 	-blockdev "driver=host_device,node-name=disk,filename=$disk4096,cache.direct=on" \
 	-device vhost-blk-pci,drive=disk,logical_block_size=512
+ok "with a larger max-discard-sectors than the device's" \
+	refused "'max-discard-sectors': 4294967288 is more than the [0-9]* sectors of the device" \
+	-blockdev "driver=host_device,node-name=disk,filename=$disk4096,cache.direct=on" \
+	-device vhost-blk-pci,drive=disk,max-discard-sectors=4294967288
+ok "with a max-discard-sectors of no whole blocks" refused "no whole logical blocks" \
+	-blockdev "driver=host_device,node-name=disk,filename=$disk4096,cache.direct=on" \
+	-device vhost-blk-pci,drive=disk,max-discard-sectors=9
 remove_nullb qemu_blocks
 ok_once "with QEMU's properties of what it does itself" property_refused "iothread.*not found" \
 	iothread=io

@@ -30,6 +30,9 @@ vhost_disk blocks vhost-blk-pci,logical_block_size=4096,physical_block_size=8192
 new_disk odd discard=1
 disk_path[odd]=$(make_dm qemu_odd "0 1999 linear ${disk_path[odd]} 0") || skip_all "no device mapper"
 vhost_disk odd vhost-blk-pci,logical_block_size=4096,physical_block_size=4096
+new_disk limits discard=1
+vhost_disk limits "vhost-blk-pci,min_io_size=8192,opt_io_size=65536,discard_granularity=65536,\
+max-discard-sectors=2048"
 new_disk small-ring
 vhost_disk small-ring vhost-blk-pci,queue-size=16
 new_disk fixed-seg-max
@@ -123,6 +126,10 @@ ok "logical_block_size: the longest discard is of whole blocks" \
 ok "logical_block_size: discards are aligned to it" \
 	attribute odd queue/discard_granularity 4096
 ok "logical_block_size: the capacity is of whole blocks" attribute odd size 1992
+ok "min_io_size" attribute limits queue/minimum_io_size 8192
+ok "opt_io_size" attribute limits queue/optimal_io_size 65536
+ok "discard_granularity" attribute limits queue/discard_granularity 65536
+ok "max-discard-sectors" attribute limits queue/discard_max_bytes 1048576
 ok "queue-size: segments fit into the ring" attribute small-ring queue/max_segments 14
 ok "seg-max-adjust=off: 126 segments" attribute fixed-seg-max queue/max_segments 126
 ok "seg-max-adjust: 254 segments" attribute default queue/max_segments 254
@@ -136,7 +143,7 @@ ok "vectors=0: an interrupt line" interrupt_is_a_line intx
 ok "a worker each, and one more for worker-per-virtqueue" \
 	equal "$(number_of_workers)" $((${#nullb_disks[@]} + 2))
 
-for name in default cached through uncached plain blocks small-ring fixed-seg-max no-features \
+for name in default cached limits through uncached plain blocks small-ring fixed-seg-max no-features \
 	iommu legacy transitional modern intx workers from-fd over-raw by-drive; do
 	ok "$name: data is right" writes_and_verifies "$name" --bsrange=4k-64k
 	ok "$name: and on the host's disk" same_data "$name"

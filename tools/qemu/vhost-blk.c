@@ -320,6 +320,78 @@ static bool vhost_blk_apply_block_sizes(VHostBlk *s,
     return true;
 }
 
+/* Whether a user's number of bytes is one of logical blocks; 0 is none. */
+static bool vhost_blk_check_size(const char *property, uint32_t bytes,
+                                 uint32_t logical, uint32_t max_blocks,
+                                 Error **errp)
+{
+    if (bytes % logical || bytes / logical > max_blocks) {
+        error_setg(errp, "property '%s': %u is no multiple of the %u bytes of "
+                   "a logical block, or more than %u of them", property, bytes,
+                   logical, max_blocks);
+        return false;
+    }
+    return true;
+}
+
+/* A user's limit of a range in sectors; 0 is the device's, which is the most. */
+static bool vhost_blk_lower_limit(const char *property, uint32_t want,
+                                  void *limit, uint32_t logical,
+                                  Error **errp)
+{
+    uint32_t device = ldl_le_p(limit);
+
+    if (want && device &&
+        (want > device || want % (logical >> BDRV_SECTOR_BITS))) {
+        error_setg(errp, "property '%s': %u is more than the %u sectors of the "
+                   "device, or no whole logical blocks", property, want,
+                   device);
+        return false;
+    }
+    if (want && device) {
+        stl_le_p(limit, want);
+    }
+    return true;
+}
+
+/* Hosts whose devices have other limits can be given the same. */
+static bool vhost_blk_apply_limits(VHostBlk *s,
+                                   struct virtio_blk_config *config,
+                                   Error **errp)
+{
+    const BlockConf *conf = &s->conf;
+    uint32_t logical = ldl_le_p(&config->blk_size);
+    bool granular = conf->discard_granularity != UINT32_MAX;
+
+    if (!vhost_blk_check_size("min_io_size", conf->min_io_size, logical,
+                              UINT16_MAX, errp) ||
+        !vhost_blk_check_size("opt_io_size", conf->opt_io_size, logical,
+                              UINT32_MAX, errp) ||
+        (granular &&
+         !vhost_blk_check_size("discard_granularity",
+                               conf->discard_granularity, logical, UINT32_MAX,
+                               errp)) ||
+        !vhost_blk_lower_limit("max-discard-sectors", s->max_discard_sectors,
+                               &config->max_discard_sectors, logical, errp) ||
+        !vhost_blk_lower_limit("max-write-zeroes-sectors",
+                               s->max_write_zeroes_sectors,
+                               &config->max_write_zeroes_sectors, logical,
+                               errp)) {
+        return false;
+    }
+    if (conf->min_io_size) {
+        stw_le_p(&config->min_io_size, conf->min_io_size / logical);
+    }
+    if (conf->opt_io_size) {
+        stl_le_p(&config->opt_io_size, conf->opt_io_size / logical);
+    }
+    if (granular) {
+        stl_le_p(&config->discard_sector_alignment,
+                 conf->discard_granularity >> BDRV_SECTOR_BITS);
+    }
+    return true;
+}
+
 static bool vhost_blk_read_config(VHostBlk *s, struct virtio_blk_config *config,
                                   Error **errp)
 {
@@ -342,7 +414,8 @@ static bool vhost_blk_read_config(VHostBlk *s, struct virtio_blk_config *config,
     }
     stl_le_p(&config->seg_max, seg_max);
     stw_le_p(&config->num_queues, s->num_queues);
-    return vhost_blk_apply_block_sizes(s, config, errp);
+    return vhost_blk_apply_block_sizes(s, config, errp) &&
+           vhost_blk_apply_limits(s, config, errp);
 }
 
 /*
@@ -1005,8 +1078,8 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
     }
     s->stop_error = 0;
     /* The guest comes from where the device was smaller. */
-    if (s->config_there.capacity != s->config.capacity) {
-        s->config_there.capacity = s->config.capacity;
+    if (s->capacity_there != le64_to_cpu(s->config.capacity)) {
+        s->capacity_there = le64_to_cpu(s->config.capacity);
         virtio_notify_config(vdev);
     }
     return true;
@@ -1156,43 +1229,50 @@ static bool vhost_blk_guest_notifier_pending(VirtIODevice *vdev, int idx)
 /* Migration */
 
 /*
- * What the guest has read of the configuration space has to stay true, but the
- * capacity: it may be more, and the guest is told.
+ * What the guest has read of the configuration space has to stay true. Of the
+ * capacity it may be less than what is here, and the guest is told.
  */
 static const struct {
     const char *name;
     size_t offset;
     size_t size;
-    bool may_grow;
-} vhost_blk_identity[] = {
-#define IDENTITY(field) .name = #field,                                     \
-                     .offset = offsetof(struct virtio_blk_config, field),   \
-                     .size = sizeof_field(struct virtio_blk_config, field)
-    { .may_grow = true, IDENTITY(capacity) },
-    { IDENTITY(blk_size) },
-    { IDENTITY(num_queues) },
-    { IDENTITY(seg_max) },
-    { IDENTITY(size_max) },
-    { IDENTITY(physical_block_exp) },
-    { IDENTITY(alignment_offset) },
-    { IDENTITY(min_io_size) },
-    { IDENTITY(opt_io_size) },
-    { IDENTITY(max_discard_sectors) },
-    { IDENTITY(max_discard_seg) },
-    { IDENTITY(discard_sector_alignment) },
-    { IDENTITY(max_write_zeroes_sectors) },
-    { IDENTITY(max_write_zeroes_seg) },
-    { IDENTITY(write_zeroes_may_unmap) },
-    { IDENTITY(max_secure_erase_sectors) },
-    { IDENTITY(max_secure_erase_seg) },
-    { IDENTITY(secure_erase_sector_alignment) },
+    int feature;                /* without it the guest reads no such field */
+} vhost_blk_identity[VHOST_BLK_IDENTITY_FIELDS] = {
+#define IDENTITY(field, bit) {                                          \
+        .name = #field,                                                 \
+        .offset = offsetof(struct virtio_blk_config, field),            \
+        .size = sizeof_field(struct virtio_blk_config, field),          \
+        .feature = bit }
+    IDENTITY(num_queues, -1),
+    IDENTITY(size_max, VIRTIO_BLK_F_SIZE_MAX),
+    IDENTITY(seg_max, VIRTIO_BLK_F_SEG_MAX),
+    IDENTITY(blk_size, VIRTIO_BLK_F_BLK_SIZE),
+    IDENTITY(physical_block_exp, VIRTIO_BLK_F_TOPOLOGY),
+    IDENTITY(alignment_offset, VIRTIO_BLK_F_TOPOLOGY),
+    IDENTITY(min_io_size, VIRTIO_BLK_F_TOPOLOGY),
+    IDENTITY(opt_io_size, VIRTIO_BLK_F_TOPOLOGY),
+    IDENTITY(max_discard_sectors, VIRTIO_BLK_F_DISCARD),
+    IDENTITY(max_discard_seg, VIRTIO_BLK_F_DISCARD),
+    IDENTITY(discard_sector_alignment, VIRTIO_BLK_F_DISCARD),
+    IDENTITY(max_write_zeroes_sectors, VIRTIO_BLK_F_WRITE_ZEROES),
+    IDENTITY(max_write_zeroes_seg, VIRTIO_BLK_F_WRITE_ZEROES),
+    IDENTITY(write_zeroes_may_unmap, VIRTIO_BLK_F_WRITE_ZEROES),
+    IDENTITY(max_secure_erase_sectors, VIRTIO_BLK_F_SECURE_ERASE),
+    IDENTITY(max_secure_erase_seg, VIRTIO_BLK_F_SECURE_ERASE),
+    IDENTITY(secure_erase_sector_alignment, VIRTIO_BLK_F_SECURE_ERASE),
 #undef IDENTITY
 };
 
-static uint64_t vhost_blk_field(const struct virtio_blk_config *config,
-                                unsigned int i)
+/* A field of what @features, those of the source, let the guest read, or 0 */
+static uint64_t vhost_blk_identity_field(VHostBlk *s, uint64_t features,
+                                         unsigned int i)
 {
-    return ldn_le_p((const uint8_t *)config + vhost_blk_identity[i].offset,
+    int feature = vhost_blk_identity[i].feature;
+
+    if (feature >= 0 && !virtio_has_feature(features, feature)) {
+        return 0;
+    }
+    return ldn_le_p((const uint8_t *)&s->config + vhost_blk_identity[i].offset,
                     vhost_blk_identity[i].size);
 }
 
@@ -1200,15 +1280,28 @@ static int vhost_blk_save_identity(void *opaque)
 {
     VHostBlk *s = opaque;
 
-    s->config_there = s->config;
     s->features_there = VIRTIO_DEVICE(s)->host_features;
+    s->capacity_there = le64_to_cpu(s->config.capacity);
+    for (unsigned int i = 0; i < VHOST_BLK_IDENTITY_FIELDS; i++) {
+        s->identity_there[i] = vhost_blk_identity_field(s, s->features_there,
+                                                        i);
+    }
     return 0;
+}
+
+static void vhost_blk_report_difference(const char *name, uint64_t there,
+                                        uint64_t here)
+{
+    error_report("vhost-blk: the source's disk has %s %" PRIu64 ", this "
+                 "one %" PRIu64 ": give both the same block device and "
+                 "properties", name, there, here);
 }
 
 static int vhost_blk_load_identity(void *opaque, int version_id)
 {
     VHostBlk *s = opaque;
     uint64_t lacking = s->features_there & ~VIRTIO_DEVICE(s)->host_features;
+    uint64_t capacity = le64_to_cpu(s->config.capacity);
 
     if (lacking) {
         error_report("vhost-blk: the source's disk has features that this one "
@@ -1216,14 +1309,16 @@ static int vhost_blk_load_identity(void *opaque, int version_id)
                      "device and properties", lacking);
         return -EINVAL;
     }
-    for (unsigned int i = 0; i < ARRAY_SIZE(vhost_blk_identity); i++) {
-        uint64_t there = vhost_blk_field(&s->config_there, i);
-        uint64_t here = vhost_blk_field(&s->config, i);
+    if (capacity < s->capacity_there) {
+        vhost_blk_report_difference("capacity", s->capacity_there, capacity);
+        return -EINVAL;
+    }
+    for (unsigned int i = 0; i < VHOST_BLK_IDENTITY_FIELDS; i++) {
+        uint64_t here = vhost_blk_identity_field(s, s->features_there, i);
 
-        if (vhost_blk_identity[i].may_grow ? here < there : here != there) {
-            error_report("vhost-blk: the source's disk has %s %" PRIu64 ", this "
-                         "one %" PRIu64 ": give both the same block device and "
-                         "properties", vhost_blk_identity[i].name, there, here);
+        if (here != s->identity_there[i]) {
+            vhost_blk_report_difference(vhost_blk_identity[i].name,
+                                        s->identity_there[i], here);
             return -EINVAL;
         }
     }
@@ -1232,15 +1327,16 @@ static int vhost_blk_load_identity(void *opaque, int version_id)
 
 static const VMStateDescription vmstate_vhost_blk_identity = {
     .name = "vhost-blk-identity",
-    .version_id = 1,
-    .minimum_version_id = 1,
+    .version_id = 2,
+    .minimum_version_id = 2,
     .early_setup = true,
     .pre_save = vhost_blk_save_identity,
     .post_load = vhost_blk_load_identity,
     .fields = (const VMStateField[]) {
         VMSTATE_UINT64(features_there, VHostBlk),
-        VMSTATE_BUFFER_UNSAFE(config_there, VHostBlk, 1,
-                              sizeof(struct virtio_blk_config)),
+        VMSTATE_UINT64(capacity_there, VHostBlk),
+        VMSTATE_UINT64_ARRAY(identity_there, VHostBlk,
+                             VHOST_BLK_IDENTITY_FIELDS),
         VMSTATE_END_OF_LIST()
     },
 };
@@ -1248,6 +1344,9 @@ static const VMStateDescription vmstate_vhost_blk_identity = {
 /*
  * The source has stopped, and lets the destination have the block device. If
  * the source goes on after all, it takes the device back when it starts.
+ *
+ * QEMU 10.0 drops what set_status returns, so a stop that failed is told here:
+ * the destination would not find what the guest believes to be on the disk.
  */
 static int vhost_blk_give_up_claim(void *opaque)
 {
@@ -1334,7 +1433,7 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     if (!vhost_blk_read_config(s, &s->config, errp)) {
         goto err_watch;
     }
-    s->config_there = s->config;
+    s->capacity_there = le64_to_cpu(s->config.capacity);
 
     s->write_cache = vhost_blk_default_write_cache(s);
     virtio_init(vdev, VIRTIO_ID_BLOCK,
@@ -1397,6 +1496,14 @@ static const Property vhost_blk_properties[] = {
                           conf.logical_block_size),
     DEFINE_PROP_BLOCKSIZE("physical_block_size", VHostBlk,
                           conf.physical_block_size),
+    DEFINE_PROP_SIZE32("min_io_size", VHostBlk, conf.min_io_size, 0),
+    DEFINE_PROP_SIZE32("opt_io_size", VHostBlk, conf.opt_io_size, 0),
+    DEFINE_PROP_SIZE32("discard_granularity", VHostBlk,
+                       conf.discard_granularity, -1),
+    DEFINE_PROP_UINT32("max-discard-sectors", VHostBlk, max_discard_sectors,
+                       0),
+    DEFINE_PROP_UINT32("max-write-zeroes-sectors", VHostBlk,
+                       max_write_zeroes_sectors, 0),
     DEFINE_PROP_ON_OFF_AUTO("write-cache", VHostBlk, conf.wce,
                             ON_OFF_AUTO_AUTO),
     DEFINE_PROP_BOOL("share-rw", VHostBlk, conf.share_rw, false),

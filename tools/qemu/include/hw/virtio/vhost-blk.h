@@ -51,6 +51,9 @@ OBJECT_DECLARE_SIMPLE_TYPE(VHostBlk, VHOST_BLK)
 /* The user named no number: the transport takes one that suits the machine. */
 #define VHOST_BLK_AUTO_NUM_QUEUES UINT16_MAX
 
+/* Fields of the configuration space that migration compares, but the capacity */
+#define VHOST_BLK_IDENTITY_FIELDS 17
+
 struct VHostBlk {
     VirtIODevice parent_obj;
 
@@ -60,6 +63,8 @@ struct VHostBlk {
     char *vhostfd;                      /* of /dev/vhost-blk, opened elsewhere */
     uint16_t num_queues;
     uint16_t queue_size;
+    uint32_t max_discard_sectors;       /* 0: the device's */
+    uint32_t max_write_zeroes_sectors;
     bool seg_max_adjust;                /* to the ring, not a fixed number */
     uint32_t poll_us;                   /* busy polling of each ring */
     bool worker_per_virtqueue;
@@ -82,8 +87,9 @@ struct VHostBlk {
     bool write_cache;
 
     /* Of the other side, when migration begins */
-    struct virtio_blk_config config_there;
     uint64_t features_there;
+    uint64_t capacity_there;            /* in sectors */
+    uint64_t identity_there[VHOST_BLK_IDENTITY_FIELDS];
 };
 
 #endif /* HW_VIRTIO_VHOST_BLK_H */
