@@ -758,17 +758,21 @@ void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
 {
 	const struct vhost_blk_counters *counters = &queue->counters;
 	unsigned int kind;
+	u64 errors = 0;
 
 	seq_printf(seq, "queue%u:\t", queue->index);
-	for (kind = 0; kind < VHOST_BLK_NUM_KINDS; kind++)
-		seq_printf(seq, "%s %llu %s_bytes %llu ",
-			   vhost_blk_kind_names[kind],
-			   READ_ONCE(counters->requests[kind]),
-			   vhost_blk_kind_names[kind],
-			   READ_ONCE(counters->bytes[kind]));
-	seq_printf(seq, "errors %llu bounced %llu polled %llu ",
-		   READ_ONCE(counters->errors), READ_ONCE(counters->bounced),
-		   READ_ONCE(counters->polled));
+	for (kind = 0; kind < VHOST_BLK_NUM_KINDS; kind++) {
+		const char *name = vhost_blk_kind_names[kind];
+		u64 failed = READ_ONCE(counters->errors[kind]);
+
+		seq_printf(seq, "%s %llu %s_bytes %llu %s_errors %llu ",
+			   name, READ_ONCE(counters->requests[kind]),
+			   name, READ_ONCE(counters->bytes[kind]),
+			   name, failed);
+		errors += failed;
+	}
+	seq_printf(seq, "errors %llu bounced %llu polled %llu ", errors,
+		   READ_ONCE(counters->bounced), READ_ONCE(counters->polled));
 	seq_printf(seq, "kicks %llu signals %llu ", READ_ONCE(counters->kicks),
 		   READ_ONCE(counters->signals));
 	seq_printf(seq, "batches %llu polls %llu poll_hits %llu in_flight %u\n",

@@ -539,7 +539,7 @@ static void vhost_blk_request_count(struct vhost_blk_request *req, u8 status)
 	if (status == VIRTIO_BLK_S_OK)
 		counters->bytes[req->kind] += req->bytes;
 	else
-		counters->errors++;
+		counters->errors[req->kind]++;
 	counters->bounced += !!req->io.bounce;
 	counters->polled += req->io.is_polled;
 

@@ -417,7 +417,7 @@ void vhost_blk_request_release(struct vhost_blk_request *req);
  * struct vhost_blk_counters - what a queue has done since its device was bound
  * @requests: answered, by kind
  * @bytes: of those that succeeded: data read or written, ranges discarded
- * @errors: answered with anything but success
+ * @errors: of the requests, those answered with anything but success
  * @bounced: requests whose data went through a bounce buffer
  * @polled: requests that the backing device was polled for
  * @kicks: times that a kick woke the worker
@@ -429,7 +429,7 @@ void vhost_blk_request_release(struct vhost_blk_request *req);
 struct vhost_blk_counters {
 	u64 requests[VHOST_BLK_NUM_KINDS];
 	u64 bytes[VHOST_BLK_NUM_KINDS];
-	u64 errors;
+	u64 errors[VHOST_BLK_NUM_KINDS];
 	u64 bounced;
 	u64 polled;
 	u64 kicks;

@@ -181,11 +181,47 @@ ok "what was written is right" guest "cp /bin/busybox /mnt/again && umount /mnt 
 	cmp /mnt/again /bin/busybox && umount /mnt"
 ok "the new end of the disk is written" writes_and_verifies grows --offset=88M
 
+# --- query-blockstats ---
+
+# blockstat NAME FIELD
+blockstat()
+{
+	qmp query-blockstats |
+		jq -r ".return[] | select(.qdev == \"/machine/peripheral/$1/virtio-backend\").stats.$2"
+}
+
+# stats_grow NAME FIELD N FIELD N COMMAND: by so much, when the guest has run it.
+stats_grow()
+{
+	local name=$1 operations bytes
+	operations=$(($(blockstat "$name" "$2") + $3))
+	bytes=$(($(blockstat "$name" "$4") + $5))
+	guest "$6"
+	wait_until stats_are "$name" "$2" "$operations" "$4" "$bytes" || {
+		qmp query-blockstats
+		return 1
+	}
+}
+
+stats_are()
+{
+	[ "$(blockstat "$1" "$2")" = "$3" ] && [ "$(blockstat "$1" "$4")" = "$5" ]
+}
+
+on_fails="/run/disk/fails bs=4k count=10 status=none"
+ok "query-blockstats counts writes" stats_grow fails wr_operations 10 wr_bytes 40960 \
+	"dd if=/dev/zero of=$on_fails oflag=direct"
+ok "and reads" stats_grow fails rd_operations 10 rd_bytes 40960 \
+	"dd if=$on_fails of=/dev/null iflag=direct"
+
 # --- a backing device that fails ---
 
 ok "the block device fails: so do the guest's requests" flakey_down qemu_fails
 ok "writes fail in the guest" guest "! dd if=/dev/zero of=/run/disk/fails bs=4k count=1 oflag=direct"
 ok "reads fail in the guest" guest "! dd if=/run/disk/fails of=/dev/null bs=4k count=1 iflag=direct"
+ok "query-blockstats counts failed reads and writes" stats_grow fails failed_rd_operations 1 \
+	failed_wr_operations 1 "dd if=$on_fails of=/dev/null iflag=direct
+		dd if=/dev/zero of=$on_fails oflag=direct"
 ok "it is well again" flakey_up qemu_fails
 ok "so is the disk in the guest" writes_and_verifies fails
 

@@ -36,6 +36,7 @@
 #include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qemu/bswap.h"
+#include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
@@ -603,14 +604,110 @@ static void vhost_blk_remove_bitmaps(BlockDriverState *bs)
     }
 }
 
+/* Counters */
+
+/* What query-blockstats calls the kernel's kinds of requests */
+static const struct {
+    const char *kernel;
+    enum BlockAcctType type;
+} vhost_blk_kinds[] = {
+    { "read", BLOCK_ACCT_READ },
+    { "write", BLOCK_ACCT_WRITE },
+    { "write_zeroes", BLOCK_ACCT_WRITE },
+    { "flush", BLOCK_ACCT_FLUSH },
+    { "discard", BLOCK_ACCT_UNMAP },
+    { "secure_erase", BLOCK_ACCT_UNMAP },
+};
+
+/* Adds a counter of a queue: KIND, KIND_bytes or KIND_errors. */
+static void vhost_blk_add_counter(BlockAcctStats *stats, const char *name,
+                                  uint64_t value)
+{
+    for (unsigned int i = 0; i < ARRAY_SIZE(vhost_blk_kinds); i++) {
+        enum BlockAcctType type = vhost_blk_kinds[i].type;
+        const char *unit;
+
+        if (!strstart(name, vhost_blk_kinds[i].kernel, &unit)) {
+            continue;
+        }
+        if (!*unit) {
+            stats->nr_ops[type] += value;
+        } else if (!strcmp(unit, "_bytes")) {
+            stats->nr_bytes[type] += value;
+        } else if (!strcmp(unit, "_errors")) {
+            /* The kernel counts them as requests, too. */
+            stats->failed_ops[type] += value;
+            stats->nr_ops[type] -= value;
+        }
+    }
+}
+
+/* A line "queueN:\tNAME VALUE NAME VALUE ..." */
+static void vhost_blk_add_queue(BlockAcctStats *stats, char *line)
+{
+    char *rest = NULL, *name;
+
+    strtok_r(line, "\t", &rest);
+    while ((name = strtok_r(NULL, " \n", &rest))) {
+        const char *value = strtok_r(NULL, " \n", &rest);
+
+        if (value) {
+            vhost_blk_add_counter(stats, name, strtoull(value, NULL, 10));
+        }
+    }
+}
+
+/* What query-blockstats shows are the kernel's counters of a moment ago. */
+static void vhost_blk_update_counters(VHostBlk *s)
+{
+    BlockAcctStats *stats = blk_get_stats(s->conf.blk);
+    g_autofree BlockAcctStats *sum = g_new0(BlockAcctStats, 1);
+    g_autofree char *line = NULL;
+    size_t size = 0;
+
+    if (!s->counters) {
+        return;
+    }
+    rewind(s->counters);
+    while (getline(&line, &size, s->counters) > 0) {
+        if (strstart(line, "queue", NULL)) {
+            vhost_blk_add_queue(sum, line);
+        }
+    }
+    WITH_QEMU_LOCK_GUARD(&stats->lock) {
+        if (memcmp(stats->nr_ops, sum->nr_ops, sizeof(sum->nr_ops))) {
+            stats->last_access_time_ns =
+                qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+        }
+        memcpy(stats->nr_ops, sum->nr_ops, sizeof(sum->nr_ops));
+        memcpy(stats->nr_bytes, sum->nr_bytes, sizeof(sum->nr_bytes));
+        memcpy(stats->failed_ops, sum->failed_ops, sizeof(sum->failed_ops));
+    }
+}
+
+/* At once: later this QEMU may see no /proc, or be another user. */
+static void vhost_blk_open_counters(VHostBlk *s)
+{
+    g_autofree char *path = g_strdup_printf("/proc/self/fdinfo/%d",
+                                            vhost_blk_fd(s));
+
+    s->counters = fopen(path, "re");
+    if (!s->counters) {
+        warn_report_once("vhost-blk: query-blockstats will count nothing: "
+                         "%s: %s", path, strerror(errno));
+    }
+}
+
 /*
  * QEMU asks no device whether its node can be throttled or have a bitmap, and
- * tells it of neither: both are taken back when they are seen.
+ * tells it of neither: both are taken back when they are seen. Nor does
+ * query-blockstats call a device: its counters are made ready.
  */
 static void vhost_blk_watch_drive(void *opaque)
 {
     VHostBlk *s = opaque;
 
+    vhost_blk_update_counters(s);
     vhost_blk_refuse_throttling(s);
     if (vhost_blk_is_writable(s)) {
         vhost_blk_remove_bitmaps(blk_bs(s->conf.blk));
@@ -876,6 +973,10 @@ static int vhost_blk_open(VHostBlk *s, Error **errp)
 
 static void vhost_blk_disconnect(VHostBlk *s)
 {
+    if (s->counters) {
+        fclose(s->counters);
+        s->counters = NULL;
+    }
     vhost_dev_cleanup(&s->dev);
     g_free(s->vqs);
     qemu_close(s->disk_fd);
@@ -960,6 +1061,7 @@ static bool vhost_blk_connect(VHostBlk *s, Error **errp)
         goto err_disk;
     }
     vhost_blk_watch_rings(s);
+    vhost_blk_open_counters(s);
     if (s->worker_per_virtqueue && !vhost_blk_make_workers(s, errp)) {
         vhost_blk_disconnect(s);
         return false;
@@ -1146,6 +1248,7 @@ static int vhost_blk_stop(VirtIODevice *vdev)
         stopped = vhost_blk_flush(s);
     }
 
+    vhost_blk_update_counters(s);
     vhost_dev_stop(&s->dev, vdev, true);
 
     ret = k->set_guest_notifiers(qbus->parent, s->dev.nvqs, false);

@@ -76,6 +76,7 @@ struct VHostBlk {
     Notifier drive_leaves;
     QEMUTimer *watch_timer;             /* looks for what nothing reports */
     EventNotifier config_changed;       /* the kernel's, of the capacity */
+    FILE *counters;                     /* the kernel's, as text */
     struct vhost_dev dev;               /* has the fd of /dev/vhost-blk */
     struct vhost_virtqueue *vqs;        /* dev.vqs, which dev forgets */
     struct virtio_blk_config config;    /* as the guest reads it, but wce */
