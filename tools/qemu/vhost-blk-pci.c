@@ -28,6 +28,13 @@ static void vhost_blk_pci_realize(VirtIOPCIProxy *proxy, Error **errp)
 {
     VHostBlk *s = &VHOST_BLK_PCI(proxy)->vdev;
 
+    /*
+     * Before virtio 1.0 rings and configuration space are as the guest's
+     * processor, but the kernel has them little-endian.
+     */
+    if (target_big_endian()) {
+        virtio_pci_force_virtio_1(proxy);
+    }
     if (s->num_queues == VHOST_BLK_AUTO_NUM_QUEUES) {
         s->num_queues = MIN(virtio_pci_optimal_num_queues(0),
                             VHOST_BLK_MAX_QUEUES);

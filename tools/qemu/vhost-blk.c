@@ -1131,6 +1131,11 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
         return false;
     }
 
+    if (virtio_is_big_endian(vdev)) {
+        error_setg(errp, "a big-endian guest needs a driver for virtio 1.0");
+        return false;
+    }
+
     ret = s->kernel_runs ? vhost_blk_stop_kernel(s) : 0;
     if (ret < 0) {
         error_setg_errno(errp, -ret, "the kernel still cannot stop the rings");

@@ -17,6 +17,13 @@
 #include "hw/qdev-properties.h"
 #include "hw/qdev-properties-system.h"
 #endif
+/* It has another name since QEMU 10.1. */
+#if __has_include("qemu/target-info.h")
+#include "qemu/target-info.h"
+#else
+#include "exec/tswap.h"
+#define target_big_endian target_words_bigendian
+#endif
 #include "hw/virtio/vhost.h"
 #include "hw/virtio/virtio.h"
 #include "qemu/event_notifier.h"
