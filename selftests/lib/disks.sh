@@ -59,6 +59,15 @@ sysfs_of()
 	echo "/sys/block/${path##*/}"
 }
 
+# free_device DEVICE: nothing of it stays mounted, for a test that was killed.
+free_device()
+{
+	local target
+	while read -r target; do
+		umount -l "$target"
+	done < <(awk -v device="$1" '$1 == device { print $2 }' /proc/mounts)
+}
+
 # --- null_blk ---
 
 # make_nullb NAME [ATTRIBUTE=VALUE...]: a null_blk device that keeps its data.
@@ -76,7 +85,10 @@ make_nullb()
 	}
 	need_configfs
 	# A test that ended early has left it.
-	[ ! -d "$dir" ] || rmdir "$dir"
+	if [ -d "$dir" ]; then
+		free_device "$(nullb_path "$dir")"
+		rmdir "$dir"
+	fi
 	mkdir "$dir" || return
 	for setting in memory_backed=1 size=256 "$@" power=1; do
 		set_attribute "$dir/${setting%%=*}" "${setting#*=}" || {
@@ -84,11 +96,17 @@ make_nullb()
 			return 1
 		}
 	done
-	# The attribute index is the number in the device's name before 6.13.
-	if [ -b "/dev/${dir##*/}" ]; then
-		echo "/dev/${dir##*/}"
+	nullb_path "$dir"
+}
+
+# nullb_path DIRECTORY: the device. The attribute index is the number in its name before
+# 6.13.
+nullb_path()
+{
+	if [ -b "/dev/${1##*/}" ]; then
+		echo "/dev/${1##*/}"
 	else
-		echo "/dev/nullb$(cat "$dir/index")"
+		echo "/dev/nullb$(cat "$1/index")"
 	fi
 }
 
@@ -117,6 +135,9 @@ run_on_nullb()
 
 # --- scsi_debug ---
 
+# There while a test has the module loaded: one that somebody else has loaded is not ours.
+scsi_mark=/run/vhost-blk-selftests.scsi_debug
+
 # make_scsi [PARAMETER=VALUE...]: a disk of scsi_debug, one at a time. Unlike
 # null_blk it is particular about what the block layer gives it, and takes data
 # at any address that is a multiple of four. Among the parameters are
@@ -129,10 +150,16 @@ make_scsi()
 {
 	local disk
 	need_modules sd_mod || return
+	# A test that ended early has left it.
+	if [ -e "$scsi_mark" ]; then
+		! scsi_is_there || free_device "/dev/${disk##*/}"
+		remove_scsi
+	fi
 	modprobe -q scsi_debug dev_size_mb=64 delay=0 "$@" || {
 		echo "scsi_debug is missing, in use or doesn't take: $*" >&2
 		return 1
 	}
+	touch "$scsi_mark"
 	wait_until scsi_is_there || {
 		remove_scsi
 		return 1
@@ -164,7 +191,7 @@ pull_scsi()
 
 remove_scsi()
 {
-	modprobe -r scsi_debug
+	modprobe -r scsi_debug && rm -f "$scsi_mark"
 }
 
 # --- zram ---
@@ -229,7 +256,13 @@ remove_loop()
 make_dm()
 {
 	# Without a device mapper dmsetup asks for it at length.
-	need_modules dm_mod && dmsetup create "$1" --table "$2" || return
+	need_modules dm_mod || return
+	# A test that ended early has left it.
+	if dmsetup info "$1" > /dev/null 2>&1; then
+		free_device "/dev/$(dmsetup info -c --noheadings -o blkdevname "$1")"
+		remove_dm "$1"
+	fi
+	dmsetup create "$1" --table "$2" || return
 	echo "/dev/$(dmsetup info -c --noheadings -o blkdevname "$1")"
 }
 
@@ -475,6 +508,11 @@ nvmet_link=$nvmet_config/ports/$nvme_port/subsystems/$nvme_nqn
 make_nvme_tcp()
 {
 	need_modules nvmet nvmet_tcp nvme_tcp && need_configfs || return
+	# A test that ended early has left it.
+	if [ -d "$nvmet_subsystem" ]; then
+		free_device "$(nvme_namespace)"
+		remove_nvme_tcp
+	fi
 	if ! { nvmet_export "$1" && nvme_connect "${@:2}" && wait_until nvme_namespace; }; then
 		remove_nvme_tcp
 		return 1

@@ -12,7 +12,10 @@ here=$(dirname "$(readlink -f "$0")")
 "$QEMU_VHOST_BLK" --version > /dev/null || skip_all "no QEMU with vhost-blk-pci"
 
 work=$(mktemp -d)
+trap '! mountpoint -q "$work/mnt" || umount "$work/mnt"; rm -rf "$work"' EXIT
 chmod 755 "$work"
+# Others may have guests on this host.
+references=$(cat /sys/module/vhost_blk/refcnt)
 disk=$(make_nullb qemu_disk size=64)
 node=driver=host_device,node-name=disk,filename=$disk,cache.direct=on
 
@@ -209,11 +212,28 @@ works()
 }
 ok "after all that, the right arguments work" works
 
-ok "vhost_blk unloads: no reference was leaked" rmmod vhost_blk
-rm -f /dev/vhost-blk
-ok "without /dev/vhost-blk" property_refused "modprobe vhost_blk" num-queues=1
-modprobe vhost_blk
+no_reference_leaked()
+{
+	echo "$(cat /sys/module/vhost_blk/refcnt) references, before: $references"
+	[ "$(cat /sys/module/vhost_blk/refcnt)" -le "$references" ]
+}
+
+# A /dev of its own, with nothing but the disk.
+without_node()
+{
+	unshare --mount --propagation private bash -c '
+		disk=$1
+		number=$(stat -c "0x%t 0x%T" "$disk")
+		mount -t tmpfs tmpfs /dev && mknod "$disk" b $number && mknod /dev/null c 1 3 || exit
+		shift
+		exec "$@" < /dev/null' test "$disk" \
+		timeout $((120 * LIMIT_FACTOR)) "${qemu[@]}" -accel tcg -blockdev "$node" \
+		-device vhost-blk-pci,drive=disk
+}
+
+ok "no reference to vhost_blk was leaked" wait_until no_reference_leaked
+ok "without /dev/vhost-blk" fails_with "modprobe vhost_blk" without_node
+ok "/dev/vhost-blk is still there" test -c /dev/vhost-blk
 
 remove_nullb qemu_disk
-rm -r "$work"
 tap_end

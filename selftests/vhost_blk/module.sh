@@ -5,6 +5,8 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/tap.sh"
 
 modinfo vhost_blk > /dev/null 2>&1 || skip_all "vhost_blk is not installed"
+# Whose node it is, is somebody's choice.
+owner=$(stat -c '%u:%g' /dev/vhost-blk 2> /dev/null) mode=$(stat -c '%a' /dev/vhost-blk 2> /dev/null)
 grep -q '^vhost_blk ' /proc/modules && ! rmmod vhost_blk && skip_all "vhost_blk is in use"
 
 # What systemd makes at boot of modules.devname: a node without a driver yet.
@@ -39,5 +41,11 @@ ok "depmod knows the device node" make_static_node
 ok "opening the node loads the module" opening_loads
 ok "the module can't go while the device is open" busy_while_open
 ok "it can afterwards" rmmod vhost_blk
+rm -f /dev/vhost-blk
 ok "and comes again" modprobe vhost_blk
+ok "with a node" test -c /dev/vhost-blk
+if [ -n "$owner" ]; then
+	chown "$owner" /dev/vhost-blk
+	chmod "$mode" /dev/vhost-blk
+fi
 tap_end

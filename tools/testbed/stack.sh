@@ -75,10 +75,8 @@ build_qemu_device() {
 build_selftests() {
 	log "building the selftests"
 	rm -rf "$stage/selftests"
-	cp -r "$checkout/selftests" "$stage/"
-	# -B: what make -C selftests left there is not for the machines.
-	in_root make -s -B -j "$(nproc)" -C selftests OUT="/checkout/${stage#"$checkout/"}/selftests" all
 	mkdir -p "$stage/tools/testbed"
+	in_root make -s -j "$(nproc)" -C selftests OUT="/checkout/${stage#"$checkout/"}/selftests" all
 	cp "$testbed_dir"/{machine,common.sh,kernel-reports} "$stage/tools/testbed/"
 	cp "$checkout/tools/vhost-blk-stat" "$stage/tools/"
 }
