@@ -13,7 +13,7 @@ need_modules dm_mod dm_flakey || skip_all "no device mapper"
 grown=${disk_path[grows]}
 disk_path[grows]=$(make_dm qemu_grows "0 131072 linear $grown 0")
 vhost_disk grows
-new_disk fails
+new_disk fails cache_size=1
 failing=${disk_path[fails]}
 disk_path[fails]=$(make_flakey qemu_fails "$failing")
 vhost_disk fails
@@ -219,6 +219,9 @@ ok "and reads" stats_grow fails rd_operations 10 rd_bytes 40960 \
 ok "the block device fails: so do the guest's requests" flakey_down qemu_fails
 ok "writes fail in the guest" guest "! dd if=/dev/zero of=/run/disk/fails bs=4k count=1 oflag=direct"
 ok "reads fail in the guest" guest "! dd if=/run/disk/fails of=/dev/null bs=4k count=1 iflag=direct"
+ok "the guest asks for write through, and the flush fails" \
+	guest "echo 'write through' > /run/sys/fails/cache_type"
+ok "write back it stays" attribute fails cache_type "write back"
 ok "query-blockstats counts failed reads and writes" stats_grow fails failed_rd_operations 1 \
 	failed_wr_operations 1 "dd if=$on_fails of=/dev/null iflag=direct
 		dd if=/dev/zero of=$on_fails oflag=direct"

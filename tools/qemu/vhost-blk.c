@@ -236,8 +236,8 @@ static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
         warn_report_once("vhost-blk: the kernel cannot change the cache mode: "
                          "%s", strerror(-ret));
     }
-    /* After a flush that failed the kernel has it changed. */
-    if (!ret || ret == -EIO) {
+    /* After a flush that failed the kernel is back at write-back. */
+    if (!ret) {
         s->write_cache = write_cache;
     }
 }
