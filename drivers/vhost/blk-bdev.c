@@ -65,7 +65,6 @@ struct vhost_blk_flush {
  * the block layer does for a holder without this operation is done here as well.
  */
 static void vhost_blk_mark_dead(struct block_device *bdev, bool surprise)
-	__releases(&bdev->bd_holder_lock)
 {
 	struct vhost_blk_holder *holder = bdev->bd_holder;
 

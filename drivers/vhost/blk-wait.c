@@ -201,16 +201,16 @@ bool vhost_blk_wait_is_enough(struct vhost_blk_queue *queue)
 static void vhost_blk_gather_fail(struct vhost_blk_queue *queue, u16 seen)
 {
 	queue->wait.gather_backoff = min(2 * queue->wait.gather_backoff + 1,
-				    VHOST_BLK_GATHER_PAUSE);
+					 VHOST_BLK_GATHER_PAUSE);
 	queue->wait.gather_pause = queue->wait.gather_backoff;
 	queue->wait.depth = max((u16)(queue->vq.last_used_idx - seen),
-			   max(queue->wait.depth / 2, 1));
+				max(queue->wait.depth / 2, 1));
 	queue->wait.gather_successes = 0;
 	queue->wait.gather_grow = min(4 * queue->wait.gather_grow,
-				 VHOST_BLK_GATHER_GROW_MAX);
+				      VHOST_BLK_GATHER_GROW_MAX);
 	if (vhost_blk_gather_is_early(queue, seen))
 		queue->wait.reaction_ns = min(2 * queue->wait.reaction_ns,
-					 VHOST_BLK_REACTION_MAX);
+					      VHOST_BLK_REACTION_MAX);
 }
 
 /**
@@ -286,7 +286,7 @@ void vhost_blk_wait_adapt(struct vhost_blk_queue *queue)
 		return;
 	if (local_clock() - queue->wait.idle_since <= limit)
 		queue->wait.poll_ns = max(2 * queue->wait.poll_ns,
-				     (u64)VHOST_BLK_POLL_MIN);
+					  (u64)VHOST_BLK_POLL_MIN);
 	else if (queue->wait.poll_ns > VHOST_BLK_POLL_MIN)
 		queue->wait.poll_ns /= 2;
 	else

@@ -690,14 +690,16 @@ static ssize_t vhost_blk_translate(struct vhost_blk *blk, struct iov_iter *from)
 
 	mutex_lock(&blk->dev.mutex);
 	ret = vhost_dev_check_owner(&blk->dev);
-	if (!ret)
-		ret = vhost_blk_prepare_invalidation(blk, &msg);
+	if (ret) {
+		mutex_unlock(&blk->dev.mutex);
+		return ret;
+	}
+	ret = vhost_blk_prepare_invalidation(blk, &msg);
 	mutex_unlock(&blk->dev.mutex);
 	if (!ret)
 		ret = vhost_chr_write_iter(&blk->dev, &iter);
 	/* Who waits for another translation asks for it anew. */
-	if (ret > 0)
-		vhost_clear_msg(&blk->dev);
+	vhost_clear_msg(&blk->dev);
 	for (i = 0; i < blk->num_queues; i++)
 		vhost_blk_queue_translate(blk->queues[i]);
 	return ret;
