@@ -394,12 +394,13 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 		goto out;
 	vhost_blk_fetch_begin(queue);
 
-	queue->held_back |= queue->paused;
 	WRITE_ONCE(queue->working, true);
 	if (vhost_blk_queue_is_mapped(queue))
 		again = vhost_blk_queue_run_mapped(queue);
 	/* The worker's other queues may have to sleep. */
 	vhost_blk_queue_finish_polled(queue);
+	/* The guest's kicks may be off. */
+	queue->held_back |= queue->paused;
 	WRITE_ONCE(queue->working, false);
 	/* Pairs with llist_add() in vhost_blk_queue_completed(). */
 	smp_mb();

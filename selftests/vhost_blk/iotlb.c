@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -276,6 +277,52 @@ static void test_invalidation_of_all(const char *slow)
 	tear_down(&f);
 }
 
+struct storm {
+	struct fixture *f;
+	void *page;
+	volatile bool stop;
+};
+
+static void *invalidate(void *arg)
+{
+	struct storm *s = arg;
+
+	while (!s->stop)
+		vhost_client_iotlb_unmap(&s->f->c, s->page, PAGE);
+	return NULL;
+}
+
+/* Each of them makes the queue pause, whatever it is about to do. */
+static void test_storm(const char *disk)
+{
+	enum { ROUNDS = 300, READS = 16 };
+	struct storm s = {};
+	unsigned int i, got = 0;
+	pthread_t thread;
+	struct fixture f;
+	size_t mark;
+
+	set_up_iotlb(&f, disk, PAGE);
+	s.f = &f;
+	/* Nobody uses it. */
+	s.page = f.c.mem + f.c.mem_size - PAGE;
+	mark = f.c.mem_free;
+	if (pthread_create(&thread, NULL, invalidate, &s))
+		tap_bail("no thread");
+	for (i = 0; i < ROUNDS; i++) {
+		send_reads(&f, READS);
+		got = take_answers(&f, READS);
+		if (got != READS)
+			break;
+		f.c.mem_free = mark;
+	}
+	s.stop = true;
+	pthread_join(thread, NULL);
+	if (!tap_ok(i == ROUNDS, "a storm of invalidations holds no request back for good"))
+		printf("# %u of %u answers in round %u\n", got, READS, i);
+	tear_down(&f);
+}
+
 static void test_permission(const char *disk)
 {
 	struct fixture f;
@@ -336,6 +383,7 @@ int main(int argc, char **argv)
 	test_stop_unmapped(argv[2]);
 	test_invalidation(argv[2]);
 	test_invalidation_of_all(argv[2]);
+	test_storm(argv[1]);
 	test_started_again(argv[1]);
 	test_unanswered(argv[1]);
 	test_permission(argv[1]);
