@@ -194,6 +194,8 @@ blockstat()
 stats_grow()
 {
 	local name=$1 operations bytes
+	# They are of a second ago.
+	sleep $((1 + LIMIT_FACTOR))
 	operations=$(($(blockstat "$name" "$2") + $3))
 	bytes=$(($(blockstat "$name" "$4") + $5))
 	guest "$6"
