@@ -648,11 +648,12 @@ static void vhost_blk_add_queue(BlockAcctStats *stats, char *line)
     char *rest = NULL, *name;
 
     strtok_r(line, "\t", &rest);
-    while ((name = strtok_r(NULL, " \n", &rest))) {
-        const char *value = strtok_r(NULL, " \n", &rest);
+    while ((name = strtok_r(NULL, "\n ", &rest))) {
+        const char *value = strtok_r(NULL, "\n ", &rest);
 
         if (value) {
-            vhost_blk_add_counter(stats, name, strtoull(value, NULL, 10));
+            vhost_blk_add_counter(stats, name,
+                                  g_ascii_strtoull(value, NULL, 10));
         }
     }
 }
