@@ -40,28 +40,68 @@ static bool write_text(const char *path, const char *text)
 	return file && fputs(text, file) >= 0 && !fclose(file);
 }
 
-/* Threads of this process whose name begins like that of a worker. */
-static int count_workers(const char *cgroup, int *outside)
+/*
+ * Calls @act with the first bytes of a file in /proc of each worker, which are threads of
+ * this process. How many there are.
+ */
+static int for_each_worker(const char *file,
+			   void (*act)(const char *text, void *arg), void *arg)
 {
 	char path[300], text[200];
 	struct dirent *entry;
 	int num = 0;
 	DIR *dir = opendir("/proc/self/task");
 
-	*outside = 0;
 	while (dir && (entry = readdir(dir))) {
 		snprintf(path, sizeof(path), "/proc/self/task/%s/comm",
 			 entry->d_name);
 		if (strncmp(read_text(path, text, sizeof(text)), "vhost-", 6))
 			continue;
 		num++;
-		snprintf(path, sizeof(path), "/proc/self/task/%s/cgroup",
-			 entry->d_name);
-		*outside += !!strcmp(read_text(path, text, sizeof(text)), cgroup);
+		snprintf(path, sizeof(path), "/proc/self/task/%s/%s",
+			 entry->d_name, file);
+		act(read_text(path, text, sizeof(text)), arg);
 	}
 	if (dir)
 		closedir(dir);
 	return num;
+}
+
+struct outside {
+	const char *cgroup;
+	int num;
+};
+
+static void count_outside(const char *text, void *arg)
+{
+	struct outside *outside = arg;
+
+	outside->num += !!strcmp(text, outside->cgroup);
+}
+
+static int count_workers(const char *cgroup, int *outside)
+{
+	struct outside count = { .cgroup = cgroup };
+	int num = for_each_worker("cgroup", count_outside, &count);
+
+	*outside = count.num;
+	return num;
+}
+
+static void add_time(const char *text, void *arg)
+{
+	double *time = arg;
+
+	*time += atoll(text) / 1e9;
+}
+
+/* What the workers have run, in seconds. */
+static double workers_time(void)
+{
+	double time = 0;
+
+	for_each_worker("schedstat", add_time, &time);
+	return time;
 }
 
 static void test_workers(const char *disk)
@@ -132,28 +172,6 @@ static void test_memory(const char *disk)
 		printf("# %lld bytes are left of %lld\n", after - before,
 		       running - before);
 	printf("# %lld bytes for %d requests\n", running - before, QUEUES * SIZE);
-}
-
-/* What the workers have run, in seconds. */
-static double workers_time(void)
-{
-	char path[300], text[200];
-	struct dirent *entry;
-	double time = 0;
-	DIR *dir = opendir("/proc/self/task");
-
-	while (dir && (entry = readdir(dir))) {
-		snprintf(path, sizeof(path), "/proc/self/task/%s/comm",
-			 entry->d_name);
-		if (strncmp(read_text(path, text, sizeof(text)), "vhost-", 6))
-			continue;
-		snprintf(path, sizeof(path), "/proc/self/task/%s/schedstat",
-			 entry->d_name);
-		time += atoll(read_text(path, text, sizeof(text))) / 1e9;
-	}
-	if (dir)
-		closedir(dir);
-	return time;
 }
 
 /* The block layer holds back most of them, and nobody has to poll for those. */

@@ -344,43 +344,41 @@ static void test_indirect(const char *disk)
 	expect_stop(&t, "an indirect table outside of guest memory");
 }
 
+/* Offers the ring's descriptor 0, a write of a sector of @value at sector 16. */
+static void expect_written(struct chains *t, int value, const char *what)
+{
+	uint8_t back[512] __attribute__((aligned(4096)));
+
+	memset(t->bytes, value, 512);
+	tap_equal(offer(t, TIMEOUT_MS, NULL), VIRTIO_BLK_S_OK, "%s", what);
+	tap_ok(pread(t->f.disk, back, 512, 16 * 512) == 512 &&
+	       !memcmp(back, t->bytes, 512), "and the data is on the disk");
+}
+
 /* The order of a chain is that of "next", in a table as in the ring. */
 static void test_next(const char *disk)
 {
 	struct chains t;
-	uint8_t back[512] __attribute__((aligned(4096)));
 
 	open_chains(&t, disk);
 	t.f.hdr->type = VIRTIO_BLK_T_OUT;
 	t.f.hdr->sector = 16;
-	memset(t.bytes, 0x4e, 512);
 	vhost_client_set_desc(t.table, 0, t.hdr, 16, NEXT, 2);
 	vhost_client_set_desc(t.table, 1, t.status, 1, WRITE, 0);
 	vhost_client_set_desc(t.table, 2, t.data, 512, NEXT, 1);
 	desc(t.ring, 0, vhost_client_gpa(&t.f.c, t.table), 3 * sizeof(*t.table),
 	     INDIRECT);
-	tap_equal(offer(&t, TIMEOUT_MS, NULL), VIRTIO_BLK_S_OK,
-		  "an indirect table in another order");
-	tap_ok(pread(t.f.disk, back, 512, 16 * 512) == 512 &&
-	       !memcmp(back, t.bytes, 512), "and the data is on the disk");
+	expect_written(&t, 0x4e, "an indirect table in another order");
 	vhost_client_set_desc(t.ring, 0, t.hdr, 16, NEXT, 7);
 	vhost_client_set_desc(t.ring, 7, t.data, 512, NEXT, 3);
 	vhost_client_set_desc(t.ring, 3, t.status, 1, WRITE, 0);
-	memset(t.bytes, 0x4f, 512);
-	tap_equal(offer(&t, TIMEOUT_MS, NULL), VIRTIO_BLK_S_OK,
-		  "descriptors in another order");
-	tap_ok(pread(t.f.disk, back, 512, 16 * 512) == 512 &&
-	       !memcmp(back, t.bytes, 512), "and the data is on the disk");
+	expect_written(&t, 0x4f, "descriptors in another order");
 	vhost_client_set_desc(t.ring, 0, t.hdr, 16, NEXT, 5);
 	vhost_client_set_desc(t.ring, 5, vhost_client_gpa(&t.f.c, t.table + 1),
 			      2 * sizeof(*t.table), INDIRECT, 0);
 	vhost_client_set_desc(t.table, 1, t.data, 512, NEXT, 1);
 	vhost_client_set_desc(t.table, 2, t.status, 1, WRITE, 0);
-	memset(t.bytes, 0x50, 512);
-	tap_equal(offer(&t, TIMEOUT_MS, NULL), VIRTIO_BLK_S_OK,
-		  "a table behind a descriptor");
-	tap_ok(pread(t.f.disk, back, 512, 16 * 512) == 512 &&
-	       !memcmp(back, t.bytes, 512), "and the data is on the disk");
+	expect_written(&t, 0x50, "a table behind a descriptor");
 	tear_down(&t.f);
 }
 
