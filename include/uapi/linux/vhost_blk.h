@@ -3,7 +3,7 @@
  * The ABI of /dev/vhost-blk: a virtio-blk device (virtio 1.4, section 5.2)
  * whose rings the kernel serves from a block device.
  *
- * Beside the calls of <linux/vhost.h> there are five. A VMM uses them in this
+ * Beside the calls of <linux/vhost.h> there are seven. A VMM uses them in this
  * order:
  *
  *	open("/dev/vhost-blk")
@@ -13,7 +13,8 @@
  *	VHOST_BLK_SET_CONFIG_CALL	an eventfd for when it changes
  *	VHOST_SET_OWNER, VHOST_SET_FEATURES, VHOST_SET_MEM_TABLE,
  *	VHOST_SET_VRING_{NUM,BASE,ADDR,KICK,CALL,ERR}
- *	VHOST_BLK_SET_RUNNING 1
+ *	VHOST_BLK_SET_VRING_INFLIGHT	where to write down what is in flight
+ *	VHOST_BLK_SET_RUNNING 1, or VHOST_BLK_SET_VRING_RUNNING for each ring
  *	VHOST_BLK_SET_CONFIG		when the driver writes to it
  *	...
  *	VHOST_BLK_SET_RUNNING 0		returns when nothing is in flight
@@ -69,6 +70,57 @@ struct vhost_blk_config {
 	__u8  data[];
 };
 
+/**
+ * struct vhost_blk_vring_inflight - the record of what is in flight in a ring
+ * @index: of the ring
+ * @reserved: zero
+ * @addr: of &struct vhost_blk_inflight in the owner's memory, aligned to 8 bytes,
+ *	with as many elements as the ring has descriptors when it starts; 0 for none
+ */
+struct vhost_blk_vring_inflight {
+	__u32 index;
+	__u32 reserved;
+	__u64 addr;
+};
+
+#define VHOST_BLK_INFLIGHT_VERSION	1
+
+/**
+ * struct vhost_blk_inflight_desc - what is known of a descriptor
+ * @inflight: 1 from when the chain that begins with it is fetched until it is used
+ * @padding: not touched
+ * @next: the chain that was used before it
+ * @counter: the higher, the later it was fetched
+ */
+struct vhost_blk_inflight_desc {
+	__u8  inflight;
+	__u8  padding[5];
+	__u16 next;
+	__u64 counter;
+};
+
+/**
+ * struct vhost_blk_inflight - vhost-user's record of a split ring
+ * @features: zero
+ * @version: %VHOST_BLK_INFLIGHT_VERSION, or 0 if nothing has been recorded yet: all of
+ *	it is zero then
+ * @desc_num: elements of @desc
+ * @last_batch_head: the chain that was used last
+ * @used_idx: of the used ring, when @desc was true the last time
+ * @desc: of each descriptor
+ *
+ * In the byte order of the machine, as the section "Inflight I/O tracking" of QEMU's
+ * docs/interop/vhost-user.rst has it.
+ */
+struct vhost_blk_inflight {
+	__u64 features;
+	__u16 version;
+	__u16 desc_num;
+	__u16 last_batch_head;
+	__u16 used_idx;
+	struct vhost_blk_inflight_desc desc[];
+};
+
 #define VHOST_BLK_BIND		_IOW(VHOST_VIRTIO, 0x90, struct vhost_blk_bind)
 #define VHOST_BLK_GET_CONFIG	_IOWR(VHOST_VIRTIO, 0x91, struct vhost_blk_config)
 /* 1 starts the rings, 0 stops them and waits for the requests in flight. */
@@ -77,5 +129,10 @@ struct vhost_blk_config {
 #define VHOST_BLK_SET_CONFIG	_IOW(VHOST_VIRTIO, 0x93, struct vhost_blk_config)
 /* An eventfd that fires when the capacity has changed, or -1 for none. */
 #define VHOST_BLK_SET_CONFIG_CALL _IOW(VHOST_VIRTIO, 0x94, __s32)
+/* Start (num 1) or stop (num 0) one ring, as VHOST_BLK_SET_RUNNING does all of them. */
+#define VHOST_BLK_SET_VRING_RUNNING _IOW(VHOST_VIRTIO, 0x95, struct vhost_vring_state)
+/* Only while the ring is stopped. */
+#define VHOST_BLK_SET_VRING_INFLIGHT _IOW(VHOST_VIRTIO, 0x96, \
+					  struct vhost_blk_vring_inflight)
 
 #endif /* _UAPI_LINUX_VHOST_BLK_H */
