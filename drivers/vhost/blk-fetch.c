@@ -174,7 +174,8 @@ void vhost_blk_fetch_begin(struct vhost_blk_queue *queue)
 	struct vhost_virtqueue *vq = &queue->vq;
 
 	queue->fetch.is_ordinary = !vq->iotlb && vhost_is_little_endian(vq) &&
-			     !vhost_has_feature(vq, VHOST_F_LOG_ALL);
+			     !vhost_has_feature(vq, VHOST_F_LOG_ALL) &&
+			     !vhost_blk_record_has_redo(&queue->record);
 }
 
 /**
@@ -429,8 +430,11 @@ static int vhost_blk_fetch_follow(struct vhost_blk_queue *queue, u16 next)
 	return -EINVAL;
 }
 
-/* The long way: as vhost_blk_fetch(). */
-static noinline int vhost_blk_fetch_any(struct vhost_blk_queue *queue)
+/*
+ * The head of the next available chain, the size of the ring if there is none, or an
+ * error.
+ */
+static int vhost_blk_fetch_head(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	u16 idx, head;
@@ -451,14 +455,45 @@ static noinline int vhost_blk_fetch_any(struct vhost_blk_queue *queue)
 	ret = vhost_blk_fetch_avail(queue, &vq->avail->ring[vq->last_avail_idx &
 							    (vq->num - 1)],
 				    &head);
+	return ret ?: head < vq->num ? head : -EINVAL;
+}
+
+/* The long way: as vhost_blk_fetch(). */
+static noinline int vhost_blk_fetch_any(struct vhost_blk_queue *queue)
+{
+	struct vhost_blk_record *record = &queue->record;
+	struct vhost_virtqueue *vq = &queue->vq;
+	bool redo = vhost_blk_record_has_redo(record);
+	int head, ret;
+
+	head = redo ? record->redo[record->next_redo].head :
+	       vhost_blk_fetch_head(queue);
+	if (head < 0 || head == vq->num)
+		return head;
 	queue->fetch.chain = (struct vhost_blk_chain){
 		.logged = vhost_has_feature(vq, VHOST_F_LOG_ALL),
+		.is_redone = redo,
 	};
-	ret = ret ?: vhost_blk_fetch_follow(queue, head);
+	ret = vhost_blk_fetch_follow(queue, head);
 	if (ret)
 		return ret;
-	vq->last_avail_idx++;
+	if (redo)
+		record->next_redo++;
+	else
+		vq->last_avail_idx++;
 	return head;
+}
+
+/**
+ * vhost_blk_fetch_undo - fetch the same chain again the next time
+ * @queue: the queue after vhost_blk_fetch()
+ */
+void vhost_blk_fetch_undo(struct vhost_blk_queue *queue)
+{
+	if (queue->fetch.chain.is_redone)
+		queue->record.next_redo--;
+	else
+		queue->vq.last_avail_idx--;
 }
 
 /**
@@ -477,6 +512,7 @@ int vhost_blk_fetch(struct vhost_blk_queue *queue)
 	int head;
 
 	queue->fetch.chain.logged = false;
+	queue->fetch.chain.is_redone = false;
 	queue->fetch.chain.log_num = 0;
 	queue->fetch.chain.may_use_reserve = false;
 	head = vhost_blk_fetch_ordinary(queue);

@@ -84,11 +84,18 @@ static int vhost_blk_queue_add_used(struct vhost_blk_queue *queue,
 				    unsigned int count)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
+	int ret;
 
+	if (queue->record.map)
+		vhost_blk_record_using(queue, count);
 	if (count == 1)
-		return vhost_add_used(vq, vhost32_to_cpu(vq, vq->heads->id),
-				      vhost32_to_cpu(vq, vq->heads->len));
-	return vhost_add_used_n(vq, vq->heads, NULL, count);
+		ret = vhost_add_used(vq, vhost32_to_cpu(vq, vq->heads->id),
+				     vhost32_to_cpu(vq, vq->heads->len));
+	else
+		ret = vhost_add_used_n(vq, vq->heads, NULL, count);
+	if (queue->record.map && !ret)
+		vhost_blk_record_used(queue, count);
+	return ret;
 }
 
 /*
@@ -193,9 +200,11 @@ static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 	}
 	if (ret) {
 		queue->num_free++;
-		vq->last_avail_idx--;
+		vhost_blk_fetch_undo(queue);
 		return ret;
 	}
+	if (queue->record.map && !queue->fetch.chain.is_redone)
+		vhost_blk_record_fetched(queue, head);
 	queue->serves_reserve = req->has_reserve;
 	queue->load += req->load;
 	return 1;
@@ -515,13 +524,14 @@ static int vhost_blk_queue_alloc_requests(struct vhost_blk_queue *queue)
 
 /**
  * vhost_blk_queue_start - serve the ring that the VMM has set up
- * @queue: a stopped queue with nothing in flight
+ * @queue: a queue that is not started
  *
  * Called with the device's mutex and @vq.mutex held; may sleep. A ring without
  * addresses is one that the driver doesn't use, and stays stopped.
  *
  * Return: 0, -EFAULT if the ring isn't in the owner's memory, -E2BIG if it has
- * more than %VHOST_BLK_MAX_RING descriptors, -ENOMEM.
+ * more than %VHOST_BLK_MAX_RING descriptors, -ENOMEM, or an error of
+ * vhost_blk_record_open().
  */
 int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 {
@@ -553,6 +563,10 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	ret = vhost_vq_init_access(vq);
 	if (ret)
 		goto err_backend;
+	ret = vhost_blk_record_open(queue);
+	if (ret)
+		goto err_backend;
+	queue->started = true;
 	/* Kicks from before this moment found nobody listening. */
 	vhost_vq_work_queue(vq, &queue->work);
 	return 0;
@@ -581,6 +595,31 @@ static int vhost_blk_queue_wait(struct vhost_blk_queue *queue, long *timeout)
 	return *timeout ? 0 : -ETIMEDOUT;
 }
 
+/*
+ * What a record has told of is done again before the ring stops or changes: who goes on
+ * with it may have no record. 0, or -EAGAIN if the IOTLB lacks something.
+ */
+static int vhost_blk_queue_redo(struct vhost_blk_queue *queue)
+{
+	int ret = 1;
+
+	vhost_blk_fetch_begin(queue);
+	while (ret > 0 && vhost_blk_record_has_redo(&queue->record) &&
+	       !queue->broken && vhost_blk_queue_has_room(queue))
+		ret = vhost_blk_queue_fetch(queue);
+	if (ret >= 0 || vhost_blk_queue_halt(queue, ret) == VHOST_BLK_STALLED)
+		return 0;
+	return ret == -EAGAIN ? ret : 0;
+}
+
+static bool vhost_blk_queue_is_drained(const struct vhost_blk_queue *queue,
+				       bool answer)
+{
+	if (answer && vhost_blk_record_has_redo(&queue->record) && !queue->broken)
+		return false;
+	return !vhost_blk_queue_in_flight(queue);
+}
+
 /**
  * vhost_blk_queue_drain - wait until nothing of a queue is in flight
  * @queue: the queue
@@ -592,8 +631,9 @@ static int vhost_blk_queue_wait(struct vhost_blk_queue *queue, long *timeout)
  * Does the worker's part of a completion itself: a worker whose process was
  * killed does nothing any more.
  *
- * Return: 0, -EINTR if the caller is being killed, -ETIMEDOUT. What is in flight then
- * still is, and will be answered by who drains next or by the running queue.
+ * Return: 0, -EINTR if the caller is being killed, -ETIMEDOUT; -EAGAIN if something is to
+ * be done again that the IOTLB lacks. What is in flight then still is, and will be
+ * answered by who drains next or by the running queue.
  */
 int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer,
 			  long *timeout)
@@ -604,9 +644,11 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer,
 	vhost_blk_fetch_forget(queue);
 	for (;;) {
 		vhost_blk_queue_reap(queue, answer);
-		/* The next parts of what was answered in part. */
+		if (answer && !ret)
+			ret = vhost_blk_queue_redo(queue);
+		/* With the next parts of what was answered in part. */
 		vhost_blk_submit(vhost_blk_channel_take(&queue->channel));
-		if (!vhost_blk_queue_in_flight(queue) || ret)
+		if (vhost_blk_queue_is_drained(queue, answer) || ret)
 			break;
 		ret = vhost_blk_queue_wait(queue, timeout);
 	}
@@ -719,9 +761,11 @@ int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool answer,
 	mutex_lock(&queue->vq.mutex);
 	vhost_vq_set_backend(&queue->vq, NULL);
 	ret = vhost_blk_queue_drain(queue, answer, timeout);
-	if (!ret) {
+	if (!ret && queue->started) {
 		timer_delete_sync(&queue->look);
 		vhost_blk_channel_close(&queue->channel);
+		vhost_blk_record_close(queue);
+		queue->started = false;
 	}
 	mutex_unlock(&queue->vq.mutex);
 	return ret;

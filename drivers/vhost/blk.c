@@ -22,6 +22,7 @@
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/nospec.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -434,6 +435,25 @@ static long vhost_blk_set_backend_features(struct vhost_blk *blk,
 	return 0;
 }
 
+/* Whether a ring has anything in flight, or could have. */
+static bool vhost_blk_any_started(const struct vhost_blk *blk)
+{
+	unsigned int i;
+
+	for (i = 0; i < blk->num_queues; i++)
+		if (blk->queues[i]->started)
+			return true;
+	return false;
+}
+
+/* No ring runs any more. */
+static void vhost_blk_stopped(struct vhost_blk *blk)
+{
+	if (blk->running)
+		vhost_blk_backing_forget_cached(blk->backing);
+	blk->running = false;
+}
+
 /*
  * Stop the rings. On an error, one of vhost_blk_queue_stop(), nothing is fetched any
  * more, the device still counts as running, and this is to be repeated.
@@ -443,50 +463,77 @@ static int vhost_blk_stop(struct vhost_blk *blk, bool answer, long timeout)
 	unsigned int i;
 	int ret = 0;
 
-	blk->stopping = true;
 	for (i = 0; i < blk->num_queues && !ret; i++)
 		ret = vhost_blk_queue_stop(blk->queues[i], answer, &timeout);
-	if (ret)
-		return ret;
-	if (blk->running)
-		vhost_blk_backing_forget_cached(blk->backing);
-	blk->running = false;
-	blk->stopping = false;
-	return 0;
+	if (!ret)
+		vhost_blk_stopped(blk);
+	return ret;
 }
 
-static int vhost_blk_start_queues(struct vhost_blk *blk)
+/* The device runs as long as one ring does. */
+static int vhost_blk_stop_ring(struct vhost_blk *blk, unsigned int index)
+{
+	long timeout = MAX_SCHEDULE_TIMEOUT;
+	int ret = vhost_blk_queue_stop(blk->queues[index], true, &timeout);
+
+	if (!ret && !vhost_blk_any_started(blk))
+		vhost_blk_stopped(blk);
+	return ret;
+}
+
+/* A stop that was interrupted comes to its end before. */
+static int vhost_blk_start_queue(struct vhost_blk_queue *queue)
+{
+	long timeout = MAX_SCHEDULE_TIMEOUT;
+	int ret;
+
+	if (queue->started && !vhost_vq_get_backend(&queue->vq)) {
+		ret = vhost_blk_queue_stop(queue, true, &timeout);
+		if (ret)
+			return ret;
+	}
+	if (queue->started)
+		return 0;
+	mutex_lock(&queue->vq.mutex);
+	ret = vhost_blk_queue_start(queue);
+	mutex_unlock(&queue->vq.mutex);
+	return ret;
+}
+
+/* Whether the features fit: the device may have been bound again since they were set. */
+static bool vhost_blk_can_start(const struct vhost_blk *blk)
+{
+	return !(blk->vqs[0]->acked_features & ~blk->features);
+}
+
+/* On an error no ring runs. */
+static long vhost_blk_start(struct vhost_blk *blk)
 {
 	unsigned int i;
 	int ret = 0;
 
-	for (i = 0; i < blk->num_queues && !ret; i++) {
-		mutex_lock(&blk->vqs[i]->mutex);
-		ret = vhost_blk_queue_start(blk->queues[i]);
-		mutex_unlock(&blk->vqs[i]->mutex);
-	}
+	if (!vhost_blk_can_start(blk))
+		return -EOPNOTSUPP;
+	blk->running = true;
+	for (i = 0; i < blk->num_queues && !ret; i++)
+		ret = vhost_blk_start_queue(blk->queues[i]);
+	if (ret)
+		vhost_blk_stop(blk, true, MAX_SCHEDULE_TIMEOUT);
 	return ret;
 }
 
-static long vhost_blk_start(struct vhost_blk *blk)
+static long vhost_blk_start_ring(struct vhost_blk *blk, unsigned int index)
 {
 	int ret;
 
-	if (blk->stopping) {
-		ret = vhost_blk_stop(blk, true, MAX_SCHEDULE_TIMEOUT);
-		if (ret)
-			return ret;
-	}
-	if (blk->running)
-		return 0;
-	/* Bound again since the features were set, to a device with less. */
-	if (blk->vqs[0]->acked_features & ~blk->features)
+	if (!vhost_blk_can_start(blk))
 		return -EOPNOTSUPP;
-
-	blk->running = true;
-	ret = vhost_blk_start_queues(blk);
-	if (ret)
-		vhost_blk_stop(blk, true, MAX_SCHEDULE_TIMEOUT);
+	ret = vhost_blk_start_queue(blk->queues[index]);
+	/* One without addresses. */
+	if (!ret && !blk->queues[index]->started)
+		ret = -EINVAL;
+	if (!ret)
+		blk->running = true;
 	return ret;
 }
 
@@ -510,6 +557,53 @@ static long vhost_blk_set_running(struct vhost_blk *blk, void __user *argp)
 	return ret;
 }
 
+static long vhost_blk_set_vring_running(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_vring_state state;
+	long ret;
+
+	if (copy_from_user(&state, argp, sizeof(state)))
+		return -EFAULT;
+	if (state.num > 1)
+		return -EINVAL;
+	if (state.index >= blk->num_queues)
+		return -ENOBUFS;
+	state.index = array_index_nospec(state.index, blk->num_queues);
+
+	mutex_lock(&blk->dev.mutex);
+	ret = vhost_blk_check_owner(blk);
+	if (!ret && state.num)
+		ret = vhost_blk_start_ring(blk, state.index);
+	else if (!ret)
+		ret = vhost_blk_stop_ring(blk, state.index);
+	mutex_unlock(&blk->dev.mutex);
+	return ret;
+}
+
+static long vhost_blk_set_vring_inflight(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_vring_inflight inflight;
+	struct vhost_blk_queue *queue;
+	long ret;
+
+	if (copy_from_user(&inflight, argp, sizeof(inflight)))
+		return -EFAULT;
+	if (inflight.reserved || !IS_ALIGNED(inflight.addr, sizeof(u64)))
+		return -EINVAL;
+	if (inflight.index >= blk->num_queues)
+		return -ENOBUFS;
+	queue = blk->queues[array_index_nospec(inflight.index, blk->num_queues)];
+
+	mutex_lock(&blk->dev.mutex);
+	ret = vhost_dev_check_owner(&blk->dev);
+	if (!ret && queue->started)
+		ret = -EBUSY;
+	if (!ret)
+		queue->record.addr = inflight.addr;
+	mutex_unlock(&blk->dev.mutex);
+	return ret;
+}
+
 /*
  * Of a stopped device: everything of the owner's that vhost core has is gone
  * afterwards, and another process can become the owner. The worker stops for good:
@@ -525,6 +619,7 @@ static void vhost_blk_quiesce(struct vhost_blk *blk)
 static long vhost_blk_reset_owner(struct vhost_blk *blk)
 {
 	struct vhost_iotlb *umem;
+	unsigned int i;
 	long ret;
 
 	mutex_lock(&blk->dev.mutex);
@@ -539,6 +634,8 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 		goto out;
 	}
 	vhost_blk_quiesce(blk);
+	for (i = 0; i < blk->num_queues; i++)
+		blk->queues[i]->record.addr = 0;
 	vhost_dev_reset_owner(&blk->dev, umem);
 out:
 	mutex_unlock(&blk->dev.mutex);
@@ -583,6 +680,10 @@ static long vhost_blk_bound_ioctl(struct vhost_blk *blk, unsigned int cmd,
 		return vhost_blk_get_config(blk, argp);
 	case VHOST_BLK_SET_RUNNING:
 		return vhost_blk_set_running(blk, argp);
+	case VHOST_BLK_SET_VRING_RUNNING:
+		return vhost_blk_set_vring_running(blk, argp);
+	case VHOST_BLK_SET_VRING_INFLIGHT:
+		return vhost_blk_set_vring_inflight(blk, argp);
 	case VHOST_BLK_SET_CONFIG:
 		return vhost_blk_set_config(blk, argp);
 	case VHOST_BLK_SET_CONFIG_CALL:

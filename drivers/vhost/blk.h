@@ -5,6 +5,7 @@
  *	blk.c		the character device: bind, start, stop, life of a queue
  *	blk-queue.c	ring: descriptor chains in, used elements and signals out
  *	blk-fetch.c	ring: how a descriptor chain is fetched
+ *	blk-inflight.c	ring: a record of what is in flight, for who serves it next
  *	blk-wait.c	ring: how long to look for more before a signal or sleep
  *	blk-request.c	protocol: what a chain asks for and what it is answered
  *	blk-bdev.c	storage: a block device, its features and limits
@@ -387,6 +388,7 @@ struct vhost_blk_request {
  * @log_num: elements of the queue's log: guest physical addresses of the writable part
  *	if @logged, or with an IOTLB the addresses of all of it that were translated
  * @logged: the dirty log is on
+ * @is_redone: it was in flight in a record
  * @may_use_reserve: nothing else is in flight, so that the queue's own arrays can serve
  * @readable: what is left to be read of the chain
  * @writable: what is left to be written, the status excepted
@@ -398,6 +400,7 @@ struct vhost_blk_chain {
 	size_t in_bytes;
 	unsigned int log_num;
 	bool logged;
+	bool is_redone;
 	bool may_use_reserve;
 	struct vhost_blk_data readable;
 	struct vhost_blk_data writable;
@@ -508,6 +511,50 @@ struct vhost_blk_wait {
 	u64 idle_since;
 };
 
+/* Pages of the longest record, wherever it begins. */
+#define VHOST_BLK_RECORD_PAGES \
+	(DIV_ROUND_UP(sizeof(struct vhost_blk_inflight) + VHOST_BLK_MAX_RING * \
+		      sizeof(struct vhost_blk_inflight_desc), PAGE_SIZE) + 1)
+
+/**
+ * struct vhost_blk_redo - a chain that is to be done again
+ * @counter: when it was fetched, in chains
+ * @head: index of its first descriptor
+ */
+struct vhost_blk_redo {
+	u64 counter;
+	u16 head;
+};
+
+/**
+ * struct vhost_blk_record - the record of what is in flight in a ring
+ * @addr: where it is in the owner's memory; 0 if there is none
+ * @map: its mapping in the kernel; NULL but between start and the end of a stop
+ * @counter: chains that were fetched
+ * @redo: what is to be done again, in its order
+ * @num_redo: elements of @redo
+ * @next_redo: the first of them that has not been fetched again
+ * @num_pages: elements of @pages
+ * @pages: that it is in, pinned
+ * @node: in the list of records in use
+ */
+struct vhost_blk_record {
+	u64 addr;
+	struct vhost_blk_inflight *map;
+	u64 counter;
+	struct vhost_blk_redo *redo;
+	unsigned int num_redo;
+	unsigned int next_redo;
+	unsigned int num_pages;
+	struct page *pages[VHOST_BLK_RECORD_PAGES];
+	struct list_head node;
+};
+
+static inline bool vhost_blk_record_has_redo(const struct vhost_blk_record *record)
+{
+	return record->next_redo < record->num_redo;
+}
+
 /**
  * struct vhost_blk_queue - a virtqueue and the requests that are under way in it
  * @vq: vhost core's part. Its mutex protects every field that is not described
@@ -522,6 +569,7 @@ struct vhost_blk_wait {
  * @num_requests: elements of @requests: the ring's size at the last start
  * @num_free: elements of @free; the rest are in flight
  * @load: of the requests in flight
+ * @started: between a start and the end of the stop that follows
  * @broken: the guest made a ring that can't be followed; nothing more is
  *	fetched until the queue is started again
  * @serves_reserve: a request is in flight that has what the queue has only once
@@ -529,6 +577,7 @@ struct vhost_blk_wait {
  * @chain_missing: the same of the chain that is to be fetched next
  * @paused: nothing is fetched for a moment
  * @held_back: there was a reason to, meanwhile
+ * @record: of what is in flight, for who serves the ring next
  * @fetch: the way in
  * @channel: the storage room's part
  * @wait: the way out
@@ -548,12 +597,14 @@ struct vhost_blk_queue {
 	unsigned int num_requests;
 	unsigned int num_free;
 	u64 load;
+	bool started;
 	bool broken;
 	bool serves_reserve;
 	bool ring_missing;
 	bool chain_missing;
 	bool paused;
 	bool held_back;
+	struct vhost_blk_record record;
 	struct vhost_blk_fetch fetch;
 	struct vhost_blk_channel channel;
 	struct vhost_blk_wait wait;
@@ -566,6 +617,13 @@ struct vhost_blk_queue {
 void vhost_blk_fetch_begin(struct vhost_blk_queue *queue);
 void vhost_blk_fetch_forget(struct vhost_blk_queue *queue);
 int vhost_blk_fetch(struct vhost_blk_queue *queue);
+void vhost_blk_fetch_undo(struct vhost_blk_queue *queue);
+
+int vhost_blk_record_open(struct vhost_blk_queue *queue);
+void vhost_blk_record_close(struct vhost_blk_queue *queue);
+void vhost_blk_record_fetched(struct vhost_blk_queue *queue, u16 head);
+void vhost_blk_record_using(struct vhost_blk_queue *queue, unsigned int count);
+void vhost_blk_record_used(struct vhost_blk_queue *queue, unsigned int count);
 
 void vhost_blk_wait_start(struct vhost_blk_queue *queue);
 void vhost_blk_wait_signal(struct vhost_blk_queue *queue);
@@ -608,8 +666,7 @@ void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
  * @num_queues: as bound
  * @bound: since the first bind, for ever; all below and @dev exist. Set with
  *	release semantics, for readers without @lock.
- * @running: between VHOST_BLK_SET_RUNNING 1 and 0; under @lock
- * @stopping: and the latter has begun; what is in flight has not ended yet
+ * @running: between VHOST_BLK_SET_RUNNING 1 and 0, or while a ring runs; under @lock
  * @write_back: what the driver has set VIRTIO_BLK_F_CONFIG_WCE's byte to; the
  *	queues read it without a lock
  * @config_call: signalled when the capacity changes, or NULL; under @lock and,
@@ -631,7 +688,6 @@ struct vhost_blk {
 	unsigned int num_queues;
 	bool bound;
 	bool running;
-	bool stopping;
 	bool write_back;
 	struct eventfd_ctx *config_call;
 	struct delayed_work config_work;

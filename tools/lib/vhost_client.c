@@ -401,6 +401,24 @@ int vhost_client_run(struct vhost_client *c, bool run)
 	return ret;
 }
 
+int vhost_client_run_ring(struct vhost_client *c, unsigned int queue, bool run)
+{
+	struct vhost_vring_state state = { .index = queue, .num = run };
+
+	return ioctl_served(c, VHOST_BLK_SET_VRING_RUNNING, &state);
+}
+
+int vhost_client_set_inflight(struct vhost_client *c, unsigned int queue,
+			      struct vhost_blk_inflight *record)
+{
+	struct vhost_blk_vring_inflight inflight = {
+		.index = queue,
+		.addr = (uintptr_t)record,
+	};
+
+	return vhost_client_ioctl(c, VHOST_BLK_SET_VRING_INFLIGHT, &inflight);
+}
+
 static void fill_desc(struct vhost_client *c, struct vring_desc *desc,
 		      const struct vhost_client_seg *seg, bool more)
 {

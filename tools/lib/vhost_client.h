@@ -161,6 +161,11 @@ int vhost_client_set_mem_table(struct vhost_client *c,
 			       const struct vhost_memory_region *regions,
 			       unsigned int num);
 int vhost_client_run(struct vhost_client *c, bool run);
+/* The same of one ring. */
+int vhost_client_run_ring(struct vhost_client *c, unsigned int queue, bool run);
+/* The record of what is in flight in a ring, in this process's memory; NULL for none. */
+int vhost_client_set_inflight(struct vhost_client *c, unsigned int queue,
+			      struct vhost_blk_inflight *record);
 int vhost_client_ioctl(struct vhost_client *c, unsigned long cmd, void *arg);
 
 /* Memory of the guest, aligned; NULL if there is no more. */
