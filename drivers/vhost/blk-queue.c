@@ -101,7 +101,9 @@ static int vhost_blk_queue_add_used(struct vhost_blk_queue *queue,
 /*
  * Take back every completed request and, if @answer, put it into the used ring.
  * Without, guest memory is not touched: it may be another process's that is
- * current. Returns whether there are new answers.
+ * current. A process that is being killed can't get at all of its memory: it leaves them
+ * to whoever can, and what failed for that reason is not answered at all, as if it
+ * had never been fetched. Returns whether there are new answers.
  */
 static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 {
@@ -110,20 +112,25 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 	struct llist_node *list;
 	unsigned int count = 0;
 
+	if (unlikely(answer && fatal_signal_pending(current)))
+		return false;
 	list = llist_reverse_order(llist_del_all(&queue->completed));
 	llist_for_each_entry_safe(req, next, list, node) {
-		u32 bytes;
 		int ret = answer ? vhost_blk_io_continue(&req->io) : 0;
+		bool to_answer;
+		u32 bytes;
 
 		if (unlikely(ret)) {
 			if (ret == -EBUSY)
 				llist_add(&req->node, &queue->completed);
 			continue;
 		}
-		if (answer && vhost_blk_request_answer(req, &bytes)) {
+		/* What is not answered goes on to be in the record, if there is one. */
+		to_answer = answer && !req->io.is_void;
+		if (to_answer && vhost_blk_request_answer(req, &bytes)) {
 			vq_err(vq, "Request %u can't be answered\n", req->head);
 			vhost_blk_queue_break(queue);
-		} else if (answer) {
+		} else if (to_answer) {
 			vq->heads[count].id = cpu_to_vhost32(vq, req->head);
 			vq->heads[count].len = cpu_to_vhost32(vq, bytes);
 			count++;
@@ -176,7 +183,7 @@ static bool vhost_blk_queue_look(struct vhost_blk_queue *queue)
 /*
  * Fetch one chain and start it: 1 if there was one, 0 if not, or an error:
  * -EAGAIN for want of a translation, -EBUSY if it has to wait for what is in
- * flight, others if the ring can't be followed.
+ * flight, -EINTR in a process that is being killed, others if the ring can't be followed.
  */
 static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 {
@@ -224,7 +231,7 @@ static enum vhost_blk_fetched vhost_blk_queue_halt(struct vhost_blk_queue *queue
 		return VHOST_BLK_STALLED;
 	if (error == -EAGAIN)
 		queue->chain_missing = true;
-	else
+	else if (error != -EINTR)
 		vhost_blk_queue_break(queue);
 	return VHOST_BLK_HALTED;
 }
@@ -577,15 +584,24 @@ err_backend:
 	return ret;
 }
 
-/* Wait until a request in flight has ended. As vhost_blk_queue_drain(). */
+/*
+ * Wait until a request in flight has ended. As vhost_blk_queue_drain(). Of a stopped
+ * queue without the mutex: a worker whose process is being killed takes it before it
+ * ends, and with it the process.
+ */
 static int vhost_blk_queue_wait(struct vhost_blk_queue *queue, long *timeout)
 {
 	bool polled = vhost_blk_channel_poll(&queue->channel);
+	bool stopped = !vhost_blk_queue_is_running(queue);
 	long left;
 
+	if (stopped)
+		mutex_unlock(&queue->vq.mutex);
 	left = wait_event_killable_timeout(queue->drained,
 					   !llist_empty(&queue->completed),
 					   polled ? 1 : *timeout);
+	if (stopped)
+		mutex_lock(&queue->vq.mutex);
 	if (left < 0)
 		return -EINTR;
 	if (!polled)
@@ -609,7 +625,7 @@ static int vhost_blk_queue_redo(struct vhost_blk_queue *queue)
 		ret = vhost_blk_queue_fetch(queue);
 	if (ret >= 0 || vhost_blk_queue_halt(queue, ret) == VHOST_BLK_STALLED)
 		return 0;
-	return ret == -EAGAIN ? ret : 0;
+	return ret == -EAGAIN || ret == -EINTR ? ret : 0;
 }
 
 static bool vhost_blk_queue_is_drained(const struct vhost_blk_queue *queue,
@@ -627,9 +643,9 @@ static bool vhost_blk_queue_is_drained(const struct vhost_blk_queue *queue,
  * @timeout: how long to wait, in jiffies, or MAX_SCHEDULE_TIMEOUT; what is left of it
  *	afterwards
  *
- * Called with @vq.mutex held, which keeps the worker from fetching; may sleep.
- * Does the worker's part of a completion itself: a worker whose process was
- * killed does nothing any more.
+ * Called with @vq.mutex held, which keeps the worker from fetching; may sleep, and lets
+ * the mutex go meanwhile if the queue is stopped. Does the worker's part of a completion
+ * itself: a worker whose process was killed does nothing any more.
  *
  * Return: 0, -EINTR if the caller is being killed, -ETIMEDOUT; -EAGAIN if something is to
  * be done again that the IOTLB lacks. What is in flight then still is, and will be
@@ -650,7 +666,8 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer,
 		vhost_blk_submit(vhost_blk_channel_take(&queue->channel));
 		if (vhost_blk_queue_is_drained(queue, answer) || ret)
 			break;
-		ret = vhost_blk_queue_wait(queue, timeout);
+		ret = answer && fatal_signal_pending(current) ? -EINTR :
+		      vhost_blk_queue_wait(queue, timeout);
 	}
 	vhost_blk_queue_signal(queue);
 	return ret;
