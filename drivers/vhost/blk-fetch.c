@@ -504,8 +504,9 @@ void vhost_blk_fetch_undo(struct vhost_blk_queue *queue)
  * Virtio 1.4, section 2.7. May sleep to get at guest memory.
  *
  * Return: index of the chain's first descriptor; the size of the ring if it is
- * empty; -EAGAIN if the IOTLB lacks something, for which the VMM was asked; any other
- * error if the ring can't be followed.
+ * empty; -EAGAIN if the IOTLB lacks something, for which the VMM was asked; -EINTR if it
+ * could not be read by a process that is being killed; any other error if the ring can't be
+ * followed.
  */
 int vhost_blk_fetch(struct vhost_blk_queue *queue)
 {
@@ -518,6 +519,8 @@ int vhost_blk_fetch(struct vhost_blk_queue *queue)
 	head = vhost_blk_fetch_ordinary(queue);
 	if (unlikely(head < 0))
 		head = vhost_blk_fetch_any(queue);
+	if (unlikely(head == -EFAULT && fatal_signal_pending(current)))
+		return -EINTR;
 	if (unlikely(head < 0 && head != -EAGAIN))
 		vq_err(&queue->vq, "Available chain %u can't be followed: %d\n",
 		       queue->vq.last_avail_idx, head);

@@ -96,6 +96,17 @@ static void vhost_blk_io_start(struct vhost_blk_io *io)
 	atomic_set(&io->pending, 1);
 }
 
+/**
+ * vhost_blk_io_blame - note why an operation failed at its owner's memory
+ * @io: an operation that is being started or continued
+ *
+ * The memory of a process that is being killed is there, and can't be had by it.
+ */
+void vhost_blk_io_blame(struct vhost_blk_io *io)
+{
+	io->is_void |= fatal_signal_pending(current);
+}
+
 static void vhost_blk_io_put(struct vhost_blk_io *io)
 {
 	if (atomic_dec_and_test(&io->pending))
@@ -420,6 +431,7 @@ static void vhost_blk_io_rw_polled(struct vhost_blk_io *io, blk_opf_t opf,
 
 	bio->bi_iter.bi_sector = sector;
 	if (vhost_blk_bio_fill(io->channel, bio, data)) {
+		vhost_blk_io_blame(io);
 		bio_io_error(bio);
 		return;
 	}
@@ -473,6 +485,7 @@ static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
 		bio->bi_iter.bi_sector = sector;
 		ret = vhost_blk_bio_fill(channel, bio, data);
 		if (unlikely(ret)) {
+			vhost_blk_io_blame(io);
 			bio_io_error(bio);
 			return;
 		}
@@ -628,6 +641,7 @@ static void vhost_blk_bounce_submit(struct vhost_blk_io *io)
 		if (op_is_write(bounce->opf) &&
 		    copy_page_from_iter(bounce->pages[i], 0, len,
 					&bounce->iter) != len) {
+			vhost_blk_io_blame(io);
 			bio_io_error(bio);
 			return;
 		}
@@ -999,8 +1013,10 @@ int vhost_blk_io_continue(struct vhost_blk_io *io)
 {
 	if (unlikely(io->bounce_is_unread)) {
 		io->bounce_is_unread = false;
-		if (!io->status && !vhost_blk_bounce_copy_read(io))
+		if (!io->status && !vhost_blk_bounce_copy_read(io)) {
+			vhost_blk_io_blame(io);
 			io->status = BLK_STS_IOERR;
+		}
 	}
 	if (likely(vhost_blk_io_is_complete(io)))
 		return 0;

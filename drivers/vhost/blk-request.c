@@ -32,6 +32,8 @@ static int vhost_blk_request_settle(struct vhost_blk_request *req,
 				    blk_status_t status)
 {
 	req->io.status = status;
+	if (unlikely(status))
+		vhost_blk_io_blame(&req->io);
 	vhost_blk_queue_completed(req);
 	return 0;
 }
@@ -432,6 +434,7 @@ static void vhost_blk_request_reset(struct vhost_blk_request *req)
 
 	req->status_addr = last->iov_base + last->iov_len - 1;
 	req->status_first = chain->in_bytes == sizeof(*req->status_addr);
+	req->io.is_void = false;
 	req->used_bytes = req->status_first;
 	req->data_bytes = 0;
 	req->load = 0;

@@ -218,6 +218,7 @@ void vhost_blk_channel_give_up_polling(struct vhost_blk_channel *channel);
  * @again: what to put into @bounce if the device's checksums are not those of what
  *	was read; NULL if there are none
  * @ranges: for ranges that are longer than the device now takes, else NULL
+ * @is_void: it failed because its owner was being killed, and has to count as never done
  * @bounce_is_unread: @bounce has data for the guest
  * @is_polled: it ends only when it is polled for
  * @polled: in @channel's list then
@@ -246,6 +247,7 @@ struct vhost_blk_io {
 	bool is_polled;
 	bool unfinished;
 	bool flush_after;
+	bool is_void;
 	bool bounce_is_unread;
 	bool has_first;
 	struct bio first;
@@ -310,6 +312,7 @@ int vhost_blk_io_ranges(struct vhost_blk_io *io,
 			bool durable, bool may_use_reserve);
 int vhost_blk_io_flush(struct vhost_blk_io *io);
 int vhost_blk_io_continue(struct vhost_blk_io *io);
+void vhost_blk_io_blame(struct vhost_blk_io *io);
 void vhost_blk_io_release(struct vhost_blk_io *io);
 
 /* Protocol */

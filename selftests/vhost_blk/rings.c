@@ -89,6 +89,7 @@ static void test_life(struct fixture *f, const char *disk)
 		  "then it does not any more");
 	tap_equal(vhost_client_ioctl(&f->c, VHOST_SET_FEATURES, &features), 0,
 		  "and takes other features");
+	f->c.features = features;
 
 	tap_equal(vhost_client_run_ring(&f->c, 1, true), 0, "a ring is started again");
 	tap_equal(vhost_client_get_used(&f->c, 1, NULL, TIMEOUT_MS) >= 0, 1,
