@@ -2,6 +2,8 @@
 #
 #	make			both modules for the running kernel
 #	make install		... to where modprobe prefers them
+#	make vhost-blkd		the daemon that serves disks to any VMM
+#	make install-vhost-blkd	... with its unit, under PREFIX=
 #	make qemu		-device vhost-blk-pci for the installed QEMU
 #	make qemu-patches	the same as patches for a QEMU that you build, QEMU_SRC=
 #	make demo		a host and a guest, real I/O, a table of figures
@@ -27,7 +29,7 @@ unexport SECONDS
 
 RELEASE = $(shell cat $(KDIR)/include/config/kernel.release)
 
-.PHONY: all modules install qemu install-qemu qemu-patches demo bench check-bench check check-debug fuzz soak clean help
+.PHONY: all modules install vhost-blkd install-vhost-blkd qemu install-qemu qemu-patches demo bench check-bench check check-debug fuzz soak clean help
 
 all: modules
 
@@ -41,6 +43,9 @@ install: modules
 		$(if $(wildcard $(KDIR)/certs/signing_key.pem),,CONFIG_MODULE_SIG_ALL=) \
 		INSTALL_MOD_DIR=updates DEPMOD=true modules_install
 	depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $(RELEASE)
+
+vhost-blkd:
+	@$(MAKE) -C tools/vhost-blkd OUT=$(CURDIR)/build/vhost-blkd$(if $(filter 1,$(SANITIZE)),-sanitize)
 
 qemu:
 	@tools/qemu/build -o build/qemu -w build/qemu/work

@@ -72,6 +72,14 @@ build_qemu_device() {
 		"$checkout/tools/qemu/qemu-vhost-blk" "$stage/tools/qemu/"
 }
 
+build_daemon() {
+	log "building vhost-blkd"
+	in_root make -s -C tools/vhost-blkd OUT="/checkout/${stage#"$checkout/"}/tools" all
+	# For the fuzzer.
+	in_root make -s -C tools/vhost-blkd SANITIZE=1 \
+		OUT="/checkout/${stage#"$checkout/"}/tools/sanitize" all
+}
+
 build_selftests() {
 	log "building the selftests"
 	rm -rf "$stage/selftests"
@@ -143,6 +151,7 @@ prepare() {
 	"$testbed_dir/images" "$@"
 	mkdir -p "$stage"
 	build_qemu_device
+	build_daemon
 	build_selftests
 	for name; do
 		build_modules "$name"

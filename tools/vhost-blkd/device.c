@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The calls of /dev/vhost-blk: see device.h. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "device.h"
+#include "log.h"
+
+#define DEVICE_PATH	"/dev/vhost-blk"
+
+/*
+ * How long a disk may be busy: an instance that was killed holds it until its
+ * requests in flight have ended.
+ */
+#define BIND_TIMEOUT_MS		5000
+#define BIND_INTERVAL_MS	100
+
+/* The headers of Debian 12 are older than vhost's workers. */
+#ifndef VHOST_NEW_WORKER
+struct vhost_worker_state {
+	unsigned int worker_id;
+};
+
+struct vhost_vring_worker {
+	unsigned int index;
+	unsigned int worker_id;
+};
+
+#define VHOST_NEW_WORKER _IOR(VHOST_VIRTIO, 0x8, struct vhost_worker_state)
+#define VHOST_ATTACH_VRING_WORKER _IOW(VHOST_VIRTIO, 0x15, \
+				       struct vhost_vring_worker)
+#endif
+
+int device_ioctl(struct device *device, unsigned long request, void *arg)
+{
+	int ret;
+
+	do {
+		ret = ioctl(device->fd, request, arg);
+	} while (ret < 0 && errno == EINTR);
+	return ret < 0 ? -errno : 0;
+}
+
+/* Opening the disk */
+
+static int open_block_device(const struct options *options)
+{
+	const char *path = options->blk_file;
+	struct stat st;
+	int fd;
+
+	if (stat(path, &st)) {
+		say("%s: %s", path, errno == ENOENT ?
+		    "there is no such block device" : strerror(errno));
+		return -1;
+	}
+	if (!S_ISBLK(st.st_mode)) {
+		say("%s: not a block device%s", path, S_ISREG(st.st_mode) ?
+		    "; serve an image file by a loop device (losetup -f --show FILE)" :
+		    "");
+		return -1;
+	}
+	fd = open(path, (options->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	if (errno == EACCES || errno == EPERM)
+		say("%s: this user may not %s it: change its owner or mode%s",
+		    path, options->read_only ? "read" : "write",
+		    options->read_only ? "" : ", or use --read-only");
+	else if (errno == EROFS)
+		say("%s: write-protected: use --read-only", path);
+	else
+		say("%s: %s", path, strerror(errno));
+	return -1;
+}
+
+static int open_vhost(const struct options *options)
+{
+	int fd;
+
+	if (options->vhost_fd >= 0)
+		return options->vhost_fd;
+	fd = open(DEVICE_PATH, O_RDWR | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
+		say(DEVICE_PATH " is not there: load its module (modprobe vhost_blk)");
+	else if (errno == EACCES || errno == EPERM)
+		say(DEVICE_PATH ": this user may not open it: change its owner or mode");
+	else
+		say(DEVICE_PATH ": %s", strerror(errno));
+	return -1;
+}
+
+static const char *bind_advice(int error)
+{
+	switch (error) {
+	case EBUSY:
+		return "in use: mounted, part of another device, or served by another process";
+	case EOPNOTSUPP:
+		return "a zoned device: the kernel does not serve those";
+	case EPERM:
+		return "the device cgroup of this process forbids it";
+	case ENOTTY:
+		return "the descriptor of --vhost-fd is not " DEVICE_PATH;
+	default:
+		return strerror(error);
+	}
+}
+
+static int bind_once(struct device *device, int disk)
+{
+	const struct options *options = device->options;
+	struct vhost_blk_bind bind = {
+		.fd = disk,
+		.flags = (options->read_only ? VHOST_BLK_BIND_READ_ONLY : 0) |
+			 (options->share_rw ? VHOST_BLK_BIND_SHARED : 0),
+		.num_queues = options->num_queues,
+	};
+
+	if (options->serial)
+		memcpy(bind.serial, options->serial, strlen(options->serial));
+	return device_ioctl(device, VHOST_BLK_BIND, &bind);
+}
+
+static bool bind_disk(struct device *device)
+{
+	int waited, ret, disk = open_block_device(device->options);
+
+	if (disk < 0)
+		return false;
+	for (waited = 0;; waited += BIND_INTERVAL_MS) {
+		ret = bind_once(device, disk);
+		if (ret != -EBUSY || waited >= BIND_TIMEOUT_MS)
+			break;
+		usleep(BIND_INTERVAL_MS * 1000);
+	}
+	close(disk);
+	if (ret)
+		say("%s: %s", device->options->blk_file, bind_advice(-ret));
+	return !ret;
+}
+
+/* Whether the kernel has all calls that are needed, and makes the workers. */
+static bool try_calls(struct device *device)
+{
+	int ret = device_acquire(device);
+
+	if (ret) {
+		say("%s: the kernel does not let this process use the device: %s",
+		    device->options->blk_file, strerror(-ret));
+		return false;
+	}
+	ret = device_set_ring_state(device, VHOST_BLK_SET_VRING_RUNNING, 0, 0);
+	if (!ret)
+		ret = device_set_ring_inflight(device, 0, 0);
+	if (ret == -ENOTTY)
+		say("the loaded vhost_blk is too old: load that of this version (vhost-blk-upgrade)");
+	else if (ret)
+		say("%s: %s", device->options->blk_file, strerror(-ret));
+	device_release(device);
+	return !ret;
+}
+
+bool device_open(struct device *device, const struct options *options)
+{
+	*device = (struct device){
+		.fd = -1,
+		.config_event = -1,
+		.options = options,
+	};
+	device->fd = open_vhost(options);
+	if (device->fd < 0 || !bind_disk(device) || !try_calls(device))
+		return false;
+	device->config_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (device->config_event < 0 ||
+	    device_ioctl(device, VHOST_GET_FEATURES, &device->features)) {
+		say("%s: %s", options->blk_file, strerror(errno));
+		return false;
+	}
+	return true;
+}
+
+void device_close(struct device *device)
+{
+	if (device->config_event >= 0)
+		close(device->config_event);
+	if (device->fd >= 0)
+		close(device->fd);
+	device->config_event = -1;
+	device->fd = -1;
+}
+
+/* Who uses it */
+
+/* The first ring keeps the worker that the kernel made for all of them. */
+static int make_workers(struct device *device)
+{
+	unsigned int i;
+
+	for (i = 1; i < device->options->num_queues; i++) {
+		struct vhost_worker_state worker = {};
+		struct vhost_vring_worker ring = { .index = i };
+		int ret = device_ioctl(device, VHOST_NEW_WORKER, &worker);
+
+		ring.worker_id = worker.worker_id;
+		if (!ret)
+			ret = device_ioctl(device, VHOST_ATTACH_VRING_WORKER,
+					   &ring);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int set_polling(struct device *device)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < device->options->num_queues && !ret; i++)
+		ret = device_set_ring_state(device,
+					    VHOST_SET_VRING_BUSYLOOP_TIMEOUT, i,
+					    device->options->poll_us);
+	return ret;
+}
+
+int device_acquire(struct device *device)
+{
+	int ret = device_ioctl(device, VHOST_SET_OWNER, NULL);
+
+	if (ret)
+		return ret;
+	if (device->options->worker_per_virtqueue)
+		ret = make_workers(device);
+	if (!ret && device->options->poll_us)
+		ret = set_polling(device);
+	if (ret)
+		device_release(device);
+	return ret;
+}
+
+int device_release(struct device *device)
+{
+	return device_ioctl(device, VHOST_RESET_OWNER, NULL);
+}
+
+/* Calls */
+
+int device_set_features(struct device *device, uint64_t features)
+{
+	return device_ioctl(device, VHOST_SET_FEATURES, &features);
+}
+
+int device_set_memory(struct device *device, const struct memory *memory)
+{
+	struct vhost_memory *table;
+	unsigned int i;
+	int ret;
+
+	table = calloc(1, sizeof(*table) +
+			  memory->num * sizeof(table->regions[0]));
+	if (!table)
+		return -ENOMEM;
+	table->nregions = memory->num;
+	for (i = 0; i < memory->num; i++) {
+		const struct region *region = &memory->regions[i];
+
+		table->regions[i] = (struct vhost_memory_region){
+			.guest_phys_addr = region->guest_addr,
+			.memory_size = region->size,
+			.userspace_addr = (uintptr_t)region->mapping.data,
+		};
+	}
+	ret = device_ioctl(device, VHOST_SET_MEM_TABLE, table);
+	free(table);
+	return ret;
+}
+
+int device_get_config(struct device *device, uint32_t offset, void *data,
+		      uint32_t size)
+{
+	struct {
+		struct vhost_blk_config config;
+		uint8_t data[VHOST_USER_MAX_CONFIG];
+	} get = { .config = { .offset = offset, .size = size } };
+	int ret;
+
+	if (size > sizeof(get.data))
+		return -E2BIG;
+	ret = device_ioctl(device, VHOST_BLK_GET_CONFIG, &get);
+	if (!ret)
+		memcpy(data, get.data, size);
+	return ret;
+}
+
+int device_set_write_back(struct device *device, bool write_back)
+{
+	struct {
+		struct vhost_blk_config config;
+		uint8_t wce;
+	} set = {
+		.config = {
+			.offset = offsetof(struct virtio_blk_config, wce),
+			.size = 1,
+		},
+		.wce = write_back,
+	};
+
+	return device_ioctl(device, VHOST_BLK_SET_CONFIG, &set);
+}
+
+int device_watch_config(struct device *device, bool watch)
+{
+	int32_t fd = watch ? device->config_event : -1;
+
+	return device_ioctl(device, VHOST_BLK_SET_CONFIG_CALL, &fd);
+}
+
+int device_set_ring_fd(struct device *device, unsigned long request,
+		       unsigned int index, int fd)
+{
+	struct vhost_vring_file file = { .index = index, .fd = fd };
+
+	return device_ioctl(device, request, &file);
+}
+
+int device_set_ring_state(struct device *device, unsigned long request,
+			  unsigned int index, unsigned int num)
+{
+	struct vhost_vring_state state = { .index = index, .num = num };
+
+	return device_ioctl(device, request, &state);
+}
+
+int device_set_ring_inflight(struct device *device, unsigned int index,
+			     uint64_t addr)
+{
+	struct vhost_blk_vring_inflight inflight = {
+		.index = index,
+		.addr = addr,
+	};
+
+	return device_ioctl(device, VHOST_BLK_SET_VRING_INFLIGHT, &inflight);
+}
+
+int device_get_ring_base(struct device *device, unsigned int index)
+{
+	struct vhost_vring_state state = { .index = index };
+	int ret = device_ioctl(device, VHOST_GET_VRING_BASE, &state);
+
+	return ret ? -1 : (int)(state.num & 0xffff);
+}

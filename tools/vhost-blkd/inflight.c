@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The record of what is in flight: see inflight.h. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <linux/vhost_blk.h>
+
+#include "inflight.h"
+
+/* Rings that different processors write share no cache line. */
+#define REGION_ALIGNMENT	64
+
+/**
+ * struct own_page - what the daemon keeps of the guest
+ * @magic: %OWN_MAGIC, or 0 if nothing has been written
+ * @version: %OWN_VERSION
+ * @write_back: what the driver, or the front end, believes about the write cache
+ */
+struct own_page {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t write_back;
+};
+
+#define OWN_MAGIC	0x64626c6b76686264ULL
+#define OWN_VERSION	1
+
+static uint64_t align(uint64_t value, uint64_t to)
+{
+	return (value + to - 1) & ~(to - 1);
+}
+
+static uint64_t ring_bytes(unsigned int queue_size)
+{
+	return align(sizeof(struct vhost_blk_inflight) +
+		     queue_size * sizeof(struct vhost_blk_inflight_desc),
+		     REGION_ALIGNMENT);
+}
+
+static uint64_t page_size(void)
+{
+	return sysconf(_SC_PAGESIZE);
+}
+
+/* Where the daemon's own page is, which is the end of all regions. */
+static uint64_t rings_bytes(const struct vhost_user_inflight *msg)
+{
+	return align(msg->num_queues * ring_bytes(msg->queue_size),
+		     page_size());
+}
+
+static bool makes_sense(const struct vhost_user_inflight *msg)
+{
+	return msg->num_queues && msg->num_queues <= VHOST_BLK_MAX_QUEUES &&
+	       msg->queue_size && msg->queue_size <= VHOST_BLK_MAX_RING;
+}
+
+int inflight_create(struct vhost_user_inflight *msg)
+{
+	uint64_t size;
+	int fd, ret;
+
+	if (!makes_sense(msg))
+		return -EINVAL;
+	size = rings_bytes(msg) + page_size();
+	fd = memfd_create("vhost-blkd-inflight",
+			  MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, size) ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+		ret = -errno;
+		close(fd);
+		return ret;
+	}
+	msg->mmap_size = size;
+	msg->mmap_offset = 0;
+	return fd;
+}
+
+/* The kernel would find out, but too late for a good message. */
+static bool file_has(int fd, const struct vhost_user_inflight *msg)
+{
+	struct stat st;
+	uint64_t end;
+
+	return !__builtin_add_overflow(msg->mmap_offset, msg->mmap_size,
+				       &end) &&
+	       !fstat(fd, &st) && S_ISREG(st.st_mode) &&
+	       end <= (uint64_t)st.st_size;
+}
+
+int inflight_set(struct inflight *inflight,
+		 const struct vhost_user_inflight *msg, int fd)
+{
+	struct mapping mapping;
+	uint64_t rings;
+	int ret;
+
+	if (!makes_sense(msg) || msg->mmap_offset % REGION_ALIGNMENT)
+		return -EINVAL;
+	rings = rings_bytes(msg);
+	if (msg->mmap_size < msg->num_queues * ring_bytes(msg->queue_size) ||
+	    !file_has(fd, msg))
+		return -ERANGE;
+	ret = mapping_create(&mapping, fd, msg->mmap_offset, msg->mmap_size);
+	if (ret)
+		return ret;
+	inflight_clear(inflight);
+	*inflight = (struct inflight){
+		.mapping = mapping,
+		.fd = fd,
+		.num_queues = msg->num_queues,
+		.queue_size = msg->queue_size,
+	};
+	if (msg->mmap_size >= rings + sizeof(struct own_page))
+		inflight->own_page = msg->mmap_offset + rings;
+	return 0;
+}
+
+void inflight_clear(struct inflight *inflight)
+{
+	mapping_remove(&inflight->mapping);
+	if (inflight->fd >= 0)
+		close(inflight->fd);
+	*inflight = (struct inflight){ .fd = -1 };
+}
+
+uint64_t inflight_addr(const struct inflight *inflight, unsigned int index)
+{
+	if (inflight->fd < 0 || index >= inflight->num_queues)
+		return 0;
+	return (uintptr_t)inflight->mapping.data +
+	       index * ring_bytes(inflight->queue_size);
+}
+
+bool inflight_load(const struct inflight *inflight, bool *write_back)
+{
+	struct own_page page;
+
+	if (!inflight->own_page ||
+	    pread(inflight->fd, &page, sizeof(page), inflight->own_page) !=
+	    sizeof(page) ||
+	    page.magic != OWN_MAGIC || page.version != OWN_VERSION)
+		return false;
+	*write_back = page.write_back;
+	return true;
+}
+
+int inflight_store(const struct inflight *inflight, bool write_back)
+{
+	struct own_page page = {
+		.magic = OWN_MAGIC,
+		.version = OWN_VERSION,
+		.write_back = write_back,
+	};
+	ssize_t ret;
+
+	if (!inflight->own_page)
+		return 0;
+	ret = pwrite(inflight->fd, &page, sizeof(page), inflight->own_page);
+	if (ret < 0)
+		return -errno;
+	return ret == sizeof(page) ? 0 : -EIO;
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Messages: see log.h. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "log.h"
+
+void say(const char *format, ...)
+{
+	char line[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	/* In one write, so that the lines of several daemons do not mix. */
+	fprintf(stderr, "vhost-blkd: %s\n", line);
+}

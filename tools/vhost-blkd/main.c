@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vhost-blkd: a vhost-user-blk back end whose requests the host kernel serves.
+ *
+ * The daemon is the control plane of one disk. A VMM connects and says by vhost-user
+ * messages where the guest's memory and rings are; the daemon maps the memory and hands
+ * rings and eventfds to /dev/vhost-blk. From then on no request passes through it: it
+ * sleeps until the next message.
+ *
+ *	options.c	the command line
+ *	transport.c	sockets, and messages with their descriptors
+ *	session.c	a connection: what each message does
+ *	ring.c		when a ring runs
+ *	memory.c	the guest's memory and the dirty log in this process
+ *	inflight.c	the record of what is in flight, which outlives this process
+ *	device.c	the calls of /dev/vhost-blk
+ *
+ * There is one thread and one connection at a time. Whatever a VMM sends ends at worst its
+ * connection, with a line on standard error.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "device.h"
+#include "log.h"
+#include "notify.h"
+#include "options.h"
+#include "session.h"
+
+/* How long the front end may be silent between two changes of memory. */
+#define MEMORY_PAUSE_MS		20
+
+/**
+ * struct server - this process
+ * @listener: where front ends connect; its @fd is -1 with a socket that is connected
+ * @stop_fd: readable when this process is to end
+ * @connected: @session is one
+ */
+struct server {
+	struct device device;
+	struct listener listener;
+	int stop_fd;
+	bool connected;
+	struct session session;
+};
+
+/* SIGTERM and SIGINT become readable, so that they come between two messages. */
+static int open_stop_fd(void)
+{
+	sigset_t signals;
+	int fd;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		say("signalfd: %s", strerror(errno));
+	return fd;
+}
+
+static bool begin(struct server *server, int fd)
+{
+	server->connected = session_begin(&server->session, &server->device, fd,
+					  server->stop_fd);
+	if (!server->connected)
+		close(fd);
+	return server->connected;
+}
+
+/* The socket of the command line: a listening one, or a connection. */
+static bool open_socket(struct server *server, const struct options *options)
+{
+	if (options->socket_path)
+		return listener_open(&server->listener, options->socket_path);
+	if (!socket_is_stream(options->fd)) {
+		say("--fd=%d: not a Unix stream socket", options->fd);
+		return false;
+	}
+	if (!socket_is_listening(options->fd))
+		return begin(server, options->fd);
+	server->listener.fd = options->fd;
+	return true;
+}
+
+static bool accept_connection(struct server *server)
+{
+	int fd = accept4(server->listener.fd, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd >= 0)
+		return begin(server, fd);
+	if (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR)
+		return true;
+	say("accepting a connection: %s", strerror(errno));
+	return false;
+}
+
+static bool end_connection(struct server *server)
+{
+	server->connected = false;
+	return session_end(&server->session);
+}
+
+static bool serve_connection(struct server *server, const struct pollfd *socket,
+			     const struct pollfd *config,
+			     const struct pollfd *backend)
+{
+	struct session *session = &server->session;
+	bool silent = !socket->revents;
+	bool ok = true;
+	uint64_t times;
+
+	if (config->revents &&
+	    read(config->fd, &times, sizeof(times)) == sizeof(times))
+		ok = session_config_changed(session);
+	else if (backend->revents)
+		ok = session_config_changed(session);
+	if (ok && socket->revents)
+		ok = session_serve(session);
+	if (ok && silent && session->paused)
+		ok = session_resume(session);
+	return ok || end_connection(server);
+}
+
+/* False if this process can't go on. */
+static bool serve_once(struct server *server, bool *stop)
+{
+	struct session *session = &server->session;
+	bool connected = server->connected;
+	struct pollfd fds[] = {
+		{ .fd = server->stop_fd, .events = POLLIN },
+		{ .fd = connected ? session->fd : server->listener.fd,
+		  .events = POLLIN },
+		{ .fd = connected ? server->device.config_event : -1,
+		  .events = POLLIN },
+		{ .fd = connected && session->config_pending ?
+			session->backend_fd : -1, .events = POLLOUT },
+	};
+
+	if (poll(fds, 4, connected && session->paused ? MEMORY_PAUSE_MS : -1) < 0)
+		return errno == EINTR;
+	*stop = fds[0].revents;
+	if (*stop)
+		return true;
+	if (connected)
+		return serve_connection(server, &fds[1], &fds[2], &fds[3]);
+	return !fds[1].revents || accept_connection(server);
+}
+
+/* Until the connection of --fd ends, or a signal comes. */
+static bool serve(struct server *server)
+{
+	bool stop = false, ok = true;
+
+	while (ok && !stop && (server->connected || server->listener.fd >= 0))
+		ok = serve_once(server, &stop);
+	if (server->connected)
+		ok = end_connection(server) && ok;
+	return ok;
+}
+
+int main(int argc, char **argv)
+{
+	static struct server server;
+	struct options options;
+	bool ok;
+
+	options_parse(&options, argc, argv);
+	server.listener.fd = -1;
+	server.stop_fd = open_stop_fd();
+	ok = server.stop_fd >= 0 && device_open(&server.device, &options) &&
+	     open_socket(&server, &options);
+	if (ok) {
+		notify_ready();
+		ok = serve(&server);
+	}
+	listener_close(&server.listener);
+	device_close(&server.device);
+	return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The rings of a connection: see ring.h. */
+#include <errno.h>
+#include <string.h>
+#include <linux/virtio_ring.h>
+
+#include "log.h"
+#include "session.h"
+
+/*
+ * How long another device may hold the record of what is in flight: one whose process
+ * was killed holds it until its last request has ended.
+ */
+#define RECORD_TIMEOUT_MS	30000
+#define RECORD_INTERVAL_MS	20
+
+static uint64_t desc_bytes(const struct ring *ring)
+{
+	return ring->num * sizeof(struct vring_desc);
+}
+
+/* With the index of the event at its end. */
+static uint64_t avail_bytes(const struct ring *ring)
+{
+	return sizeof(struct vring_avail) + (ring->num + 1) * sizeof(uint16_t);
+}
+
+static uint64_t used_bytes(const struct ring *ring)
+{
+	return sizeof(struct vring_used) +
+	       ring->num * sizeof(struct vring_used_elem) + sizeof(uint16_t);
+}
+
+static bool logs_used_ring(const struct ring *ring)
+{
+	return ring->has_addr && ring->addr.flags & 1U << VHOST_VRING_F_LOG;
+}
+
+static bool log_has(const struct session *session, uint64_t guest_end)
+{
+	uint64_t pages = guest_end / LOG_PAGE + !!(guest_end % LOG_PAGE);
+
+	return session->log.start && pages / 8 + !!(pages % 8) <=
+				     session->log_bytes;
+}
+
+int ring_check_log(const struct session *session)
+{
+	unsigned int i;
+	uint64_t end;
+
+	if (session->features & 1ULL << VHOST_F_LOG_ALL &&
+	    !log_has(session, memory_end(&session->memory)))
+		return session_fail("the dirty log does not cover the guest's memory");
+	for (i = 0; i < session->num_rings; i++) {
+		const struct ring *ring = &session->rings[i];
+
+		if (!logs_used_ring(ring))
+			continue;
+		if (__builtin_add_overflow(ring->addr.log_guest_addr,
+					   used_bytes(ring), &end) ||
+		    !log_has(session, end))
+			return session_fail("ring %u: the dirty log does not cover the used ring",
+					    i);
+	}
+	return 0;
+}
+
+/* The front end's addresses become this process's. */
+static int set_kernel_addr(struct session *session, unsigned int index,
+			   const struct vhost_vring_addr *addr)
+{
+	const struct ring *ring = &session->rings[index];
+	const struct memory *memory = &session->memory;
+	struct vhost_vring_addr own = *addr;
+	int ret;
+
+	own.desc_user_addr = memory_translate(memory, addr->desc_user_addr,
+					      desc_bytes(ring));
+	own.avail_user_addr = memory_translate(memory, addr->avail_user_addr,
+					       avail_bytes(ring));
+	own.used_user_addr = memory_translate(memory, addr->used_user_addr,
+					      used_bytes(ring));
+	if (!own.desc_user_addr || !own.avail_user_addr || !own.used_user_addr)
+		return session_fail("ring %u: its addresses are not in the guest's memory",
+				    index);
+	ret = device_ioctl(session->device, VHOST_SET_VRING_ADDR, &own);
+	if (ret)
+		return session_fail("ring %u: the kernel refuses its addresses: %s",
+				    index, strerror(-ret));
+	return 0;
+}
+
+static int set_up(struct session *session, unsigned int index)
+{
+	struct ring *ring = &session->rings[index];
+	struct device *device = session->device;
+	int ret;
+
+	if (session->inflight.fd >= 0 &&
+	    inflight_addr(&session->inflight, index) &&
+	    ring->num > session->inflight.queue_size)
+		return session_fail("ring %u: %u descriptors, the record of what is in flight has %u",
+				    index, ring->num,
+				    session->inflight.queue_size);
+	ret = device_set_ring_state(device, VHOST_SET_VRING_NUM, index,
+				    ring->num);
+	if (!ret)
+		ret = device_set_ring_state(device, VHOST_SET_VRING_BASE,
+					    index, ring->base);
+	if (!ret)
+		ret = device_set_ring_inflight(device, index,
+					       inflight_addr(&session->inflight,
+							     index));
+	if (ret)
+		return session_fail("ring %u of %u descriptors: the kernel refuses it: %s",
+				    index, ring->num, strerror(-ret));
+	return set_kernel_addr(session, index, &ring->addr);
+}
+
+static int start_in_kernel(struct session *session, unsigned int index)
+{
+	int waited, ret;
+
+	for (waited = 0;; waited += RECORD_INTERVAL_MS) {
+		ret = device_set_ring_state(session->device,
+					    VHOST_BLK_SET_VRING_RUNNING, index,
+					    1);
+		if (ret != -EBUSY || waited >= RECORD_TIMEOUT_MS)
+			break;
+		if (!session_wait(session, RECORD_INTERVAL_MS))
+			return session_fail("ring %u: ended while requests of an earlier connection are in flight",
+					    index);
+	}
+	if (ret == -EBUSY)
+		return session_fail("ring %u: requests of an earlier connection are still in flight after %d s",
+				    index, RECORD_TIMEOUT_MS / 1000);
+	if (ret == -EINVAL)
+		return session_fail("ring %u: the record of what is in flight makes no sense",
+				    index);
+	if (ret)
+		return session_fail("ring %u: the kernel does not start it: %s",
+				    index, strerror(-ret));
+	return 0;
+}
+
+int ring_update(struct session *session, unsigned int index)
+{
+	struct ring *ring = &session->rings[index];
+
+	if (session->paused || ring->running || !ring->num ||
+	    !ring->has_addr || !ring->kick || !ring->enabled)
+		return 0;
+	if (ring_check_log(session) || session_settle_cache(session, ring) ||
+	    set_up(session, index) || start_in_kernel(session, index))
+		return -1;
+	ring->running = true;
+	ring->ran = true;
+	return 0;
+}
+
+int ring_update_all(struct session *session)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < session->num_rings && !ret; i++)
+		ret = ring_update(session, i);
+	return ret;
+}
+
+int ring_stop(struct session *session, unsigned int index)
+{
+	struct ring *ring = &session->rings[index];
+	int ret;
+
+	if (!ring->running)
+		return 0;
+	ret = device_set_ring_state(session->device,
+				    VHOST_BLK_SET_VRING_RUNNING, index, 0);
+	if (ret)
+		return session_fail("ring %u: the kernel does not stop it: %s",
+				    index, strerror(-ret));
+	ret = device_get_ring_base(session->device, index);
+	if (ret < 0)
+		return session_fail("ring %u: the kernel does not say where it stopped",
+				    index);
+	ring->base = ret;
+	ring->running = false;
+	return 0;
+}
+
+int ring_stop_all(struct session *session)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < session->num_rings && !ret; i++)
+		ret = ring_stop(session, i);
+	return ret;
+}
+
+bool ring_any_runs(const struct session *session)
+{
+	unsigned int i;
+
+	for (i = 0; i < session->num_rings; i++)
+		if (session->rings[i].running)
+			return true;
+	return false;
+}
+
+static bool is_same_ring(const struct vhost_vring_addr *a,
+			 const struct vhost_vring_addr *b)
+{
+	return a->desc_user_addr == b->desc_user_addr &&
+	       a->avail_user_addr == b->avail_user_addr &&
+	       a->used_user_addr == b->used_user_addr;
+}
+
+int ring_set_addr(struct session *session, const struct vhost_vring_addr *addr)
+{
+	struct ring *ring = &session->rings[addr->index];
+
+	if (!ring->running) {
+		ring->addr = *addr;
+		ring->has_addr = true;
+		return ring_update(session, addr->index);
+	}
+	/* A migration begins or ends: whether the used ring is logged. */
+	if (!is_same_ring(addr, &ring->addr))
+		return session_fail("ring %u: it runs, and its addresses change",
+				    addr->index);
+	ring->addr = *addr;
+	if (ring_check_log(session))
+		return -1;
+	return set_kernel_addr(session, addr->index, addr);
+}

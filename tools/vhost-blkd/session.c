@@ -1,0 +1,946 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A connection: see session.h. The messages are in a table at the end, with the sizes and
+ * descriptors that each has to have.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <linux/virtio_blk.h>
+#include <linux/virtio_config.h>
+
+#include "log.h"
+#include "session.h"
+
+/* A ring of 128 descriptors, as QEMU makes them, less header and status. */
+#define SEG_MAX		(128 - 2)
+
+#define BIT(n)		(1ULL << (n))
+
+#define PROTOCOL_FEATURES (BIT(VHOST_USER_PROTOCOL_F_MQ) | \
+			   BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD) | \
+			   BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | \
+			   BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | \
+			   BIT(VHOST_USER_PROTOCOL_F_CONFIG) | \
+			   BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) | \
+			   BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) | \
+			   BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | \
+			   BIT(VHOST_USER_PROTOCOL_F_STATUS))
+
+/* Headers and payloads in a row, before signals are looked at again. */
+#define MAX_STEPS	64
+
+/* What a handler returns. */
+enum {
+	CLOSE = -1,	/* of the connection; the reason was said */
+	DONE = 0,
+	REFUSED = 1,	/* the connection goes on */
+};
+
+int session_fail(const char *format, ...)
+{
+	char reason[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(reason, sizeof(reason), format, args);
+	va_end(args);
+	say("the connection is closed: %s", reason);
+	return CLOSE;
+}
+
+bool session_wait(const struct session *session, int timeout_ms)
+{
+	struct pollfd ends[] = {
+		{ .fd = session->stop_fd, .events = POLLIN },
+		{ .fd = session->fd, .events = POLLRDHUP },
+	};
+
+	return !poll(ends, 2, timeout_ms);
+}
+
+/* Features */
+
+static uint64_t offered_features(const struct session *session)
+{
+	uint64_t features = session->device->features;
+
+	/* A virtual IOMMU needs messages that this daemon does not have. */
+	features &= ~BIT(VIRTIO_F_ACCESS_PLATFORM);
+	return features | BIT(VHOST_USER_F_PROTOCOL_FEATURES);
+}
+
+static int get_features(struct session *session, struct message *msg)
+{
+	msg->u64 = offered_features(session);
+	return DONE;
+}
+
+static int enable_all_rings(struct session *session)
+{
+	unsigned int i;
+
+	for (i = 0; i < session->num_rings; i++)
+		session->rings[i].enabled = true;
+	return ring_update_all(session);
+}
+
+static int set_features(struct session *session, struct message *msg)
+{
+	uint64_t features = msg->u64;
+	int ret;
+
+	if (features & ~offered_features(session))
+		return session_fail("features 0x%llx are not offered",
+				    (unsigned long long)
+				    (features & ~offered_features(session)));
+	session->features = features;
+	if (ring_any_runs(session) && ring_check_log(session))
+		return CLOSE;
+	ret = device_set_features(session->device,
+				  features &
+				  ~BIT(VHOST_USER_F_PROTOCOL_FEATURES));
+	if (ret == -EBUSY)
+		return session_fail("features change while rings run");
+	if (ret)
+		return session_fail("the kernel refuses the features: %s",
+				    strerror(-ret));
+	if (!(features & BIT(VHOST_USER_F_PROTOCOL_FEATURES)))
+		return enable_all_rings(session);
+	return DONE;
+}
+
+static int get_protocol_features(struct session *session, struct message *msg)
+{
+	(void)session;
+	msg->u64 = PROTOCOL_FEATURES;
+	return DONE;
+}
+
+static int set_protocol_features(struct session *session, struct message *msg)
+{
+	if (msg->u64 & ~PROTOCOL_FEATURES)
+		return session_fail("protocol features 0x%llx are not offered",
+				    (unsigned long long)
+				    (msg->u64 & ~PROTOCOL_FEATURES));
+	session->protocol_features = msg->u64;
+	return DONE;
+}
+
+static int get_queue_num(struct session *session, struct message *msg)
+{
+	msg->u64 = session->num_rings;
+	return DONE;
+}
+
+/* The session began with the connection. */
+static int set_owner(struct session *session, struct message *msg)
+{
+	(void)session;
+	(void)msg;
+	return DONE;
+}
+
+/* Memory */
+
+/* Tells the kernel the table, and returns when the old one is not used any more. */
+static int update_memory(struct session *session)
+{
+	int ret = device_set_memory(session->device, &session->memory);
+
+	if (ret)
+		return session_fail("the kernel refuses the memory table: %s",
+				    strerror(-ret));
+	return DONE;
+}
+
+static int add_region(struct session *session,
+		      const struct vhost_user_region *region, int fd)
+{
+	int ret = memory_add(&session->memory, region, fd);
+	const char *reason;
+
+	switch (ret) {
+	case 0:
+		return DONE;
+	case -EINVAL:
+		reason = "its addresses make no sense";
+		break;
+	case -EEXIST:
+		reason = "it overlaps another one";
+		break;
+	case -E2BIG:
+		reason = "there are too many (max_mem_regions of the module vhost)";
+		break;
+	default:
+		reason = strerror(-ret);
+	}
+	return session_fail("memory region 0x%llx of 0x%llx bytes: %s",
+			    (unsigned long long)region->guest_addr,
+			    (unsigned long long)region->size, reason);
+}
+
+/*
+ * While the front end replaces regions, the guest's memory may for a moment lack a piece
+ * that the guest uses: nothing is fetched until all changes have arrived. There is no
+ * message that says so: it is the first one about something else, or a pause.
+ */
+static int pause_rings(struct session *session)
+{
+	session->paused = true;
+	return ring_stop_all(session);
+}
+
+bool session_resume(struct session *session)
+{
+	session->paused = false;
+	return !ring_update_all(session);
+}
+
+static int set_mem_table(struct session *session, struct message *msg)
+{
+	struct vhost_user_memory *table = &msg->memory;
+	struct memory old = session->memory;
+	unsigned int i;
+	int ret;
+
+	if (table->num > VHOST_USER_MAX_TABLE || table->num != msg->num_fds ||
+	    msg->header.size != offsetof(struct vhost_user_memory,
+					 regions[table->num]))
+		return session_fail("SET_MEM_TABLE: %u regions in %u bytes with %u descriptors",
+				    table->num, msg->header.size, msg->num_fds);
+	if (pause_rings(session))
+		return CLOSE;
+	session->memory = (struct memory){ .max = old.max };
+	for (i = 0, ret = 0; i < table->num && !ret; i++)
+		ret = add_region(session, &table->regions[i], msg->fds[i]);
+	if (!ret)
+		ret = update_memory(session);
+	memory_clear(&old);
+	if (!ret && !session_resume(session))
+		ret = CLOSE;
+	return ret;
+}
+
+static int get_max_mem_slots(struct session *session, struct message *msg)
+{
+	msg->u64 = session->memory.max;
+	return DONE;
+}
+
+static int add_mem_reg(struct session *session, struct message *msg)
+{
+	if (add_region(session, &msg->mem_reg.region, msg->fds[0]))
+		return CLOSE;
+	if (ring_any_runs(session) && ring_check_log(session))
+		return CLOSE;
+	return update_memory(session);
+}
+
+static int rem_mem_reg(struct session *session, struct message *msg)
+{
+	const struct vhost_user_region *region = &msg->mem_reg.region;
+	struct memory *memory = &session->memory;
+	struct region removed;
+	int index = memory_find(memory, region);
+
+	if (index < 0)
+		return session_fail("memory region 0x%llx of 0x%llx bytes is not there to be removed",
+				    (unsigned long long)region->guest_addr,
+				    (unsigned long long)region->size);
+	if (pause_rings(session))
+		return CLOSE;
+	/* It is last in the kernel's table, and out of that when it is unmapped. */
+	removed = memory->regions[index];
+	memory->regions[index] = memory->regions[memory->num - 1];
+	memory->regions[--memory->num] = removed;
+	if (update_memory(session)) {
+		memory->num++;
+		return CLOSE;
+	}
+	mapping_remove(&removed.mapping);
+	return DONE;
+}
+
+/* The dirty log */
+
+static int set_log_base(struct session *session, struct message *msg)
+{
+	struct vhost_user_log log = msg->log;
+	struct mapping mapping, old = session->log;
+	uint64_t base;
+	int ret;
+
+	ret = mapping_create(&mapping, msg->fds[0], log.offset, log.size);
+	if (ret)
+		return session_fail("the dirty log of 0x%llx bytes: %s",
+				    (unsigned long long)log.size,
+				    strerror(-ret));
+	session->log = mapping;
+	session->log_bytes = log.size;
+	base = (uintptr_t)mapping.data;
+	ret = ring_any_runs(session) ? ring_check_log(session) : 0;
+	if (!ret) {
+		ret = device_ioctl(session->device, VHOST_SET_LOG_BASE, &base);
+		/* Setting the table waits for all that was fetched: for the old log. */
+		if (!ret)
+			ret = device_set_memory(session->device,
+						&session->memory);
+		if (ret)
+			session_fail("the kernel refuses the dirty log: %s",
+				     strerror(-ret));
+	}
+	/* The kernel may use the old one until the rings have stopped. */
+	if (ret && old.start) {
+		mapping_remove(&session->log);
+		session->log = old;
+		return CLOSE;
+	}
+	mapping_remove(&old);
+	msg->u64 = 0;
+	return ret ? CLOSE : DONE;
+}
+
+static int set_log_fd(struct session *session, struct message *msg)
+{
+	int ret = device_ioctl(session->device, VHOST_SET_LOG_FD, &msg->fds[0]);
+
+	if (ret)
+		return session_fail("the eventfd of the dirty log: %s",
+				    strerror(-ret));
+	return DONE;
+}
+
+/* Rings */
+
+static int check_index(const struct session *session, unsigned int index)
+{
+	if (index >= session->num_rings)
+		return session_fail("ring %u: there are %u", index,
+				    session->num_rings);
+	return 0;
+}
+
+/* A running ring keeps its size and its place. */
+static int check_stopped(const struct session *session, unsigned int index)
+{
+	if (check_index(session, index))
+		return CLOSE;
+	if (session->rings[index].running)
+		return session_fail("ring %u: it runs, and is set up anew",
+				    index);
+	return 0;
+}
+
+static int set_vring_num(struct session *session, struct message *msg)
+{
+	const struct vhost_vring_state *state = &msg->state;
+
+	if (check_stopped(session, state->index))
+		return CLOSE;
+	if (!state->num || state->num > VHOST_BLK_MAX_RING ||
+	    state->num & (state->num - 1))
+		return session_fail("ring %u: %u descriptors, has to be a power of two up to %u",
+				    state->index, state->num,
+				    VHOST_BLK_MAX_RING);
+	session->rings[state->index].num = state->num;
+	return ring_update(session, state->index);
+}
+
+static int set_vring_addr(struct session *session, struct message *msg)
+{
+	struct vhost_vring_addr addr = msg->addr;
+
+	if (check_index(session, addr.index))
+		return CLOSE;
+	return ring_set_addr(session, &addr);
+}
+
+static int set_vring_base(struct session *session, struct message *msg)
+{
+	const struct vhost_vring_state *state = &msg->state;
+
+	if (check_stopped(session, state->index))
+		return CLOSE;
+	if (state->num > UINT16_MAX)
+		return session_fail("ring %u: base %u is more than 16 bits",
+				    state->index, state->num);
+	session->rings[state->index].base = state->num;
+	return DONE;
+}
+
+/* Takes the kick eventfd away: the next one starts the ring again. */
+static int forget_kick(struct session *session, unsigned int index)
+{
+	int ret = device_set_ring_fd(session->device, VHOST_SET_VRING_KICK,
+				     index, -1);
+
+	session->rings[index].kick = false;
+	if (ret)
+		return session_fail("ring %u: the kernel keeps its eventfd: %s",
+				    index, strerror(-ret));
+	return DONE;
+}
+
+static int get_vring_base(struct session *session, struct message *msg)
+{
+	unsigned int index = msg->state.index;
+
+	if (check_index(session, index) || ring_stop(session, index) ||
+	    forget_kick(session, index))
+		return CLOSE;
+	msg->state.num = session->rings[index].base;
+	return DONE;
+}
+
+/* Gives the descriptor of SET_VRING_KICK, CALL or ERR to the kernel. */
+static int set_vring_fd(struct session *session, struct message *msg,
+			unsigned long request)
+{
+	unsigned int index = msg->u64 & VHOST_USER_VRING_INDEX_MASK;
+	bool none = msg->u64 & VHOST_USER_VRING_NO_FD;
+	int ret;
+
+	if (check_index(session, index))
+		return CLOSE;
+	if (none != !msg->num_fds)
+		return session_fail("ring %u: an eventfd is missing, or one too many",
+				    index);
+	ret = device_set_ring_fd(session->device, request, index,
+				 none ? -1 : msg->fds[0]);
+	if (ret)
+		return session_fail("ring %u: the kernel refuses an eventfd: %s",
+				    index, strerror(-ret));
+	return DONE;
+}
+
+static int set_vring_kick(struct session *session, struct message *msg)
+{
+	unsigned int index = msg->u64 & VHOST_USER_VRING_INDEX_MASK;
+
+	if (msg->u64 & VHOST_USER_VRING_NO_FD)
+		return session_fail("ring %u: without a kick eventfd it would have to be polled",
+				    index);
+	if (set_vring_fd(session, msg, VHOST_SET_VRING_KICK))
+		return CLOSE;
+	session->rings[index].kick = true;
+	return ring_update(session, index);
+}
+
+static int set_vring_call(struct session *session, struct message *msg)
+{
+	return set_vring_fd(session, msg, VHOST_SET_VRING_CALL);
+}
+
+static int set_vring_err(struct session *session, struct message *msg)
+{
+	return set_vring_fd(session, msg, VHOST_SET_VRING_ERR);
+}
+
+static int set_vring_enable(struct session *session, struct message *msg)
+{
+	const struct vhost_vring_state *state = &msg->state;
+
+	if (check_index(session, state->index))
+		return CLOSE;
+	if (state->num > 1)
+		return session_fail("ring %u: enable %u", state->index,
+				    state->num);
+	session->rings[state->index].enabled = state->num;
+	return state->num ? ring_update(session, state->index) :
+			    ring_stop(session, state->index);
+}
+
+/* Interrupt and error eventfds stay. */
+static int reset_rings(struct session *session)
+{
+	unsigned int i;
+
+	if (ring_stop_all(session))
+		return CLOSE;
+	for (i = 0; i < session->num_rings; i++) {
+		struct ring *ring = &session->rings[i];
+
+		if (ring->kick && forget_kick(session, i))
+			return CLOSE;
+		*ring = (struct ring){ .ran = ring->ran };
+	}
+	return DONE;
+}
+
+/*
+ * The driver has begun anew, or another one comes by a snapshot. The write cache stays as
+ * it is: the front end shows a driver what it has read or set last, also after a reset.
+ */
+static void forget_driver(struct session *session)
+{
+	unsigned int i;
+
+	session->cache_known = false;
+	for (i = 0; i < session->num_rings; i++)
+		session->rings[i].ran = false;
+}
+
+static int reset_device(struct session *session, struct message *msg)
+{
+	(void)msg;
+	session->status = 0;
+	forget_driver(session);
+	return reset_rings(session);
+}
+
+/* Front ends set 0 after each stop, whether the driver has reset the device or not. */
+static int set_status(struct session *session, struct message *msg)
+{
+	session->status = msg->u64;
+	return session->status ? DONE : reset_rings(session);
+}
+
+static int get_status(struct session *session, struct message *msg)
+{
+	msg->u64 = session->status;
+	return DONE;
+}
+
+/* Configuration space */
+
+static int get_config(struct session *session, struct message *msg)
+{
+	struct vhost_user_config *config = &msg->config;
+	struct virtio_blk_config all = {};
+	int ret;
+
+	if (config->size > VHOST_USER_MAX_CONFIG ||
+	    msg->header.size != VHOST_USER_CONFIG_HEADER + config->size)
+		return session_fail("GET_CONFIG: %u bytes of configuration in a message of %u",
+				    config->size, msg->header.size);
+	ret = device_get_config(session->device, 0, &all, sizeof(all));
+	if (ret) {
+		say("the kernel does not give the configuration: %s",
+		    strerror(-ret));
+		msg->header.size = VHOST_USER_CONFIG_HEADER;
+		return DONE;
+	}
+	if (all.seg_max > SEG_MAX)
+		all.seg_max = SEG_MAX;
+	memset(config->data, 0, config->size);
+	if (config->offset < sizeof(all)) {
+		uint32_t there = sizeof(all) - config->offset;
+
+		memcpy(config->data, (uint8_t *)&all + config->offset,
+		       there < config->size ? there : config->size);
+	}
+	session->config_was_read = true;
+	return DONE;
+}
+
+static int store_cache(struct session *session)
+{
+	int ret = inflight_store(&session->inflight, session->write_back);
+
+	if (ret)
+		return session_fail("the record of what is in flight cannot be written: %s",
+				    strerror(-ret));
+	return DONE;
+}
+
+/*
+ * 0 or a negative errno of the kernel, or 1 if the connection has to end. The record says
+ * write-through from before it holds: a daemon that is started again must not believe in
+ * flushes that do not come.
+ */
+static int use_write_back(struct session *session, bool write_back)
+{
+	bool old = session->write_back;
+	int ret;
+
+	session->write_back = write_back && old;
+	if (store_cache(session))
+		return 1;
+	ret = device_set_write_back(session->device, write_back);
+	session->write_back = ret ? old : write_back;
+	return store_cache(session) ? 1 : ret;
+}
+
+/* Of all that a driver may write, the mode of the cache alone means something. */
+static int set_config(struct session *session, struct message *msg)
+{
+	const struct vhost_user_config *config = &msg->config;
+	const uint32_t at = offsetof(struct virtio_blk_config, wce);
+	int ret;
+
+	if (config->size > VHOST_USER_MAX_CONFIG ||
+	    msg->header.size != VHOST_USER_CONFIG_HEADER + config->size)
+		return session_fail("SET_CONFIG: %u bytes of configuration in a message of %u",
+				    config->size, msg->header.size);
+	if (config->offset > at || at - config->offset >= config->size)
+		return REFUSED;
+	ret = use_write_back(session, config->data[at - config->offset]);
+	if (ret > 0)
+		return CLOSE;
+	if (ret) {
+		say("the mode of the write cache does not change: %s",
+		    strerror(-ret));
+		return REFUSED;
+	}
+	session->cache_known = true;
+	return DONE;
+}
+
+/*
+ * A driver that may choose has done so in an earlier life of this disk, if the ring has
+ * been in use, or if the front end goes by what it read from an earlier daemon. It may
+ * rely on write-through then: that is right in any case, though slow.
+ */
+int session_settle_cache(struct session *session, const struct ring *ring)
+{
+	uint64_t protocol = session->protocol_features;
+	bool unread = protocol & BIT(VHOST_USER_PROTOCOL_F_CONFIG) &&
+		      !session->config_was_read;
+	int ret;
+
+	if (session->cache_known || ring->ran ||
+	    !(session->features & BIT(VIRTIO_BLK_F_CONFIG_WCE)))
+		return 0;
+	if (!ring->base && !unread)
+		return store_cache(session);
+	session->cache_known = true;
+	if (!session->write_back)
+		return 0;
+	ret = use_write_back(session, false);
+	if (ret < 0)
+		return session_fail("the kernel does not write through: %s",
+				    strerror(-ret));
+	if (ret)
+		return CLOSE;
+	say("the driver's choice of the write cache is not known: write-through until it chooses again");
+	return 0;
+}
+
+static int set_backend_req_fd(struct session *session, struct message *msg)
+{
+	int ret = device_watch_config(session->device, true);
+
+	if (ret)
+		return session_fail("the kernel does not tell of a new configuration: %s",
+				    strerror(-ret));
+	if (session->backend_fd >= 0)
+		close(session->backend_fd);
+	session->backend_fd = message_take_fd(msg, 0);
+	return DONE;
+}
+
+bool session_config_changed(struct session *session)
+{
+	struct message msg = {
+		.header = {
+			.request = VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
+			.flags = VHOST_USER_VERSION,
+		},
+		.reply_fd = -1,
+	};
+	int ret;
+
+	session->config_pending = false;
+	if (session->backend_fd < 0 ||
+	    !(session->protocol_features & BIT(VHOST_USER_PROTOCOL_F_CONFIG)))
+		return true;
+	ret = message_send(session->backend_fd, &msg);
+	if (ret == -EAGAIN)
+		session->config_pending = true;
+	else if (ret)
+		session_fail("the front end's socket for requests of the back end: %s",
+			     strerror(-ret));
+	return !ret || ret == -EAGAIN;
+}
+
+/* The record of what is in flight */
+
+static int get_inflight_fd(struct session *session, struct message *msg)
+{
+	int fd = inflight_create(&msg->inflight);
+
+	/* A front end asks for a new record after a reset. */
+	forget_driver(session);
+	if (fd < 0)
+		return session_fail("a record of %u rings of %u descriptors: %s",
+				    msg->inflight.num_queues,
+				    msg->inflight.queue_size, strerror(-fd));
+	/* It is closed with those of the request. */
+	msg->fds[msg->num_fds++] = fd;
+	msg->reply_fd = fd;
+	return DONE;
+}
+
+static int set_inflight_fd(struct session *session, struct message *msg)
+{
+	bool write_back;
+	int ret;
+
+	if (ring_any_runs(session))
+		return session_fail("a new record of what is in flight while rings run");
+	if (msg->inflight.num_queues > session->num_rings)
+		return session_fail("the record of what is in flight has %u rings, there are %u",
+				    msg->inflight.num_queues,
+				    session->num_rings);
+	ret = inflight_set(&session->inflight, &msg->inflight, msg->fds[0]);
+	if (ret)
+		return session_fail("a record of %u rings of %u descriptors in %llu bytes: %s",
+				    msg->inflight.num_queues,
+				    msg->inflight.queue_size,
+				    (unsigned long long)msg->inflight.mmap_size,
+				    strerror(-ret));
+	message_take_fd(msg, 0);
+	if (!inflight_load(&session->inflight, &write_back))
+		return session->cache_known ? store_cache(session) : DONE;
+	session->cache_known = true;
+	ret = use_write_back(session, write_back);
+	if (ret < 0 && ret != -EOPNOTSUPP)
+		return session_fail("the mode of the write cache does not change: %s",
+				    strerror(-ret));
+	return ret > 0 ? CLOSE : DONE;
+}
+
+/* The messages */
+
+/**
+ * struct request - what a request looks like
+ * @name: of the protocol
+ * @handle: does it. DONE, REFUSED or CLOSE
+ * @min_size, @max_size: of the payload, in bytes; nothing in between if both are exact
+ * @min_fds, @max_fds: of its descriptors
+ * @reply: it has an answer of its own: the payload after @handle
+ * @reply_size: of that, if it is not the request's
+ * @memory: it belongs to changes of the guest's memory
+ */
+struct request {
+	const char *name;
+	int (*handle)(struct session *session, struct message *msg);
+	uint16_t min_size;
+	uint16_t max_size;
+	uint8_t min_fds;
+	uint8_t max_fds;
+	bool reply;
+	bool memory;
+	uint16_t reply_size;
+};
+
+#define U64		sizeof(uint64_t)
+#define STATE		sizeof(struct vhost_vring_state)
+#define ADDR		sizeof(struct vhost_vring_addr)
+#define TABLE		sizeof(struct vhost_user_memory)
+#define MEM_REG		sizeof(struct vhost_user_mem_reg)
+#define LOG		sizeof(struct vhost_user_log)
+#define CONFIG		sizeof(struct vhost_user_config)
+#define INFLIGHT	sizeof(struct vhost_user_inflight)
+
+#define REQUEST(id, function, min, max, ...) \
+	[VHOST_USER_ ## id] = { .name = #id, .handle = (function), \
+				.min_size = (min), .max_size = (max), \
+				__VA_ARGS__ }
+
+static const struct request requests[VHOST_USER_NUM_REQUESTS] = {
+	REQUEST(GET_FEATURES, get_features, 0, 0,
+		.reply = true, .reply_size = U64),
+	REQUEST(SET_FEATURES, set_features, U64, U64),
+	REQUEST(SET_OWNER, set_owner, 0, 0),
+	/* Deprecated, and to be ignored. */
+	REQUEST(RESET_OWNER, set_owner, 0, 0),
+	REQUEST(SET_MEM_TABLE, set_mem_table, U64, TABLE,
+		.max_fds = VHOST_USER_MAX_FDS, .memory = true),
+	REQUEST(SET_LOG_BASE, set_log_base, LOG, LOG,
+		.min_fds = 1, .max_fds = 1, .reply = true, .reply_size = U64),
+	REQUEST(SET_LOG_FD, set_log_fd, 0, 0, .min_fds = 1, .max_fds = 1),
+	REQUEST(SET_VRING_NUM, set_vring_num, STATE, STATE),
+	REQUEST(SET_VRING_ADDR, set_vring_addr, ADDR, ADDR),
+	REQUEST(SET_VRING_BASE, set_vring_base, STATE, STATE),
+	REQUEST(GET_VRING_BASE, get_vring_base, STATE, STATE, .reply = true),
+	REQUEST(SET_VRING_KICK, set_vring_kick, U64, U64, .max_fds = 1),
+	REQUEST(SET_VRING_CALL, set_vring_call, U64, U64, .max_fds = 1),
+	REQUEST(SET_VRING_ERR, set_vring_err, U64, U64, .max_fds = 1),
+	REQUEST(GET_PROTOCOL_FEATURES, get_protocol_features, 0, 0,
+		.reply = true, .reply_size = U64),
+	REQUEST(SET_PROTOCOL_FEATURES, set_protocol_features, U64, U64),
+	REQUEST(GET_QUEUE_NUM, get_queue_num, 0, 0,
+		.reply = true, .reply_size = U64),
+	REQUEST(SET_VRING_ENABLE, set_vring_enable, STATE, STATE),
+	REQUEST(SET_BACKEND_REQ_FD, set_backend_req_fd, 0, 0,
+		.min_fds = 1, .max_fds = 1),
+	REQUEST(GET_CONFIG, get_config, VHOST_USER_CONFIG_HEADER, CONFIG,
+		.reply = true),
+	REQUEST(SET_CONFIG, set_config, VHOST_USER_CONFIG_HEADER, CONFIG),
+	REQUEST(GET_INFLIGHT_FD, get_inflight_fd,
+		VHOST_USER_INFLIGHT_UNPADDED, INFLIGHT, .reply = true),
+	REQUEST(SET_INFLIGHT_FD, set_inflight_fd,
+		VHOST_USER_INFLIGHT_UNPADDED, INFLIGHT,
+		.min_fds = 1, .max_fds = 1),
+	REQUEST(RESET_DEVICE, reset_device, 0, 0),
+	REQUEST(GET_MAX_MEM_SLOTS, get_max_mem_slots, 0, 0,
+		.reply = true, .reply_size = U64),
+	REQUEST(ADD_MEM_REG, add_mem_reg, MEM_REG, MEM_REG,
+		.min_fds = 1, .max_fds = 1, .memory = true),
+	/* Some front ends send the descriptor, for nothing. */
+	REQUEST(REM_MEM_REG, rem_mem_reg, MEM_REG, MEM_REG, .max_fds = 1,
+		.memory = true),
+	REQUEST(SET_STATUS, set_status, U64, U64),
+	REQUEST(GET_STATUS, get_status, 0, 0,
+		.reply = true, .reply_size = U64),
+};
+
+static const struct request *find_request(const struct message *msg)
+{
+	uint32_t id = msg->header.request;
+
+	return id < VHOST_USER_NUM_REQUESTS && requests[id].handle ?
+	       &requests[id] : NULL;
+}
+
+static int check_header(const struct message *msg)
+{
+	const struct vhost_user_header *header = &msg->header;
+	const struct request *request = find_request(msg);
+
+	if ((header->flags & VHOST_USER_VERSION_MASK) != VHOST_USER_VERSION ||
+	    header->flags & VHOST_USER_REPLY)
+		return session_fail("no vhost-user message: flags 0x%x",
+				    header->flags);
+	if (!request)
+		return session_fail("request %u is not known",
+				    header->request);
+	if (header->size < request->min_size ||
+	    header->size > request->max_size)
+		return session_fail("%s: %u bytes", request->name,
+				    header->size);
+	return 0;
+}
+
+static int send_reply(struct session *session, struct message *msg)
+{
+	int ret;
+
+	msg->header.flags = VHOST_USER_VERSION | VHOST_USER_REPLY;
+	ret = message_send(session->fd, msg);
+	if (ret)
+		return session_fail("the front end takes no answer: %s",
+				    ret == -EAGAIN ? "it does not read" :
+				    strerror(-ret));
+	return 0;
+}
+
+static bool wants_ack(const struct session *session, const struct message *msg)
+{
+	return session->protocol_features & BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) &&
+	       msg->header.flags & VHOST_USER_NEED_REPLY;
+}
+
+static int handle_message(struct session *session, struct message *msg)
+{
+	const struct request *request = find_request(msg);
+	int ret;
+
+	if (msg->num_fds < request->min_fds || msg->num_fds > request->max_fds)
+		return session_fail("%s: %u descriptors", request->name,
+				    msg->num_fds);
+	if (session->paused && !request->memory && !session_resume(session))
+		return CLOSE;
+	ret = request->handle(session, msg);
+	if (ret == CLOSE)
+		return CLOSE;
+	if (request->reply) {
+		if (request->reply_size)
+			msg->header.size = request->reply_size;
+		return send_reply(session, msg);
+	}
+	if (!wants_ack(session, msg))
+		return 0;
+	msg->u64 = ret;
+	msg->header.size = sizeof(msg->u64);
+	return send_reply(session, msg);
+}
+
+bool session_serve(struct session *session)
+{
+	struct receiver *receiver = &session->receiver;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < MAX_STEPS && !ret; i++) {
+		switch (receiver_read(receiver, session->fd)) {
+		case RECEIVED_PART:
+			return true;
+		case RECEIVED_HEADER:
+			ret = check_header(&receiver->msg);
+			break;
+		case RECEIVED_ALL:
+			ret = handle_message(session, &receiver->msg);
+			message_close_fds(&receiver->msg);
+			receiver_init(receiver);
+			break;
+		case RECEIVED_END:
+			if (receiver->got)
+				session_fail("it ended in a message");
+			return false;
+		case RECEIVED_ERROR:
+			session_fail("receiving: %s", errno == EMSGSIZE ?
+				     "too many descriptors" : strerror(errno));
+			return false;
+		}
+	}
+	return !ret;
+}
+
+/* Begin and end */
+
+bool session_begin(struct session *session, struct device *device, int fd,
+		   int stop_fd)
+{
+	int ret = device_acquire(device);
+
+	if (ret) {
+		say("the kernel does not let this process use the device: %s",
+		    strerror(-ret));
+		return false;
+	}
+	/* A device without a volatile cache has nothing to be set. */
+	ret = device_set_write_back(device, true);
+	if (ret && ret != -EOPNOTSUPP) {
+		say("the kernel does not set the write cache: %s",
+		    strerror(-ret));
+		device_release(device);
+		return false;
+	}
+	memset(session, 0, sizeof(*session));
+	session->device = device;
+	session->fd = fd;
+	session->stop_fd = stop_fd;
+	session->backend_fd = -1;
+	session->write_back = true;
+	session->memory.max = memory_max_regions();
+	session->inflight.fd = -1;
+	session->num_rings = device->options->num_queues;
+	receiver_init(&session->receiver);
+	return true;
+}
+
+bool session_end(struct session *session)
+{
+	int ret = device_release(session->device);
+
+	device_watch_config(session->device, false);
+	if (ret) {
+		say("the kernel does not stop the rings: %s", strerror(-ret));
+		return false;
+	}
+	message_close_fds(&session->receiver.msg);
+	memory_clear(&session->memory);
+	mapping_remove(&session->log);
+	inflight_clear(&session->inflight);
+	if (session->backend_fd >= 0)
+		close(session->backend_fd);
+	close(session->fd);
+	return true;
+}
