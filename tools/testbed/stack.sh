@@ -74,10 +74,10 @@ build_qemu_device() {
 
 build_daemon() {
 	log "building vhost-blkd"
-	in_root make -s -C tools/vhost-blkd OUT="/checkout/${stage#"$checkout/"}/tools" all
+	in_root make -s -C tools/vhost-blkd OUT="/checkout/${stage#"$checkout/"}/tools/vhost-blkd" all
 	# For the fuzzer.
 	in_root make -s -C tools/vhost-blkd SANITIZE=1 \
-		OUT="/checkout/${stage#"$checkout/"}/tools/sanitize" all
+		OUT="/checkout/${stage#"$checkout/"}/tools/vhost-blkd/sanitize" all
 }
 
 build_selftests() {

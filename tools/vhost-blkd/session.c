@@ -472,10 +472,7 @@ static int reset_rings(struct session *session)
 	return DONE;
 }
 
-/*
- * The driver has begun anew, or another one comes by a snapshot. The write cache stays as
- * it is: the front end shows a driver what it has read or set last, also after a reset.
- */
+/* The driver has begun anew, or another one comes by a snapshot. */
 static void forget_driver(struct session *session)
 {
 	unsigned int i;
@@ -489,6 +486,7 @@ static int reset_device(struct session *session, struct message *msg)
 {
 	(void)msg;
 	session->status = 0;
+	session->was_reset = true;
 	forget_driver(session);
 	return reset_rings(session);
 }
@@ -507,36 +505,6 @@ static int get_status(struct session *session, struct message *msg)
 }
 
 /* Configuration space */
-
-static int get_config(struct session *session, struct message *msg)
-{
-	struct vhost_user_config *config = &msg->config;
-	struct virtio_blk_config all = {};
-	int ret;
-
-	if (config->size > VHOST_USER_MAX_CONFIG ||
-	    msg->header.size != VHOST_USER_CONFIG_HEADER + config->size)
-		return session_fail("GET_CONFIG: %u bytes of configuration in a message of %u",
-				    config->size, msg->header.size);
-	ret = device_get_config(session->device, 0, &all, sizeof(all));
-	if (ret) {
-		say("the kernel does not give the configuration: %s",
-		    strerror(-ret));
-		msg->header.size = VHOST_USER_CONFIG_HEADER;
-		return DONE;
-	}
-	if (all.seg_max > SEG_MAX)
-		all.seg_max = SEG_MAX;
-	memset(config->data, 0, config->size);
-	if (config->offset < sizeof(all)) {
-		uint32_t there = sizeof(all) - config->offset;
-
-		memcpy(config->data, (uint8_t *)&all + config->offset,
-		       there < config->size ? there : config->size);
-	}
-	session->config_was_read = true;
-	return DONE;
-}
 
 static int store_cache(struct session *session)
 {
@@ -564,6 +532,58 @@ static int use_write_back(struct session *session, bool write_back)
 	ret = device_set_write_back(session->device, write_back);
 	session->write_back = ret ? old : write_back;
 	return store_cache(session) ? 1 : ret;
+}
+
+/*
+ * A reset makes the cache write-back for a driver that learns it. QEMU does not ask again:
+ * it shows the driver what it has read or set last, and so the cache stays as it is.
+ */
+static int reset_cache(struct session *session)
+{
+	int ret;
+
+	session->was_reset = false;
+	if (session->write_back)
+		return 0;
+	ret = use_write_back(session, true);
+	if (ret < 0)
+		return session_fail("the mode of the write cache does not change: %s",
+				    strerror(-ret));
+	return ret ? CLOSE : 0;
+}
+
+static int get_config(struct session *session, struct message *msg)
+{
+	struct vhost_user_config *config = &msg->config;
+	struct virtio_blk_config all = {};
+	int ret;
+
+	if (config->size > VHOST_USER_MAX_CONFIG ||
+	    msg->header.size != VHOST_USER_CONFIG_HEADER + config->size)
+		return session_fail("GET_CONFIG: %u bytes of configuration in a message of %u",
+				    config->size, msg->header.size);
+	/* An empty answer is an error. */
+	if (config->offset > VHOST_USER_MAX_CONFIG - config->size) {
+		msg->header.size = 0;
+		return DONE;
+	}
+	if (session->was_reset && reset_cache(session))
+		return CLOSE;
+	ret = device_get_config(session->device, 0, &all, sizeof(all));
+	if (ret)
+		return session_fail("the kernel does not give the configuration: %s",
+				    strerror(-ret));
+	if (all.seg_max > SEG_MAX)
+		all.seg_max = SEG_MAX;
+	memset(config->data, 0, config->size);
+	if (config->offset < sizeof(all)) {
+		uint32_t there = sizeof(all) - config->offset;
+
+		memcpy(config->data, (uint8_t *)&all + config->offset,
+		       there < config->size ? there : config->size);
+	}
+	session->config_was_read = true;
+	return DONE;
 }
 
 /* Of all that a driver may write, the mode of the cache alone means something. */
@@ -603,6 +623,7 @@ int session_settle_cache(struct session *session, const struct ring *ring)
 		      !session->config_was_read;
 	int ret;
 
+	session->was_reset = false;
 	if (session->cache_known || ring->ran ||
 	    !(session->features & BIT(VIRTIO_BLK_F_CONFIG_WCE)))
 		return 0;
