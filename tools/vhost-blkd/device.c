@@ -130,19 +130,16 @@ static int bind_once(struct device *device, int disk)
 	return device_ioctl(device, VHOST_BLK_BIND, &bind);
 }
 
-static bool bind_disk(struct device *device)
+static bool bind_disk(struct device *device, int disk)
 {
-	int waited, ret, disk = open_block_device(device->options);
+	int waited, ret;
 
-	if (disk < 0)
-		return false;
 	for (waited = 0;; waited += BIND_INTERVAL_MS) {
 		ret = bind_once(device, disk);
 		if (ret != -EBUSY || waited >= BIND_TIMEOUT_MS)
 			break;
 		usleep(BIND_INTERVAL_MS * 1000);
 	}
-	close(disk);
 	if (ret)
 		say("%s: %s", device->options->blk_file, bind_advice(-ret));
 	return !ret;
@@ -169,23 +166,40 @@ static bool try_calls(struct device *device)
 	return !ret;
 }
 
-bool device_open(struct device *device, const struct options *options)
+static bool ask_device(struct device *device)
 {
-	*device = (struct device){
-		.fd = -1,
-		.config_event = -1,
-		.options = options,
-	};
-	device->fd = open_vhost(options);
-	if (device->fd < 0 || !bind_disk(device) || !try_calls(device))
-		return false;
+	const struct options *options = device->options;
+
 	device->config_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (device->config_event < 0 ||
 	    device_ioctl(device, VHOST_GET_FEATURES, &device->features)) {
 		say("%s: %s", options->blk_file, strerror(errno));
 		return false;
 	}
+	if (device->features & 1ULL << VIRTIO_BLK_F_RO && !options->read_only) {
+		say("%s: write-protected: use --read-only", options->blk_file);
+		return false;
+	}
 	return true;
+}
+
+bool device_open(struct device *device, const struct options *options)
+{
+	bool ok;
+	int disk;
+
+	*device = (struct device){
+		.fd = -1,
+		.config_event = -1,
+		.options = options,
+	};
+	disk = open_block_device(options);
+	if (disk < 0)
+		return false;
+	device->fd = open_vhost(options);
+	ok = device->fd >= 0 && bind_disk(device, disk) && try_calls(device);
+	close(disk);
+	return ok && ask_device(device);
 }
 
 void device_close(struct device *device)
