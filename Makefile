@@ -3,7 +3,7 @@
 #	make			both modules for the running kernel
 #	make install		... to where modprobe prefers them
 #	make vhost-blkd		the daemon that serves disks to any VMM
-#	make install-vhost-blkd	... with its unit, under PREFIX=
+#	make install-vhost-blkd	... under PREFIX=, with its unit for systemd
 #	make qemu		-device vhost-blk-pci for the installed QEMU
 #	make qemu-patches	the same as patches for a QEMU that you build, QEMU_SRC=
 #	make demo		a host and a guest, real I/O, a table of figures
@@ -46,6 +46,20 @@ install: modules
 
 vhost-blkd:
 	@$(MAKE) -C tools/vhost-blkd OUT=$(CURDIR)/build/vhost-blkd$(if $(filter 1,$(SANITIZE)),/sanitize)
+
+# libvirt looks for back ends where the distribution and the administrator put theirs.
+BACKENDS = $(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/qemu/vhost-user
+
+install-vhost-blkd: vhost-blkd
+	install -D -t $(DESTDIR)$(PREFIX)/bin build/vhost-blkd/vhost-blkd
+	install -D -t $(DESTDIR)$(PREFIX)/sbin packaging/vhost-blk-upgrade
+	install -D -m 644 packaging/vhost-blkd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/vhost-blkd.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d packaging/60-vhost-blk.rules
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/vhost-blkd@.service
+	install -D -m 644 -t $(DESTDIR)$(BACKENDS) packaging/50-vhost-blkd.json
+	sed -i 's|/usr/bin/vhost-blkd|$(PREFIX)/bin/vhost-blkd|' \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/vhost-blkd@.service \
+		$(DESTDIR)$(BACKENDS)/50-vhost-blkd.json
 
 qemu:
 	@tools/qemu/build -o build/qemu -w build/qemu/work

@@ -33,7 +33,7 @@ kernel_doc()
 
 scripts()
 {
-	grep -rlE '^#!/bin/(ba)?sh' tools selftests .ci
+	grep -rlE '^#!/bin/(ba)?sh' tools selftests packaging .ci
 }
 
 for file in drivers/*/*.[ch] include/*.h include/uapi/linux/*.h; do
@@ -43,5 +43,5 @@ ok "kernel-doc" kernel_doc drivers/*/*.[ch] include/uapi/linux/*.h
 mapfile -t files < <(scripts)
 ok "shellcheck of ${#files[@]} scripts" shellcheck "${files[@]}"
 ok "spelling" codespell -q 3 README.md Makefile Kbuild Documentation drivers \
-	include selftests tools
+	include packaging selftests tools
 tap_end

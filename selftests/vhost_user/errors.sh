@@ -33,12 +33,24 @@ sockets=$here/sockets
 # refused PATTERN ARGUMENT...: the daemon fails with a message that matches.
 refused()
 {
-	local pattern=$1 output status
-	shift
+	fails 1 "$@"
+}
+
+# The same for what is wrong with the arguments themselves.
+misused()
+{
+	fails 2 "$@"
+}
+
+# fails STATUS PATTERN ARGUMENT...
+fails()
+{
+	local expected=$1 pattern=$2 output status
+	shift 2
 	output=$(timeout $((30 * LIMIT_FACTOR)) "$VHOST_BLKD" "$@" 2>&1)
 	status=$?
 	echo "status $status: $output"
-	test "$status" = 1 && grep -qE -e "$pattern" <<< "$output"
+	test "$status" = "$expected" && grep -qE -e "$pattern" <<< "$output"
 }
 
 # start COMMAND...: in the background.
@@ -93,20 +105,22 @@ mount_and_unmount()
 
 # --- the command line ---
 
-ok_once "without a socket" refused "--socket-path=PATH or --fd=N" --blk-file="$disk"
-ok_once "without a disk" refused "--blk-file=DEVICE" --socket-path="$socket"
-ok_once "with two sockets" refused "exclude each other" "${good[@]}" --fd=0
-ok_once "with an unknown option" refused "try: vhost-blkd --help" "${good[@]}" --no-such-option
-ok_once "with an argument too many" refused "more: not an option" "${good[@]}" more
+ok_once "without a socket" misused "--socket-path=PATH or --fd=N" --blk-file="$disk"
+ok_once "without a disk" misused "--blk-file=DEVICE" --socket-path="$socket"
+ok_once "with an empty name of a disk" misused "--blk-file=DEVICE" \
+	--socket-path="$socket" --blk-file=
+ok_once "with two sockets" misused "exclude each other" "${good[@]}" --fd=0
+ok_once "with an unknown option" misused "try: vhost-blkd --help" "${good[@]}" --no-such-option
+ok_once "with an argument too many" misused "more: not an option" "${good[@]}" more
 for value in 0 257 x -1 1x ''; do
-	ok_once "with --num-queues=$value" refused "--num-queues=$value: .*between 1 and 256" \
+	ok_once "with --num-queues=$value" misused "--num-queues=$value: .*between 1 and 256" \
 		"${good[@]}" --num-queues="$value"
 done
-ok_once "with a --poll-us that is no number" refused "--poll-us=1ms: not a number" \
+ok_once "with a --poll-us that is no number" misused "--poll-us=1ms: not a number" \
 	"${good[@]}" --poll-us=1ms
-ok_once "with a serial number that is too long" refused "longer than 20 bytes" \
+ok_once "with a serial number that is too long" misused "longer than 20 bytes" \
 	"${good[@]}" --serial=123456789012345678901
-ok_once "with an --fd that is not open" refused "--fd=99: no such descriptor is open" \
+ok_once "with an --fd that is not open" misused "--fd=99: no such descriptor is open" \
 	--fd=99 --blk-file="$disk"
 capabilities()
 {

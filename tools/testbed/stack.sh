@@ -78,6 +78,7 @@ build_daemon() {
 	# For the fuzzer.
 	in_root make -s -C tools/vhost-blkd SANITIZE=1 \
 		OUT="/checkout/${stage#"$checkout/"}/tools/vhost-blkd/sanitize" all
+	cp "$checkout/packaging/vhost-blk-upgrade" "$stage/tools/vhost-blkd/"
 }
 
 build_selftests() {

@@ -18,6 +18,9 @@
 
 #define MAX_POLL_US	1000000
 
+/* A wrong argument: systemd does not try again. */
+#define EXIT_USAGE	2
+
 enum {
 	OPTION_SOCKET_PATH = 256,
 	OPTION_FD,
@@ -74,7 +77,7 @@ static const char usage[] =
 static void __attribute__((noreturn)) refuse(void)
 {
 	say("try: vhost-blkd --help");
-	exit(EXIT_FAILURE);
+	exit(EXIT_USAGE);
 }
 
 static unsigned int parse_number(const char *option, const char *text,
@@ -100,7 +103,7 @@ static int parse_fd(const char *option, const char *text)
 
 	if (fcntl(fd, F_GETFD) < 0) {
 		say("--%s=%s: no such descriptor is open", option, text);
-		exit(EXIT_FAILURE);
+		exit(EXIT_USAGE);
 	}
 	return fd;
 }
@@ -175,7 +178,7 @@ static void check_options(const struct options *options)
 		say("--socket-path and --fd exclude each other");
 		refuse();
 	}
-	if (!options->blk_file) {
+	if (!options->blk_file || !*options->blk_file) {
 		say("the block device is missing: --blk-file=DEVICE");
 		refuse();
 	}
