@@ -131,6 +131,7 @@ struct bench {
 	unsigned int requests;
 	uint64_t blocks;
 	struct vhost_client *devices;
+	struct vhost_user *users;
 	int *files;
 	struct lane *lanes;
 	unsigned int num_lanes;
@@ -499,15 +500,15 @@ static void open_vhost(struct bench *b, struct vhost_client *c, unsigned int ind
 static void open_user(struct bench *b, struct vhost_client *c, unsigned int index)
 {
 	const struct workload *w = b->w;
-	int ret = vhost_user_open(c, b->opt->targets[index], memory_size(w));
+	struct vhost_user *user = &b->users[index];
+	int ret = vhost_user_open(user, c, b->opt->targets[index], memory_size(w));
 
-	b->files[index] = -1;
 	/* What this client can't ask the server for. */
 	b->blocks = (1ULL << 30) / w->bytes;
 	if (!ret)
 		scatter(c);
 	if (!ret)
-		ret = vhost_user_setup(c, features_of(w), w->queues,
+		ret = vhost_user_setup(user, features_of(w), w->queues,
 				       ring_size(w));
 	if (ret)
 		die("%s: %s", b->opt->targets[index], strerror(-ret));
@@ -522,9 +523,10 @@ static void set_up_lanes(struct bench *b)
 		die("%s: too few targets", w->name);
 	b->num_lanes = w->devices * w->queues;
 	b->devices = calloc(w->devices, sizeof(*b->devices));
+	b->users = calloc(w->devices, sizeof(*b->users));
 	b->files = calloc(w->devices, sizeof(*b->files));
 	b->lanes = calloc(b->num_lanes, sizeof(*b->lanes));
-	if (!b->devices || !b->files || !b->lanes)
+	if (!b->devices || !b->users || !b->files || !b->lanes)
 		die("out of memory");
 	for (i = 0; i < w->devices; i++) {
 		if (b->opt->kind == TARGET_VHOST)
@@ -542,12 +544,16 @@ static void tear_down_lanes(struct bench *b)
 	unsigned int i;
 
 	for (i = 0; i < b->w->devices; i++) {
-		vhost_client_close(&b->devices[i]);
-		if (b->files[i] >= 0)
+		if (b->opt->kind == TARGET_USER) {
+			vhost_user_close(&b->users[i]);
+		} else {
+			vhost_client_close(&b->devices[i]);
 			close(b->files[i]);
+		}
 	}
 	free(b->lanes);
 	free(b->files);
+	free(b->users);
 	free(b->devices);
 }
 

@@ -5,19 +5,249 @@
  * vhost_client.h that concerns guest memory, rings and used elements works as with
  * a device of the kernel; the calls that are ioctls don't.
  *
- * No protocol features are negotiated, so that rings run as soon as they have
- * their eventfds.
+ * Without protocol features rings run as soon as they have their eventfds. With
+ * them the client plays a VMM of today: it waits for the answer to each message,
+ * keeps the record of what is in flight, and can connect again with it.
+ *
+ * Messages can also be sent as bytes, with any descriptors, right or wrong.
+ *
+ * The protocol is that of QEMU's docs/interop/vhost-user.rst.
  */
 #ifndef VHOST_USER_H
 #define VHOST_USER_H
 
 #include "vhost_client.h"
 
-/* Connects to a socket and allocates @mem_size bytes of guest memory. */
-int vhost_user_open(struct vhost_client *c, const char *path, size_t mem_size);
-int vhost_user_get_features(struct vhost_client *c, uint64_t *features);
-/* As vhost_client_setup(), and the device runs. vhost_client_close() ends it. */
-int vhost_user_setup(struct vhost_client *c, uint64_t features,
+enum vhost_user_request {
+	VHOST_USER_GET_FEATURES = 1,
+	VHOST_USER_SET_FEATURES = 2,
+	VHOST_USER_SET_OWNER = 3,
+	VHOST_USER_RESET_OWNER = 4,
+	VHOST_USER_SET_MEM_TABLE = 5,
+	VHOST_USER_SET_LOG_BASE = 6,
+	VHOST_USER_SET_LOG_FD = 7,
+	VHOST_USER_SET_VRING_NUM = 8,
+	VHOST_USER_SET_VRING_ADDR = 9,
+	VHOST_USER_SET_VRING_BASE = 10,
+	VHOST_USER_GET_VRING_BASE = 11,
+	VHOST_USER_SET_VRING_KICK = 12,
+	VHOST_USER_SET_VRING_CALL = 13,
+	VHOST_USER_SET_VRING_ERR = 14,
+	VHOST_USER_GET_PROTOCOL_FEATURES = 15,
+	VHOST_USER_SET_PROTOCOL_FEATURES = 16,
+	VHOST_USER_GET_QUEUE_NUM = 17,
+	VHOST_USER_SET_VRING_ENABLE = 18,
+	VHOST_USER_SET_BACKEND_REQ_FD = 21,
+	VHOST_USER_GET_CONFIG = 24,
+	VHOST_USER_SET_CONFIG = 25,
+	VHOST_USER_GET_INFLIGHT_FD = 31,
+	VHOST_USER_SET_INFLIGHT_FD = 32,
+	VHOST_USER_RESET_DEVICE = 34,
+	VHOST_USER_GET_MAX_MEM_SLOTS = 36,
+	VHOST_USER_ADD_MEM_REG = 37,
+	VHOST_USER_REM_MEM_REG = 38,
+	VHOST_USER_SET_STATUS = 39,
+	VHOST_USER_GET_STATUS = 40,
+};
+
+/* What the back end asks by its own channel. */
+#define VHOST_USER_BACKEND_CONFIG_CHANGE_MSG	2
+
+#define VHOST_USER_VERSION		1
+#define VHOST_USER_REPLY		(1U << 2)
+#define VHOST_USER_NEED_REPLY		(1U << 3)
+/* In the payload of KICK, CALL and ERR, beside the index. */
+#define VHOST_USER_NO_FD		(1U << 8)
+
+#define VHOST_USER_F_PROTOCOL_FEATURES	30
+
+#define VHOST_USER_PROTOCOL_F_MQ			(1ULL << 0)
+#define VHOST_USER_PROTOCOL_F_LOG_SHMFD			(1ULL << 1)
+#define VHOST_USER_PROTOCOL_F_REPLY_ACK			(1ULL << 3)
+#define VHOST_USER_PROTOCOL_F_BACKEND_REQ		(1ULL << 5)
+#define VHOST_USER_PROTOCOL_F_CONFIG			(1ULL << 9)
+#define VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD		(1ULL << 12)
+#define VHOST_USER_PROTOCOL_F_RESET_DEVICE		(1ULL << 13)
+#define VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS	(1ULL << 15)
+#define VHOST_USER_PROTOCOL_F_STATUS			(1ULL << 16)
+
+#define VHOST_USER_MAX_REGIONS	8
+#define VHOST_USER_MAX_CONFIG	256
+/* Descriptors that one message of this client can carry. */
+#define VHOST_USER_MAX_FDS	32
+
+struct vhost_user_region {
+	uint64_t guest_addr;
+	uint64_t size;
+	uint64_t user_addr;
+	uint64_t mmap_offset;
+};
+
+struct vhost_user_memory {
+	uint32_t num;
+	uint32_t padding;
+	struct vhost_user_region regions[VHOST_USER_MAX_REGIONS];
+};
+
+struct vhost_user_slot {
+	uint64_t padding;
+	struct vhost_user_region region;
+};
+
+struct vhost_user_log {
+	uint64_t size;
+	uint64_t offset;
+};
+
+struct vhost_user_config {
+	uint32_t offset;
+	uint32_t size;
+	uint32_t flags;
+	uint8_t data[VHOST_USER_MAX_CONFIG];
+};
+
+struct vhost_user_inflight {
+	uint64_t mmap_size;
+	uint64_t mmap_offset;
+	uint16_t num_queues;
+	uint16_t queue_size;
+};
+
+struct vhost_user_header {
+	uint32_t request;
+	uint32_t flags;
+	uint32_t size;
+};
+
+struct vhost_user_msg {
+	struct vhost_user_header header;
+	union {
+		uint64_t u64;
+		struct vhost_vring_state state;
+		struct vhost_vring_addr addr;
+		struct vhost_user_memory memory;
+		struct vhost_user_slot slot;
+		struct vhost_user_log log;
+		struct vhost_user_config config;
+		struct vhost_user_inflight inflight;
+	};
+} __attribute__((packed));
+
+/**
+ * struct vhost_user - a device in another process
+ * @client: its guest memory and rings; the client's fd is the socket, -1 while there
+ *	is no connection
+ * @path: where to connect
+ * @protocol_features: negotiated
+ * @backend_fd: this end of the back end's channel, -1 if it has none
+ * @inflight_fd: the record of what is in flight, -1 if there is none
+ * @inflight: the same, mapped
+ * @inflight_desc: as the back end has described it
+ * @log_fd: the dirty log's file, -1 if there is none
+ */
+struct vhost_user {
+	struct vhost_client *client;
+	char *path;
+	uint64_t protocol_features;
+	int backend_fd;
+	int inflight_fd;
+	uint8_t *inflight;
+	struct vhost_user_inflight inflight_desc;
+	int log_fd;
+};
+
+/* Connects to a socket and allocates @mem_size bytes of guest memory for @c. */
+int vhost_user_open(struct vhost_user *u, struct vhost_client *c,
+		    const char *path, size_t mem_size);
+/* Ends the connection and frees all, the client's memory and rings as well. */
+void vhost_user_close(struct vhost_user *u);
+/* The connection alone: memory, rings and record stay, and the next may have them. */
+void vhost_user_disconnect(struct vhost_user *u);
+int vhost_user_connect(struct vhost_user *u);
+
+/*
+ * Of one message each. A message without an answer of its own is acknowledged if
+ * REPLY_ACK is negotiated: -EREMOTEIO if the back end says that it failed, -EPIPE if
+ * the connection has ended.
+ */
+int vhost_user_get_features(struct vhost_user *u, uint64_t *features);
+int vhost_user_set_features(struct vhost_user *u, uint64_t features);
+int vhost_user_get_protocol_features(struct vhost_user *u, uint64_t *features);
+int vhost_user_get_queue_num(struct vhost_user *u, uint64_t *num);
+int vhost_user_get_config(struct vhost_user *u, struct virtio_blk_config *config);
+/* @flags is 1 for a migration, else 0. */
+int vhost_user_set_config(struct vhost_user *u, uint32_t offset, uint32_t flags,
+			  const void *data, uint32_t size);
+int vhost_user_set_wce(struct vhost_user *u, uint8_t wce);
+int vhost_user_get_status(struct vhost_user *u, uint64_t *status);
+int vhost_user_set_status(struct vhost_user *u, uint64_t status);
+int vhost_user_reset_device(struct vhost_user *u);
+int vhost_user_get_max_mem_slots(struct vhost_user *u, uint64_t *slots);
+/* A piece of guest memory. */
+int vhost_user_add_mem(struct vhost_user *u, size_t offset, size_t size);
+int vhost_user_rem_mem(struct vhost_user *u, size_t offset, size_t size);
+/* All of guest memory, in one region. */
+int vhost_user_set_mem_table(struct vhost_user *u);
+/* @request is one of NUM, BASE and ENABLE. */
+int vhost_user_set_vring(struct vhost_user *u, enum vhost_user_request request,
+			 unsigned int index, unsigned int num);
+int vhost_user_set_vring_addr(struct vhost_user *u, unsigned int index);
+/* @request is one of KICK, CALL and ERR; @fd may be -1 for none. */
+int vhost_user_set_vring_fd(struct vhost_user *u, enum vhost_user_request request,
+			    unsigned int index, int fd);
+/* Stops the ring. */
+int vhost_user_get_vring_base(struct vhost_user *u, unsigned int index,
+			      uint16_t *base);
+
+/*
+ * What belongs together. Negotiate takes those of @protocol_features that are offered,
+ * and is called before setup; both are not needed for a device without.
+ *
+ * Setup is as vhost_client_setup(), and the device runs; configure is the same once
+ * more with the rings and the record that there are, each ring from where its used
+ * index is: after vhost_user_connect().
+ */
+int vhost_user_negotiate(struct vhost_user *u, uint64_t protocol_features);
+int vhost_user_setup(struct vhost_user *u, uint64_t features,
 		     unsigned int num_queues, unsigned int ring_size);
+int vhost_user_configure(struct vhost_user *u);
+/* Owner and features, in which those of the protocol are. */
+int vhost_user_set_up_device(struct vhost_user *u, uint64_t features);
+/* Everything of a ring from its size to its kick, and enables it. */
+int vhost_user_start_ring(struct vhost_user *u, unsigned int index,
+			  unsigned int base);
+
+/* A new record for so many rings; and the one that there is to the back end. */
+int vhost_user_get_inflight(struct vhost_user *u, unsigned int num_queues,
+			    unsigned int ring_size);
+int vhost_user_set_inflight(struct vhost_user *u);
+
+/* As vhost_client_log_start() and _stop(), in memory that is shared. */
+int vhost_user_log_start(struct vhost_user *u);
+int vhost_user_log_stop(struct vhost_user *u);
+
+/*
+ * Gives the back end a channel of its own. Take waits for a message on it, answers it
+ * if an answer is wanted, and returns its request, or -EAGAIN.
+ */
+int vhost_user_open_backend(struct vhost_user *u);
+int vhost_user_take_backend(struct vhost_user *u, int timeout_ms);
+
+/* Bytes as they are, with @num descriptors. */
+int vhost_user_send_bytes(struct vhost_user *u, const void *bytes, size_t size,
+			  const int *fds, unsigned int num);
+/* A message with @size bytes of payload, and version and size in its header. */
+int vhost_user_send(struct vhost_user *u, struct vhost_user_msg *msg,
+		    uint32_t request, uint32_t flags, size_t size,
+		    const int *fds, unsigned int num);
+/*
+ * The next message of the back end and the bytes of its payload; a descriptor that
+ * comes with it is stored in @fd, or closed if that is NULL. -EPROTO if it is not the
+ * reply to @request.
+ */
+int vhost_user_receive(struct vhost_user *u, struct vhost_user_msg *msg,
+		       uint32_t request, int *fd);
+/* Whether the back end has ended the connection, within so much time. */
+bool vhost_user_is_closed(struct vhost_user *u, int timeout_ms);
 
 #endif
