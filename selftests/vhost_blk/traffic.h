@@ -11,6 +11,8 @@
 #define TRAFFIC_H
 
 #include <stdbool.h>
+#include <sys/ioctl.h>
+#include <linux/fs.h>
 
 #include "fixture.h"
 
@@ -118,7 +120,6 @@ static inline bool traffic_check(struct traffic *t, size_t start,
 static inline void traffic_init(struct traffic *t, struct fixture *f,
 				unsigned int num_queues, bool writable)
 {
-	struct virtio_blk_config config;
 	unsigned int i;
 
 	memset(t, 0, sizeof(*t));
@@ -126,8 +127,8 @@ static inline void traffic_init(struct traffic *t, struct fixture *f,
 	t->num_queues = num_queues;
 	t->writable = writable;
 	t->random = 1;
-	vhost_client_get_config(&f->c, &config);
-	t->block = config.blk_size;
+	if (ioctl(f->disk, BLKSSZGET, &t->block))
+		tap_bail("the disk has no block size: %s", strerror(errno));
 	t->model = malloc(TRAFFIC_BYTES);
 	t->unknown = calloc(TRAFFIC_BYTES / TRAFFIC_SECTOR, sizeof(*t->unknown));
 	if (!t->model || !t->unknown ||
