@@ -1,0 +1,35 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# What the daemon answers to each message (protocol.c), with the disks and daemons that
+# it needs.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/tap.sh"
+. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_user.sh"
+
+blkd=$(find_blkd) || skip_all "no vhost-blkd"
+disk=$(make_nullb protocol_plain) || skip_all "no null_blk"
+cached=$(make_nullb protocol_cached cache_size=1)
+other=$(make_nullb protocol_other)
+loop=$(make_loop /tmp)
+
+start_blkd plain "$disk" --num-queues=4 --serial=vhost-blk-test
+start_blkd cached "$cached" --num-queues=4
+start_blkd other "$other" --num-queues=4 --read-only
+start_blkd loop "$loop" --num-queues=4
+run_tests 300 "$here/protocol" "$disk" "$(blkd_socket plain)" \
+	"$cached" "$(blkd_socket cached)" "$(blkd_socket other)" \
+	"$loop" "$(loop_file "$loop")" "$(blkd_socket loop)"
+
+for name in plain cached other loop; do
+	sed "s/^/# $name: /" "$(blkd_log "$name")"
+	stop_blkd "$name"
+	status=$?
+	ok "the daemon of $name ends well" [ "$status" = 0 ]
+done
+stop_all_blkd
+remove_loop "$loop"
+remove_nullb protocol_plain
+remove_nullb protocol_cached
+remove_nullb protocol_other
+tap_end
