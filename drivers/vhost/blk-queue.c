@@ -184,8 +184,9 @@ static bool vhost_blk_queue_look(struct vhost_blk_queue *queue)
  * Fetch one chain and start it: 1 if there was one, 0 if not, or an error:
  * -EAGAIN for want of a translation, -EBUSY if it has to wait for what is in
  * flight, -EINTR in a process that is being killed, others if the ring can't be followed.
+ * Inlined, since the compiler makes a call of it for the sake of the rare caller.
  */
-static int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
+static __always_inline int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	struct vhost_blk_request *req;
