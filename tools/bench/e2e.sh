@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # What a guest sees: fio in it on vhost-blk-pci, on QEMU's virtio-blk-pci with an
-# iothread, and on vhost-user-blk-pci served by qemu-storage-daemon, each on a
-# null_blk of its own. The subjects take turns, round by round, so that what disturbs
+# iothread, and on vhost-user-blk-pci served by vhost-blkd and by qemu-storage-daemon,
+# each on a null_blk of its own. The subjects take turns, round by round, so that what disturbs
 # the machine disturbs all of them. Beside the times are events that KVM counts, a
 # request: exits of the guest, kicks, the device's interrupts (signals) and all
 # interrupts that the guest was given, its timer's among them.
@@ -29,6 +29,7 @@ runtime=${RUNTIME:-3}
 driver=${DRIVER:-in-tree}
 all=(
 	vhost-blk vhost-blk-workers vhost-blk-poll
+	vhost-blkd
 	native native-nopoll native-poll io_uring io_uring-nopoll mapping vhost-user
 )
 read -r -a subjects <<< "${SUBJECTS:-${all[*]}}"
@@ -45,6 +46,8 @@ kvm=/sys/kernel/debug/kvm
 instances=/sys/kernel/tracing/instances
 work=$(mktemp -d)
 rounds_done=$out.rounds
+blkd=$here/../vhost-blkd/vhost-blkd
+daemon=
 arguments=()
 restarts=0
 
@@ -82,18 +85,41 @@ mapped_virtio_blk()
 	)
 }
 
-# Its memory has to be another process's, too. There is no property for a serial
-# number: the server has one.
-vhost_user_blk()
+# The guest's memory is another process's, too.
+share_memory()
 {
-	start_server 2 native '' "$(make_nullb "bench-$1")"
+	[[ " ${arguments[*]} " != *" memory-backend=memory "* ]] || return 0
 	# shellcheck disable=SC2054 # the commas are QEMU's
 	arguments+=(
 		-object memory-backend-memfd,id=memory,size=512M,share=on
 		-machine memory-backend=memory
-		-chardev "socket,id=$1,path=$server_sockets"
+	)
+}
+
+# vhost_user_device NAME SOCKET: there is no property for a serial number, the back end
+# has one.
+vhost_user_device()
+{
+	share_memory
+	arguments+=(
+		-chardev "socket,id=$1,path=$2"
 		-device "vhost-user-blk-pci,chardev=$1,num-queues=2"
 	)
+}
+
+vhost_user_blk()
+{
+	start_server 2 native '' "$(make_nullb "bench-$1")"
+	vhost_user_device "$1" "$server_sockets"
+}
+
+vhost_blkd()
+{
+	"$blkd" --socket-path="$work/$1" --blk-file="$(make_nullb "bench-$1")" \
+		--serial="$1" --num-queues=2 < /dev/null &
+	daemon=$!
+	wait_until [ -S "$work/$1" ]
+	vhost_user_device "$1" "$work/$1"
 }
 
 add_subject()
@@ -105,6 +131,7 @@ add_subject()
 	native | io_uring) virtio_blk "$1" "$1" ;;
 	native-poll) virtio_blk "$1" native "poll-max-ns=$((poll_us * 1000))" ;;
 	native-nopoll | io_uring-nopoll) virtio_blk "$1" "${1%-nopoll}" poll-max-ns=0 ;;
+	vhost-blkd) vhost_blkd "$1" ;;
 	mapping) mapped_virtio_blk "$1" ;;
 	vhost-user) vhost_user_blk "$1" ;;
 	*) bail "no subject: $1" ;;
@@ -274,6 +301,8 @@ clean_up()
 	"$MACHINE" kill guest 2> /dev/null || true
 	stop_tracing
 	stop_server
+	[ -z "$daemon" ] || kill "$daemon" || true
+	wait
 	for subject in "${subjects[@]}"; do
 		remove_nullb "bench-$subject" 2> /dev/null || true
 	done
