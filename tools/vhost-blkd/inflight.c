@@ -29,28 +29,27 @@ struct own_page {
 #define OWN_MAGIC	0x64626c6b76686264ULL
 #define OWN_VERSION	1
 
-static uint64_t align(uint64_t value, uint64_t to)
-{
-	return (value + to - 1) & ~(to - 1);
-}
-
-static uint64_t ring_bytes(unsigned int queue_size)
-{
-	return align(sizeof(struct vhost_blk_inflight) +
-		     queue_size * sizeof(struct vhost_blk_inflight_desc),
-		     REGION_ALIGNMENT);
-}
+/*
+ * Of a region. There is room for the largest ring, whatever the front end asks for: a
+ * driver may make larger rings than QEMU's queue-size.
+ */
+#define REGION_BYTES	(sizeof(struct vhost_blk_inflight) + \
+			 VHOST_BLK_MAX_RING * \
+			 sizeof(struct vhost_blk_inflight_desc))
+#define REGION_STRIDE	((REGION_BYTES + REGION_ALIGNMENT - 1) / \
+			 REGION_ALIGNMENT * REGION_ALIGNMENT)
 
 static uint64_t page_size(void)
 {
 	return sysconf(_SC_PAGESIZE);
 }
 
-/* Where the daemon's own page is, which is the end of all regions. */
-static uint64_t rings_bytes(const struct vhost_user_inflight *msg)
+/* Where the daemon's own page is, behind all regions. */
+static uint64_t own_page_offset(unsigned int num_queues)
 {
-	return align(msg->num_queues * ring_bytes(msg->queue_size),
-		     page_size());
+	uint64_t page = page_size();
+
+	return (num_queues * REGION_STRIDE + page - 1) / page * page;
 }
 
 static bool makes_sense(const struct vhost_user_inflight *msg)
@@ -66,7 +65,7 @@ int inflight_create(struct vhost_user_inflight *msg)
 
 	if (!makes_sense(msg))
 		return -EINVAL;
-	size = rings_bytes(msg) + page_size();
+	size = own_page_offset(msg->num_queues) + page_size();
 	fd = memfd_create("vhost-blkd-inflight",
 			  MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
@@ -97,15 +96,13 @@ static bool file_has(int fd, const struct vhost_user_inflight *msg)
 int inflight_set(struct inflight *inflight,
 		 const struct vhost_user_inflight *msg, int fd)
 {
+	uint64_t own_page = own_page_offset(msg->num_queues);
 	struct mapping mapping;
-	uint64_t rings;
 	int ret;
 
 	if (!makes_sense(msg) || msg->mmap_offset % REGION_ALIGNMENT)
 		return -EINVAL;
-	rings = rings_bytes(msg);
-	if (msg->mmap_size < msg->num_queues * ring_bytes(msg->queue_size) ||
-	    !file_has(fd, msg))
+	if (msg->mmap_size < own_page + page_size() || !file_has(fd, msg))
 		return -ERANGE;
 	ret = mapping_create(&mapping, fd, msg->mmap_offset, msg->mmap_size);
 	if (ret)
@@ -115,10 +112,8 @@ int inflight_set(struct inflight *inflight,
 		.mapping = mapping,
 		.fd = fd,
 		.num_queues = msg->num_queues,
-		.queue_size = msg->queue_size,
+		.own_page = msg->mmap_offset + own_page,
 	};
-	if (msg->mmap_size >= rings + sizeof(struct own_page))
-		inflight->own_page = msg->mmap_offset + rings;
 	return 0;
 }
 
@@ -135,14 +130,14 @@ uint64_t inflight_addr(const struct inflight *inflight, unsigned int index)
 	if (inflight->fd < 0 || index >= inflight->num_queues)
 		return 0;
 	return (uintptr_t)inflight->mapping.data +
-	       index * ring_bytes(inflight->queue_size);
+	       index * REGION_STRIDE;
 }
 
 bool inflight_load(const struct inflight *inflight, bool *write_back)
 {
 	struct own_page page;
 
-	if (!inflight->own_page ||
+	if (inflight->fd < 0 ||
 	    pread(inflight->fd, &page, sizeof(page), inflight->own_page) !=
 	    sizeof(page) ||
 	    page.magic != OWN_MAGIC || page.version != OWN_VERSION)
@@ -160,7 +155,7 @@ int inflight_store(const struct inflight *inflight, bool write_back)
 	};
 	ssize_t ret;
 
-	if (!inflight->own_page)
+	if (inflight->fd < 0)
 		return 0;
 	ret = pwrite(inflight->fd, &page, sizeof(page), inflight->own_page);
 	if (ret < 0)

@@ -21,20 +21,18 @@
  * struct inflight - the record of a connection
  * @fd: its file; -1 if there is none
  * @num_queues: rings that have a region
- * @queue_size: the most descriptors that such a ring has
- * @own_page: where the daemon's page is in the file, or 0 if there is none
+ * @own_page: where the daemon's page is in the file
  */
 struct inflight {
 	struct mapping mapping;
 	int fd;
 	unsigned int num_queues;
-	unsigned int queue_size;
 	uint64_t own_page;
 };
 
 /*
- * Makes the memory for @msg->num_queues rings of @msg->queue_size and completes the
- * message. Returns its descriptor or a negative errno.
+ * Makes the memory for @msg->num_queues rings and completes the message. Returns its
+ * descriptor or a negative errno.
  */
 int inflight_create(struct vhost_user_inflight *msg);
 /* Takes the memory, and with it @fd if it succeeds. 0 or a negative errno. */
@@ -47,7 +45,7 @@ uint64_t inflight_addr(const struct inflight *inflight, unsigned int index);
 
 /* Whether the page has been written before, and what it says. */
 bool inflight_load(const struct inflight *inflight, bool *write_back);
-/* 0, also if there is no page, or a negative errno. */
+/* 0, also if there is no record, or a negative errno. */
 int inflight_store(const struct inflight *inflight, bool write_back);
 
 #endif

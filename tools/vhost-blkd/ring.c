@@ -97,12 +97,6 @@ static int set_up(struct session *session, unsigned int index)
 	struct device *device = session->device;
 	int ret;
 
-	if (session->inflight.fd >= 0 &&
-	    inflight_addr(&session->inflight, index) &&
-	    ring->num > session->inflight.queue_size)
-		return session_fail("ring %u: %u descriptors, the record of what is in flight has %u",
-				    index, ring->num,
-				    session->inflight.queue_size);
 	ret = device_set_ring_state(device, VHOST_SET_VRING_NUM, index,
 				    ring->num);
 	if (!ret)
