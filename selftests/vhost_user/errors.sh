@@ -198,6 +198,8 @@ ok "after all that, nothing is left" nothing_left
 
 start "$VHOST_BLKD" "${good[@]}" --num-queues=256 --serial=12345678901234567890 --poll-us=10
 ok "with the most of everything it answers" answers
+ok "vhost-blk-stat shows it by the name of its socket" eval \
+	'"$here/../../tools/vhost-blk-stat" -i 0.1 -n 1 | grep -F "(vhost-blkd disk)"'
 ok "another daemon does not get its disk" refused "$disk: in use" \
 	--socket-path="$work/other" --blk-file="$disk"
 end_with TERM
