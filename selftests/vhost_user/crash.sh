@@ -8,7 +8,7 @@
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/tap.sh"
 . "$here/../lib/disks.sh"
-. "$here/../lib/vhost_user.sh"
+. "$here/../lib/blkd.sh"
 
 # crash NAME OPTION... DISK
 crash()

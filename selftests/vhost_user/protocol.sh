@@ -5,7 +5,7 @@
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/tap.sh"
 . "$here/../lib/disks.sh"
-. "$here/../lib/vhost_user.sh"
+. "$here/../lib/blkd.sh"
 
 blkd=$(find_blkd) || skip_all "no vhost-blkd"
 disk=$(make_nullb protocol_plain) || skip_all "no null_blk"
@@ -27,7 +27,6 @@ for name in plain cached other loop; do
 	status=$?
 	ok "the daemon of $name ends well" [ "$status" = 0 ]
 done
-stop_all_blkd
 remove_loop "$loop"
 remove_nullb protocol_plain
 remove_nullb protocol_cached

@@ -20,8 +20,8 @@ find_blkd()
 	}
 }
 
-# Where the daemons of a test have their sockets, logs and process ids: NAME.socket and so
-# on. The caller removes it with stop_all_blkd.
+# Where the daemons of a test have their sockets and logs, NAME.socket and NAME.log. They
+# are ended, and it is removed, with the test.
 blkd_dir=
 declare -A blkd_pids=()
 
@@ -31,10 +31,13 @@ start_blkd()
 	local name=$1 disk=$2
 	shift 2
 	: "${blkd:=$(find_blkd)}"
-	: "${blkd_dir:=$(mktemp -d)}"
+	if [ -z "$blkd_dir" ]; then
+		blkd_dir=$(mktemp -d)
+		trap stop_all_blkd EXIT
+	fi
 	rm -f "$blkd_dir/$name.socket"
 	"$blkd" --socket-path="$blkd_dir/$name.socket" --blk-file="$disk" "$@" \
-		2>> "$blkd_dir/$name.log" < /dev/null &
+		2>> "$blkd_dir/$name.log" > /dev/null < /dev/null &
 	blkd_pids[$name]=$!
 	wait_until [ -S "$blkd_dir/$name.socket" ] || {
 		cat "$blkd_dir/$name.log" >&2
