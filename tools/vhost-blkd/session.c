@@ -603,8 +603,11 @@ static int set_config(struct session *session, struct message *msg)
 	if (ret > 0)
 		return CLOSE;
 	if (ret) {
-		say("the mode of the write cache does not change: %s",
-		    strerror(-ret));
+		/* A driver may try as often as it likes, also where there is no cache. */
+		if (ret != -EOPNOTSUPP && !session->cache_failed)
+			say("the mode of the write cache does not change: %s",
+			    strerror(-ret));
+		session->cache_failed = true;
 		return REFUSED;
 	}
 	session->cache_known = true;

@@ -27,6 +27,7 @@
  * @paused: no ring runs until the front end has made its changes to memory
  * @write_back: the write cache as the kernel has it
  * @cache_known: the driver knows that it is so
+ * @cache_failed: it could not be changed, which has been said
  * @was_reset: no ring has run since RESET_DEVICE
  * @config_was_read: the front end has seen the configuration in this connection
  * @log_bytes: of the dirty log, from the guest's first page on
@@ -44,6 +45,7 @@ struct session {
 	bool paused;
 	bool write_back;
 	bool cache_known;
+	bool cache_failed;
 	bool was_reset;
 	bool config_was_read;
 	struct memory memory;
