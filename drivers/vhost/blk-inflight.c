@@ -251,6 +251,7 @@ void vhost_blk_record_fetched(struct vhost_blk_queue *queue, u16 head)
 	struct vhost_blk_inflight_desc *desc = &queue->record.map->desc[head];
 
 	WRITE_ONCE(desc->counter, queue->record.counter++);
+	/* In flight means that the counter is valid. */
 	smp_store_release(&desc->inflight, 1);
 }
 
@@ -287,8 +288,10 @@ void vhost_blk_record_used(struct vhost_blk_queue *queue, unsigned int count)
 	struct vhost_virtqueue *vq = &queue->vq;
 	unsigned int i;
 
+	/* Behind the used index. */
 	smp_wmb();
 	for (i = 0; i < count; i++)
 		WRITE_ONCE(map->desc[vhost32_to_cpu(vq, vq->heads[i].id)].inflight, 0);
+	/* It says that the batch has been struck off. */
 	smp_store_release(&map->used_idx, vq->last_used_idx);
 }

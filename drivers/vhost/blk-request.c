@@ -66,7 +66,7 @@ vhost_blk_request_backing(const struct vhost_blk_request *req)
 
 static void vhost_blk_request_trace_submitted(const struct vhost_blk_request *req)
 {
-	trace_vhost_blk_request_submitted(req->queue->blk->id,
+	trace_vhost_blk_request_submitted(req->queue->blk,
 					  req->queue->index, req->head,
 					  req->type, req->sector, req->bytes);
 }
@@ -390,7 +390,7 @@ static int vhost_blk_request_dispatch(struct vhost_blk_request *req)
 
 	if (!vhost_blk_request_read_header(req, readable))
 		return vhost_blk_request_settle(req, BLK_STS_IOERR);
-	trace_vhost_blk_request_received(req->queue->blk->id, req->queue->index,
+	trace_vhost_blk_request_received(req->queue->blk, req->queue->index,
 					 req->head, req->type, req->sector,
 					 readable->bytes + writable->bytes);
 	if (vhost_blk_request_is_contradictory(req, readable, writable))
@@ -546,7 +546,7 @@ static void vhost_blk_request_count(struct vhost_blk_request *req, u8 status)
 	counters->bounced += !!req->io.bounce;
 	counters->polled += req->io.is_polled;
 
-	trace_vhost_blk_request_completed(req->queue->blk->id,
+	trace_vhost_blk_request_completed(req->queue->blk,
 					  req->queue->index, req->head,
 					  req->type, req->sector, req->bytes,
 					  status, req->started ?

@@ -17,6 +17,7 @@
  * virtqueue's mutex protects a queue. Completions take none of them.
  */
 #include <linux/compat.h>
+#include <linux/ctype.h>
 #include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -25,12 +26,13 @@
 #include <linux/nospec.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
+
+#include "blk.h"
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/vhost_blk.h>
-
-#include "blk.h"
 
 /*
  * From the range for local use, and fixed: kmod makes the device node before
@@ -285,6 +287,26 @@ static long vhost_blk_set_config(struct vhost_blk *blk, void __user *argp)
 	if (!(blk->features & BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE)))
 		return -EOPNOTSUPP;
 	return vhost_blk_set_write_back(blk, write_back);
+}
+
+/* Names are read without a lock, and stand in lines of text. */
+static long vhost_blk_set_name(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_name name;
+	unsigned int i, len;
+
+	if (copy_from_user(&name, argp, sizeof(name)))
+		return -EFAULT;
+	len = strnlen(name.name, sizeof(name.name));
+	if (len == sizeof(name.name))
+		return -EINVAL;
+	for (i = 0; i < len; i++)
+		if (!isascii(name.name[i]) || !isgraph(name.name[i]))
+			return -EINVAL;
+	if (blk->running)
+		return -EBUSY;
+	strscpy_pad(blk->name, name.name);
+	return 0;
 }
 
 static void vhost_blk_look_at_capacity_later(struct vhost_blk *blk)
@@ -688,6 +710,8 @@ static long vhost_blk_bound_ioctl(struct vhost_blk *blk, unsigned int cmd,
 		return vhost_blk_set_config(blk, argp);
 	case VHOST_BLK_SET_CONFIG_CALL:
 		return vhost_blk_set_config_call(blk, argp);
+	case VHOST_BLK_SET_NAME:
+		return vhost_blk_set_name(blk, argp);
 	case VHOST_GET_FEATURES:
 		return vhost_blk_get_features(blk, argp);
 	case VHOST_SET_FEATURES:
@@ -841,6 +865,8 @@ static void vhost_blk_show_fdinfo(struct seq_file *seq, struct file *file)
 	if (mutex_trylock(&blk->lock)) {
 		struct block_device *bdev = vhost_blk_backing_bdev(blk->backing);
 
+		if (*blk->name)
+			seq_printf(seq, "name:\t%s\n", blk->name);
 		seq_printf(seq, "backing:\t%u:%u\n", MAJOR(bdev->bd_dev),
 			   MINOR(bdev->bd_dev));
 		seq_printf(seq, "running:\t%d\n", blk->running);

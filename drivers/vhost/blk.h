@@ -661,6 +661,7 @@ void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
  * @lock: serializes the ioctls; outside of @dev's mutex, which does not exist
  *	before the first bind
  * @id: tells devices apart in traces and counters
+ * @name: what the owner calls the device; under @lock, fixed while running
  * @holder: what claims the block device
  * @backing: the bound device. Changed under @lock while no queue runs, so that
  *	a running queue reads it without.
@@ -684,6 +685,7 @@ struct vhost_blk {
 	struct vhost_dev dev;
 	struct mutex lock; /* serializes the ioctls */
 	unsigned int id;
+	char name[VHOST_BLK_NAME_BYTES];
 	struct vhost_blk_holder holder;
 	struct vhost_blk_backing *backing;
 	u64 features;

@@ -7,6 +7,7 @@
  *	DISK	a block device with discard and a write cache, 64 MiB or more, that
  *		may be overwritten
  */
+#define NAME	"tested-disk"
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -155,7 +156,7 @@ static void check_events(const struct case_ *c, unsigned int id, int head,
 	snprintf(common, sizeof(common), "device=%u queue=%u head=%d type=%s", id,
 		 c->queue, head, c->type_name);
 	snprintf(text, sizeof(text),
-		 "vhost_blk_request_received: %s sector=%llu bytes=%u\n", common,
+		 "vhost_blk_request_received: %s sector=%llu bytes=%u name=" NAME "\n", common,
 		 (unsigned long long)sector, c->bytes);
 	tap_ok(find(trace, text, &at) == 1 &&
 	       find(trace, "request_received:", &at) == 1,
@@ -165,7 +166,7 @@ static void check_events(const struct case_ *c, unsigned int id, int head,
 	if (c->type == VIRTIO_BLK_T_DISCARD)
 		sector = 4096;
 	snprintf(text, sizeof(text),
-		 "vhost_blk_request_submitted: %s sector=%llu bytes=%llu\n",
+		 "vhost_blk_request_submitted: %s sector=%llu bytes=%llu name=" NAME "\n",
 		 common, (unsigned long long)sector,
 		 (unsigned long long)c->concerns);
 	if (c->submitted)
@@ -198,12 +199,34 @@ static unsigned long long now_ns(void)
 	return t.tv_sec * 1000000000ULL + t.tv_nsec;
 }
 
+static void test_name(struct fixture *f)
+{
+	struct vhost_blk_name name = { "two words" };
+	char text[1 << 14] = "";
+
+	tap_equal(vhost_client_ioctl(&f->c, VHOST_BLK_SET_NAME, &name), -EINVAL,
+		  "a name with a space is refused");
+	memset(name.name, 'x', sizeof(name.name));
+	tap_equal(vhost_client_ioctl(&f->c, VHOST_BLK_SET_NAME, &name), -EINVAL,
+		  "so is one without an end");
+	name = (struct vhost_blk_name){ NAME };
+	tap_equal(vhost_client_ioctl(&f->c, VHOST_BLK_SET_NAME, &name), 0,
+		  "a device gets a name");
+	vhost_client_counters(&f->c, text, sizeof(text));
+	tap_ok(strstr(text, "name:\t" NAME "\n"), "which is in its fdinfo");
+}
+
 static void test_events(const char *disk)
 {
+	struct vhost_blk_name name = { "other" };
 	struct fixture f;
 	unsigned int i, id;
 
-	set_up(&f, disk, O_RDWR, QUEUES, ALL_FEATURES);
+	set_up_bound(&f, disk, O_RDWR, QUEUES);
+	test_name(&f);
+	set_up_running(&f, QUEUES, ALL_FEATURES);
+	tap_equal(vhost_client_ioctl(&f.c, VHOST_BLK_SET_NAME, &name), -EBUSY,
+		  "which is refused while it runs");
 	data = vhost_client_alloc(&f.c, 8192, 4096);
 	id = device_id(&f);
 	if (!start_tracing(id)) {
@@ -284,7 +307,11 @@ static void test_counters(const char *disk)
 	char name[32];
 	int head;
 
-	set_up(&f, disk, O_RDWR, QUEUES, ALL_FEATURES);
+	set_up_bound(&f, disk, O_RDWR, QUEUES);
+	test_name(&f);
+	set_up_running(&f, QUEUES, ALL_FEATURES);
+	tap_equal(vhost_client_ioctl(&f.c, VHOST_BLK_SET_NAME, &name), -EBUSY,
+		  "which is refused while it runs");
 	data = vhost_client_alloc(&f.c, 8192, 4096);
 	for (i = 0; i < ROUNDS; i++)
 		for (j = 0; j < CASES; j++)

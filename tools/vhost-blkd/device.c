@@ -130,6 +130,25 @@ static int bind_once(struct device *device, int disk)
 	return device_ioctl(device, VHOST_BLK_BIND, &bind);
 }
 
+/* In counters and traces of the kernel a disk is called as its socket. */
+static int set_name(struct device *device)
+{
+	const char *path = device->options->socket_path, *base;
+	struct vhost_blk_name name = {};
+	size_t len, i;
+
+	if (!path)
+		return 0;
+	base = strrchr(path, '/');
+	base = base ? base + 1 : path;
+	len = strlen(base);
+	if (len > strlen(".sock") && !strcmp(base + len - strlen(".sock"), ".sock"))
+		len -= strlen(".sock");
+	for (i = 0; i < len && i < sizeof(name.name) - 1; i++)
+		name.name[i] = base[i] > ' ' && base[i] <= '~' ? base[i] : '_';
+	return device_ioctl(device, VHOST_BLK_SET_NAME, &name);
+}
+
 static bool bind_disk(struct device *device, int disk)
 {
 	int waited, ret;
@@ -158,6 +177,8 @@ static bool try_calls(struct device *device)
 	ret = device_set_ring_state(device, VHOST_BLK_SET_VRING_RUNNING, 0, 0);
 	if (!ret)
 		ret = device_set_ring_inflight(device, 0, 0);
+	if (!ret)
+		ret = set_name(device);
 	if (ret == -ENOTTY)
 		say("the loaded vhost_blk is too old: load that of this version (vhost-blk-upgrade)");
 	else if (ret)

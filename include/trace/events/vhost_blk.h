@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Trace events of vhost_blk: a request is received, submitted if it needs the
- * backing device, and completed. The device's id is in the fdinfo of its file.
+ * backing device, and completed. The device's id is in the fdinfo of its file, its name
+ * is what its owner calls it.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM vhost_blk
@@ -11,6 +12,8 @@
 
 #include <linux/tracepoint.h>
 #include <linux/virtio_blk.h>
+
+struct vhost_blk;
 
 #define show_vhost_blk_type(type) \
 	__print_symbolic(type, \
@@ -29,13 +32,14 @@
 			 { VIRTIO_BLK_S_UNSUPP, "UNSUPP" })
 
 DECLARE_EVENT_CLASS(vhost_blk_request,
-	TP_PROTO(unsigned int device, unsigned int queue, u16 head_index,
+	TP_PROTO(const struct vhost_blk *blk, unsigned int queue, u16 head_index,
 		 u32 type, u64 sector, u64 bytes),
 
-	TP_ARGS(device, queue, head_index, type, sector, bytes),
+	TP_ARGS(blk, queue, head_index, type, sector, bytes),
 
 	TP_STRUCT__entry(
 		__field(unsigned int, device)
+		__string(name, blk->name)
 		__field(unsigned int, queue)
 		__field(u16, head)
 		__field(u32, type)
@@ -44,7 +48,8 @@ DECLARE_EVENT_CLASS(vhost_blk_request,
 	),
 
 	TP_fast_assign(
-		__entry->device = device;
+		__entry->device = blk->id;
+		__assign_str(name);
 		__entry->queue = queue;
 		__entry->head = head_index;
 		__entry->type = type;
@@ -52,24 +57,24 @@ DECLARE_EVENT_CLASS(vhost_blk_request,
 		__entry->bytes = bytes;
 	),
 
-	TP_printk("device=%u queue=%u head=%u type=%s sector=%llu bytes=%llu",
+	TP_printk("device=%u queue=%u head=%u type=%s sector=%llu bytes=%llu name=%s",
 		  __entry->device, __entry->queue, __entry->head,
 		  show_vhost_blk_type(__entry->type), __entry->sector,
-		  __entry->bytes)
+		  __entry->bytes, __get_str(name))
 );
 
 /* Its header was read; bytes are those of its data. */
 DEFINE_EVENT(vhost_blk_request, vhost_blk_request_received,
-	TP_PROTO(unsigned int device, unsigned int queue, u16 head_index,
+	TP_PROTO(const struct vhost_blk *blk, unsigned int queue, u16 head_index,
 		 u32 type, u64 sector, u64 bytes),
-	TP_ARGS(device, queue, head_index, type, sector, bytes)
+	TP_ARGS(blk, queue, head_index, type, sector, bytes)
 );
 
 /* It goes to the backing device; bytes are those that it concerns there. */
 DEFINE_EVENT(vhost_blk_request, vhost_blk_request_submitted,
-	TP_PROTO(unsigned int device, unsigned int queue, u16 head_index,
+	TP_PROTO(const struct vhost_blk *blk, unsigned int queue, u16 head_index,
 		 u32 type, u64 sector, u64 bytes),
-	TP_ARGS(device, queue, head_index, type, sector, bytes)
+	TP_ARGS(blk, queue, head_index, type, sector, bytes)
 );
 
 /*
@@ -77,13 +82,14 @@ DEFINE_EVENT(vhost_blk_request, vhost_blk_request_submitted,
  * event was off then.
  */
 TRACE_EVENT(vhost_blk_request_completed,
-	TP_PROTO(unsigned int device, unsigned int queue, u16 head_index,
+	TP_PROTO(const struct vhost_blk *blk, unsigned int queue, u16 head_index,
 		 u32 type, u64 sector, u64 bytes, u8 status, u64 latency),
 
-	TP_ARGS(device, queue, head_index, type, sector, bytes, status, latency),
+	TP_ARGS(blk, queue, head_index, type, sector, bytes, status, latency),
 
 	TP_STRUCT__entry(
 		__field(unsigned int, device)
+		__string(name, blk->name)
 		__field(unsigned int, queue)
 		__field(u16, head)
 		__field(u8, status)
@@ -94,7 +100,8 @@ TRACE_EVENT(vhost_blk_request_completed,
 	),
 
 	TP_fast_assign(
-		__entry->device = device;
+		__entry->device = blk->id;
+		__assign_str(name);
 		__entry->queue = queue;
 		__entry->head = head_index;
 		__entry->status = status;
@@ -104,11 +111,11 @@ TRACE_EVENT(vhost_blk_request_completed,
 		__entry->latency = latency;
 	),
 
-	TP_printk("device=%u queue=%u head=%u type=%s sector=%llu bytes=%llu status=%s latency_ns=%llu",
+	TP_printk("device=%u queue=%u head=%u type=%s sector=%llu bytes=%llu status=%s latency_ns=%llu name=%s",
 		  __entry->device, __entry->queue, __entry->head,
 		  show_vhost_blk_type(__entry->type), __entry->sector,
 		  __entry->bytes, show_vhost_blk_status(__entry->status),
-		  __entry->latency)
+		  __entry->latency, __get_str(name))
 );
 
 #endif /* _TRACE_VHOST_BLK_H */

@@ -3,7 +3,7 @@
  * The ABI of /dev/vhost-blk: a virtio-blk device (virtio 1.4, section 5.2)
  * whose rings the kernel serves from a block device.
  *
- * Beside the calls of <linux/vhost.h> there are seven. A VMM uses them in this
+ * Beside the calls of <linux/vhost.h> there are eight. A VMM uses them in this
  * order:
  *
  *	open("/dev/vhost-blk")
@@ -11,6 +11,7 @@
  *	VHOST_GET_FEATURES		what that device makes possible
  *	VHOST_BLK_GET_CONFIG		the configuration space that follows from it
  *	VHOST_BLK_SET_CONFIG_CALL	an eventfd for when it changes
+ *	VHOST_BLK_SET_NAME		what it is called in counters and traces
  *	VHOST_SET_OWNER, VHOST_SET_FEATURES, VHOST_SET_MEM_TABLE,
  *	VHOST_SET_VRING_{NUM,BASE,ADDR,KICK,CALL,ERR}
  *	VHOST_BLK_SET_VRING_INFLIGHT	where to write down what is in flight
@@ -33,6 +34,7 @@
 #define VHOST_BLK_MAX_QUEUES	256
 #define VHOST_BLK_MAX_RING	1024	/* descriptors of one ring */
 #define VHOST_BLK_SERIAL_BYTES	20	/* VIRTIO_BLK_ID_BYTES */
+#define VHOST_BLK_NAME_BYTES	64
 
 /* Refuse writes even where the file descriptor would allow them. */
 #define VHOST_BLK_BIND_READ_ONLY	(1U << 0)
@@ -68,6 +70,14 @@ struct vhost_blk_config {
 	__u32 offset;
 	__u32 size;
 	__u8  data[];
+};
+
+/**
+ * struct vhost_blk_name - what people call the device
+ * @name: printable ASCII without spaces, padded with NUL, at least one
+ */
+struct vhost_blk_name {
+	char name[VHOST_BLK_NAME_BYTES];
 };
 
 /**
@@ -134,5 +144,7 @@ struct vhost_blk_inflight {
 /* Only while the ring is stopped. */
 #define VHOST_BLK_SET_VRING_INFLIGHT _IOW(VHOST_VIRTIO, 0x96, \
 					  struct vhost_blk_vring_inflight)
+/* For counters and traces; before the device runs. */
+#define VHOST_BLK_SET_NAME	_IOW(VHOST_VIRTIO, 0x97, struct vhost_blk_name)
 
 #endif /* _UAPI_LINUX_VHOST_BLK_H */
