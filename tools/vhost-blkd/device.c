@@ -355,7 +355,12 @@ int device_set_write_back(struct device *device, bool write_back)
 int device_watch_config(struct device *device, bool watch)
 {
 	int32_t fd = watch ? device->config_event : -1;
+	uint64_t times;
 
+	/* What an earlier connection was not told of is none of the next one's. */
+	if (watch && read(device->config_event, &times, sizeof(times)) < 0 &&
+	    errno != EAGAIN)
+		return -errno;
 	return device_ioctl(device, VHOST_BLK_SET_CONFIG_CALL, &fd);
 }
 

@@ -37,6 +37,9 @@
 /* How long the front end may be silent between two changes of memory. */
 #define MEMORY_PAUSE_MS		20
 
+/* How long to wait after a connection that could not be accepted. */
+#define ACCEPT_PAUSE_MS		100
+
 /**
  * struct server - this process
  * @listener: where front ends connect; its @fd is -1 with a socket that is connected
@@ -51,12 +54,17 @@ struct server {
 	struct session session;
 };
 
-/* SIGTERM and SIGINT become readable, so that they come between two messages. */
+/*
+ * SIGTERM and SIGINT become readable, so that they come between two messages. Signals that
+ * tell of an error of a system call as well are not needed.
+ */
 static int open_stop_fd(void)
 {
 	sigset_t signals;
 	int fd;
 
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
@@ -91,16 +99,16 @@ static bool open_socket(struct server *server, const struct options *options)
 	return true;
 }
 
-static bool accept_connection(struct server *server)
+/* Where one fails, another one may not. */
+static void accept_connection(struct server *server)
 {
 	int fd = accept4(server->listener.fd, NULL, NULL, SOCK_CLOEXEC);
 
-	if (fd >= 0)
-		return begin(server, fd);
-	if (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR)
-		return true;
-	say("accepting a connection: %s", strerror(errno));
-	return false;
+	if (fd >= 0 && begin(server, fd))
+		return;
+	if (fd < 0 && errno != EAGAIN)
+		say("accepting a connection: %s", strerror(errno));
+	usleep(ACCEPT_PAUSE_MS * 1000);
 }
 
 static bool end_connection(struct server *server)
@@ -152,7 +160,9 @@ static bool serve_once(struct server *server, bool *stop)
 		return true;
 	if (connected)
 		return serve_connection(server, &fds[1], &fds[2], &fds[3]);
-	return !fds[1].revents || accept_connection(server);
+	if (fds[1].revents)
+		accept_connection(server);
+	return true;
 }
 
 /* Until the connection of --fd ends, or a signal comes. */

@@ -294,12 +294,9 @@ static int set_log_base(struct session *session, struct message *msg)
 			session_fail("the kernel refuses the dirty log: %s",
 				     strerror(-ret));
 	}
-	/* The kernel may use the old one until the rings have stopped. */
-	if (ret && old.start) {
-		mapping_remove(&session->log);
-		session->log = old;
-		return CLOSE;
-	}
+	/* On an error the kernel may use either one until the rings have stopped. */
+	if (ret)
+		ring_stop_all(session);
 	mapping_remove(&old);
 	msg->u64 = 0;
 	return ret ? CLOSE : DONE;
