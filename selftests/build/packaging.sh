@@ -1,0 +1,56 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# What "make install-vhost-blkd" installs: where it is, and whether systemd and libvirt can
+# read it.
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib/tap.sh"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$here/../.." || exit
+
+installs()
+{
+	make -s install-vhost-blkd DESTDIR="$work/$1" PREFIX="$2" && test -x "$work/$1$2/bin/vhost-blkd" &&
+		test -x "$work/$1$2/sbin/vhost-blk-upgrade" &&
+		test -f "$work/$1$2/lib/sysusers.d/vhost-blkd.conf" &&
+		test -f "$work/$1$2/lib/udev/rules.d/60-vhost-blk.rules"
+}
+
+# names_daemon FILE PATH
+names_daemon()
+{
+	jq -e --arg path "$2" '.type == "block" and .binary == $path' "$work/$1"
+}
+
+# systemd looks whether the program is there.
+unit_is_right()
+{
+	local output unit=$work/vhost-blkd@test.service
+	sed "s|^ExecStart=|&$work/local|" \
+		"$work/local/usr/local/lib/systemd/system/vhost-blkd@.service" > "$unit"
+	output=$(systemd-analyze verify --man=no "$unit" 2>&1)
+	echo "$output"
+	test -z "$output"
+}
+
+unit_is_safe()
+{
+	local unit=$work/vhost-blkd@test.service
+	systemd-analyze security --offline=true --threshold=20 "$unit"
+}
+
+ok "it installs to /usr/local" installs local /usr/local
+ok "libvirt finds the daemon in /etc" \
+	names_daemon local/etc/qemu/vhost-user/50-vhost-blkd.json /usr/local/bin/vhost-blkd
+ok "it installs to /usr" installs usr /usr
+ok "libvirt finds the daemon in /usr/share" \
+	names_daemon usr/usr/share/qemu/vhost-user/50-vhost-blkd.json /usr/bin/vhost-blkd
+if command -v systemd-analyze > /dev/null; then
+	ok "systemd has nothing against the unit" unit_is_right
+	ok "the service has no rights that it does not need" unit_is_safe
+else
+	skip "systemd has nothing against the unit" "no systemd-analyze"
+	skip "the service has no rights that it does not need" "no systemd-analyze"
+fi
+tap_end
