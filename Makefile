@@ -57,7 +57,8 @@ install-vhost-blkd: vhost-blkd
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d packaging/60-vhost-blk.rules
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/vhost-blkd@.service
 	install -D -m 644 -t $(DESTDIR)$(BACKENDS) packaging/50-vhost-blkd.json
-	sed -i 's|/usr/bin/vhost-blkd|$(PREFIX)/bin/vhost-blkd|' \
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/vhost-blkd Documentation/vhost-blkd.rst
+	sed -i 's|/usr/\(bin\|share/doc\)/vhost-blkd|$(PREFIX)/\1/vhost-blkd|' \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/vhost-blkd@.service \
 		$(DESTDIR)$(BACKENDS)/50-vhost-blkd.json
 

@@ -10,6 +10,7 @@
  *	options.c	the command line
  *	transport.c	sockets, and messages with their descriptors
  *	session.c	a connection: what each message does
+ *	config.c	the configuration space and the write cache
  *	ring.c		when a ring runs
  *	memory.c	the guest's memory and the dirty log in this process
  *	inflight.c	the record of what is in flight, which outlives this process
@@ -28,6 +29,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "device.h"
 #include "log.h"
 #include "notify.h"
@@ -128,9 +130,9 @@ static bool serve_connection(struct server *server, const struct pollfd *socket,
 
 	if (config->revents &&
 	    read(config->fd, &times, sizeof(times)) == sizeof(times))
-		ok = session_config_changed(session);
+		ok = config_tell_front_end(session);
 	else if (backend->revents)
-		ok = session_config_changed(session);
+		ok = config_tell_front_end(session);
 	if (ok && socket->revents)
 		ok = session_serve(session);
 	if (ok && silent && session->paused)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <linux/virtio_ring.h>
 
+#include "config.h"
 #include "log.h"
 #include "session.h"
 
@@ -145,7 +146,7 @@ int ring_update(struct session *session, unsigned int index)
 	if (session->paused || ring->running || !ring->num ||
 	    !ring->has_addr || !ring->kick || !ring->enabled)
 		return 0;
-	if (ring_check_log(session) || session_settle_cache(session, ring) ||
+	if (ring_check_log(session) || config_settle_cache(session, ring) ||
 	    set_up(session, index) || start_in_kernel(session, index))
 		return -1;
 	ring->running = true;

@@ -10,16 +10,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 
+#include "config.h"
 #include "log.h"
 #include "session.h"
-
-/* A ring of 128 descriptors, as QEMU makes them, less header and status. */
-#define SEG_MAX		(128 - 2)
-
-#define BIT(n)		(1ULL << (n))
 
 #define PROTOCOL_FEATURES (BIT(VHOST_USER_PROTOCOL_F_MQ) | \
 			   BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD) | \
@@ -33,13 +28,6 @@
 
 /* Headers and payloads in a row, before signals are looked at again. */
 #define MAX_STEPS	64
-
-/* What a handler returns. */
-enum {
-	CLOSE = -1,	/* of the connection; the reason was said */
-	DONE = 0,
-	REFUSED = 1,	/* the connection goes on */
-};
 
 int session_fail(const char *format, ...)
 {
@@ -501,184 +489,6 @@ static int get_status(struct session *session, struct message *msg)
 	return DONE;
 }
 
-/* Configuration space */
-
-static int store_cache(struct session *session)
-{
-	int ret = inflight_store(&session->inflight, session->write_back);
-
-	if (ret)
-		return session_fail("the record of what is in flight cannot be written: %s",
-				    strerror(-ret));
-	return DONE;
-}
-
-/*
- * 0 or a negative errno of the kernel, or 1 if the connection has to end. The record says
- * write-through from before it holds: a daemon that is started again must not believe in
- * flushes that do not come.
- */
-static int use_write_back(struct session *session, bool write_back)
-{
-	bool old = session->write_back;
-	int ret;
-
-	session->write_back = write_back && old;
-	if (store_cache(session))
-		return 1;
-	ret = device_set_write_back(session->device, write_back);
-	session->write_back = ret ? old : write_back;
-	return store_cache(session) ? 1 : ret;
-}
-
-/*
- * A reset makes the cache write-back for a driver that learns it. QEMU does not ask again:
- * it shows the driver what it has read or set last, and so the cache stays as it is.
- */
-static int reset_cache(struct session *session)
-{
-	int ret;
-
-	session->was_reset = false;
-	if (session->write_back)
-		return 0;
-	ret = use_write_back(session, true);
-	if (ret < 0)
-		return session_fail("the mode of the write cache does not change: %s",
-				    strerror(-ret));
-	return ret ? CLOSE : 0;
-}
-
-static int get_config(struct session *session, struct message *msg)
-{
-	struct vhost_user_config *config = &msg->config;
-	struct virtio_blk_config all = {};
-	int ret;
-
-	if (config->size > VHOST_USER_MAX_CONFIG ||
-	    msg->header.size != VHOST_USER_CONFIG_HEADER + config->size)
-		return session_fail("GET_CONFIG: %u bytes of configuration in a message of %u",
-				    config->size, msg->header.size);
-	/* An empty answer is an error. */
-	if (config->offset > VHOST_USER_MAX_CONFIG - config->size) {
-		msg->header.size = 0;
-		return DONE;
-	}
-	if (session->was_reset && reset_cache(session))
-		return CLOSE;
-	ret = device_get_config(session->device, 0, &all, sizeof(all));
-	if (ret)
-		return session_fail("the kernel does not give the configuration: %s",
-				    strerror(-ret));
-	if (all.seg_max > SEG_MAX)
-		all.seg_max = SEG_MAX;
-	memset(config->data, 0, config->size);
-	if (config->offset < sizeof(all)) {
-		uint32_t there = sizeof(all) - config->offset;
-
-		memcpy(config->data, (uint8_t *)&all + config->offset,
-		       there < config->size ? there : config->size);
-	}
-	session->config_was_read = true;
-	return DONE;
-}
-
-/* Of all that a driver may write, the mode of the cache alone means something. */
-static int set_config(struct session *session, struct message *msg)
-{
-	const struct vhost_user_config *config = &msg->config;
-	const uint32_t at = offsetof(struct virtio_blk_config, wce);
-	int ret;
-
-	if (config->size > VHOST_USER_MAX_CONFIG ||
-	    msg->header.size != VHOST_USER_CONFIG_HEADER + config->size)
-		return session_fail("SET_CONFIG: %u bytes of configuration in a message of %u",
-				    config->size, msg->header.size);
-	if (config->offset > at || at - config->offset >= config->size)
-		return REFUSED;
-	ret = use_write_back(session, config->data[at - config->offset]);
-	if (ret > 0)
-		return CLOSE;
-	if (ret) {
-		/* A driver may try as often as it likes, also where there is no cache. */
-		if (ret != -EOPNOTSUPP && !session->cache_failed)
-			say("the mode of the write cache does not change: %s",
-			    strerror(-ret));
-		session->cache_failed = true;
-		return REFUSED;
-	}
-	session->cache_known = true;
-	return DONE;
-}
-
-/*
- * A driver that may choose has done so in an earlier life of this disk, if the ring has
- * been in use, or if the front end goes by what it read from an earlier daemon. It may
- * rely on write-through then: that is right in any case, though slow.
- */
-int session_settle_cache(struct session *session, const struct ring *ring)
-{
-	uint64_t protocol = session->protocol_features;
-	bool unread = protocol & BIT(VHOST_USER_PROTOCOL_F_CONFIG) &&
-		      !session->config_was_read;
-	int ret;
-
-	session->was_reset = false;
-	if (session->cache_known || ring->ran ||
-	    !(session->features & BIT(VIRTIO_BLK_F_CONFIG_WCE)))
-		return 0;
-	if (!ring->base && !unread)
-		return store_cache(session);
-	session->cache_known = true;
-	if (!session->write_back)
-		return 0;
-	ret = use_write_back(session, false);
-	if (ret < 0)
-		return session_fail("the kernel does not write through: %s",
-				    strerror(-ret));
-	if (ret)
-		return CLOSE;
-	say("the driver's choice of the write cache is not known: write-through until it chooses again");
-	return 0;
-}
-
-static int set_backend_req_fd(struct session *session, struct message *msg)
-{
-	int ret = device_watch_config(session->device, true);
-
-	if (ret)
-		return session_fail("the kernel does not tell of a new configuration: %s",
-				    strerror(-ret));
-	if (session->backend_fd >= 0)
-		close(session->backend_fd);
-	session->backend_fd = message_take_fd(msg, 0);
-	return DONE;
-}
-
-bool session_config_changed(struct session *session)
-{
-	struct message msg = {
-		.header = {
-			.request = VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
-			.flags = VHOST_USER_VERSION,
-		},
-		.reply_fd = -1,
-	};
-	int ret;
-
-	session->config_pending = false;
-	if (session->backend_fd < 0 ||
-	    !(session->protocol_features & BIT(VHOST_USER_PROTOCOL_F_CONFIG)))
-		return true;
-	ret = message_send(session->backend_fd, &msg);
-	if (ret == -EAGAIN)
-		session->config_pending = true;
-	else if (ret)
-		session_fail("the front end's socket for requests of the back end: %s",
-			     strerror(-ret));
-	return !ret || ret == -EAGAIN;
-}
-
 /* The record of what is in flight */
 
 static int get_inflight_fd(struct session *session, struct message *msg)
@@ -699,7 +509,6 @@ static int get_inflight_fd(struct session *session, struct message *msg)
 
 static int set_inflight_fd(struct session *session, struct message *msg)
 {
-	bool write_back;
 	int ret;
 
 	if (ring_any_runs(session))
@@ -716,14 +525,7 @@ static int set_inflight_fd(struct session *session, struct message *msg)
 				    (unsigned long long)msg->inflight.mmap_size,
 				    strerror(-ret));
 	message_take_fd(msg, 0);
-	if (!inflight_load(&session->inflight, &write_back))
-		return session->cache_known ? store_cache(session) : DONE;
-	session->cache_known = true;
-	ret = use_write_back(session, write_back);
-	if (ret < 0 && ret != -EOPNOTSUPP)
-		return session_fail("the mode of the write cache does not change: %s",
-				    strerror(-ret));
-	return ret > 0 ? CLOSE : DONE;
+	return config_adopt_record(session);
 }
 
 /* The messages */
@@ -789,11 +591,11 @@ static const struct request requests[VHOST_USER_NUM_REQUESTS] = {
 	REQUEST(GET_QUEUE_NUM, get_queue_num, 0, 0,
 		.reply = true, .reply_size = U64),
 	REQUEST(SET_VRING_ENABLE, set_vring_enable, STATE, STATE),
-	REQUEST(SET_BACKEND_REQ_FD, set_backend_req_fd, 0, 0,
+	REQUEST(SET_BACKEND_REQ_FD, config_set_backend_fd, 0, 0,
 		.min_fds = 1, .max_fds = 1),
-	REQUEST(GET_CONFIG, get_config, VHOST_USER_CONFIG_HEADER, CONFIG,
+	REQUEST(GET_CONFIG, config_get, VHOST_USER_CONFIG_HEADER, CONFIG,
 		.reply = true),
-	REQUEST(SET_CONFIG, set_config, VHOST_USER_CONFIG_HEADER, CONFIG),
+	REQUEST(SET_CONFIG, config_set, VHOST_USER_CONFIG_HEADER, CONFIG),
 	REQUEST(GET_INFLIGHT_FD, get_inflight_fd,
 		VHOST_USER_INFLIGHT_UNPADDED, INFLIGHT, .reply = true),
 	REQUEST(SET_INFLIGHT_FD, set_inflight_fd,

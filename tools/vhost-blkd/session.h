@@ -15,6 +15,15 @@
 #include "ring.h"
 #include "transport.h"
 
+#define BIT(n)		(1ULL << (n))	/* of features */
+
+/* Of a message. */
+enum outcome {
+	CLOSE = -1,	/* the connection, for a reason that was said */
+	DONE = 0,
+	REFUSED = 1,	/* the connection goes on */
+};
+
 /**
  * struct session - a connection
  * @fd: its socket
@@ -29,7 +38,7 @@
  * @cache_known: the driver knows that it is so
  * @cache_failed: it could not be changed, which has been said
  * @was_reset: no ring has run since RESET_DEVICE
- * @config_was_read: the front end has seen the configuration in this connection
+ * @cache_agreed: the front end shows the driver what the kernel does
  * @log_bytes: of the dirty log, from the guest's first page on
  * @num_rings: of the device
  */
@@ -47,7 +56,7 @@ struct session {
 	bool cache_known;
 	bool cache_failed;
 	bool was_reset;
-	bool config_was_read;
+	bool cache_agreed;
 	struct memory memory;
 	struct mapping log;
 	uint64_t log_bytes;
@@ -70,15 +79,11 @@ bool session_end(struct session *session);
 bool session_serve(struct session *session);
 /* After a while without a message. */
 bool session_resume(struct session *session);
-/* The config eventfd has fired, or the front end reads again. */
-bool session_config_changed(struct session *session);
 
 /* Says why the connection ends. -1, for the caller to return. */
 int session_fail(const char *format, ...)
 	__attribute__((format(printf, 1, 2)));
 /* Waits for a moment. False if meanwhile the connection or this process is to end. */
 bool session_wait(const struct session *session, int timeout_ms);
-/* The driver's choice of the write cache, before a ring runs. 0 or -1. */
-int session_settle_cache(struct session *session, const struct ring *ring);
 
 #endif
