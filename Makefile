@@ -58,7 +58,7 @@ install-vhost-blkd: vhost-blkd
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/vhost-blkd@.service
 	install -D -m 644 -t $(DESTDIR)$(BACKENDS) packaging/50-vhost-blkd.json
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/vhost-blkd Documentation/vhost-blkd.rst
-	sed -i 's|/usr/\(bin\|share/doc\)/vhost-blkd|$(PREFIX)/\1/vhost-blkd|' \
+	sed -i -E 's,/usr/(bin|share/doc)/vhost-blkd,$(PREFIX)/\1/vhost-blkd,' \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/vhost-blkd@.service \
 		$(DESTDIR)$(BACKENDS)/50-vhost-blkd.json
 
