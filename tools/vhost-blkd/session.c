@@ -523,6 +523,7 @@ static int set_inflight_fd(struct session *session, struct message *msg)
 				    msg->inflight.num_queues,
 				    msg->inflight.queue_size,
 				    (unsigned long long)msg->inflight.mmap_size,
+				    ret == -ERANGE ? "too few of them" :
 				    strerror(-ret));
 	message_take_fd(msg, 0);
 	return config_adopt_record(session);
