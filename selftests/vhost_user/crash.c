@@ -23,11 +23,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "fixture.h"
+#include "process.h"
 
 #define QUEUES		4
 #define DEPTH		32
@@ -69,12 +67,9 @@ struct slot {
  */
 struct crash {
 	struct backend b;
-	const char *daemon;
-	const char *socket;
-	const char *disk;
+	struct process daemon;
 	const char *between;
 	int signal;
-	pid_t pid;
 	unsigned int random;
 	bool stop;
 	long last_ms;
@@ -91,23 +86,6 @@ static unsigned int below(struct crash *t, unsigned int limit)
 
 /* The daemon */
 
-static void start_daemon(struct crash *t)
-{
-	char socket[256], disk[256];
-
-	snprintf(socket, sizeof(socket), "--socket-path=%s", t->socket);
-	snprintf(disk, sizeof(disk), "--blk-file=%s", t->disk);
-	unlink(t->socket);
-	t->pid = fork();
-	if (t->pid < 0)
-		tap_bail("fork: %s", strerror(errno));
-	if (t->pid)
-		return;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	execl(t->daemon, t->daemon, socket, disk, "--num-queues=4", NULL);
-	_exit(127);
-}
-
 /* In so many microseconds, while this process does something else. */
 static pid_t end_daemon_later(struct crash *t, unsigned int us)
 {
@@ -118,46 +96,13 @@ static pid_t end_daemon_later(struct crash *t, unsigned int us)
 	if (pid)
 		return pid;
 	usleep(us);
-	kill(t->pid, t->signal);
+	kill(t->daemon.pid, t->signal);
 	_exit(0);
-}
-
-static void bury_daemon(struct crash *t)
-{
-	int status;
-
-	if (waitpid(t->pid, &status, 0) != t->pid)
-		tap_bail("waitpid: %s", strerror(errno));
-	if (WIFEXITED(status) && WEXITSTATUS(status))
-		tap_bail("the daemon ended with status %d", WEXITSTATUS(status));
-}
-
-static bool daemon_has_ended(struct crash *t)
-{
-	siginfo_t info = {};
-
-	return !waitid(P_PID, t->pid, &info, WEXITED | WNOHANG | WNOWAIT) &&
-	       info.si_pid == t->pid;
-}
-
-/* Connects as soon as there is a socket, while the daemon lives. */
-static int connect_daemon(struct crash *t)
-{
-	long end = vhost_client_now_ms() + TIMEOUT_MS;
-	int ret;
-
-	do {
-		ret = vhost_user_connect(&t->b.u);
-		if (!ret)
-			return 0;
-		usleep(1000);
-	} while (!daemon_has_ended(t) && vhost_client_now_ms() < end);
-	return ret;
 }
 
 static int attach(struct crash *t)
 {
-	int ret = connect_daemon(t);
+	int ret = connect_daemon(&t->daemon, &t->b);
 
 	if (!ret)
 		ret = vhost_user_negotiate(&t->b.u, ALL_PROTOCOL);
@@ -199,8 +144,10 @@ static void choose(struct crash *t, unsigned int index)
 	slot->type = types[below(t, sizeof(types) / sizeof(*types))];
 	slot->bytes = SECTOR * (1 + below(t, MAX_BYTES / SECTOR));
 	slot->start = SECTOR * below(t, (AREA - slot->bytes) / SECTOR + 1);
-	if (slot->type == VIRTIO_BLK_T_FLUSH)
-		slot->start = slot->bytes = 0;
+	if (slot->type == VIRTIO_BLK_T_FLUSH) {
+		slot->start = 0;
+		slot->bytes = 0;
+	}
 	if (slot->type == VIRTIO_BLK_T_OUT)
 		fill(slot->data, slot->bytes, below(t, 1 << 20));
 	else
@@ -360,7 +307,7 @@ static bool live(struct crash *t)
 	ended = ret || serve(t);
 	t->in_flight_at_death += in_flight(t);
 	waitpid(killer, NULL, 0);
-	bury_daemon(t);
+	bury_daemon(&t->daemon);
 	vhost_user_disconnect(&t->b.u);
 	return ended;
 }
@@ -369,7 +316,7 @@ static void next_daemon(struct crash *t)
 {
 	if (t->between && system(t->between))
 		tap_bail("%s: fails", t->between);
-	start_daemon(t);
+	start_daemon(&t->daemon);
 }
 
 /* Setting up */
@@ -400,10 +347,10 @@ static void clear_disk(struct crash *t)
 	static uint8_t zeroes[AREA] __attribute__((aligned(4096)));
 	unsigned int i;
 
-	open_disk(&t->b, t->disk);
+	open_disk(&t->b, t->daemon.disk);
 	for (i = 0; i < SLOTS; i++)
 		if (pwrite(t->b.f.disk, zeroes, AREA, i * AREA) != AREA)
-			tap_bail("%s: %s", t->disk, strerror(errno));
+			tap_bail("%s: %s", t->daemon.disk, strerror(errno));
 }
 
 static bool disk_matches(struct crash *t)
@@ -420,23 +367,9 @@ static bool disk_matches(struct crash *t)
 
 static void set_up_first(struct crash *t)
 {
-	struct virtio_blk_config config;
-	int ret;
-
-	start_daemon(t);
-	do {
-		usleep(1000);
-		if (daemon_has_ended(t))
-			tap_bail("the daemon doesn't start");
-		ret = vhost_user_open(&t->b.u, &t->b.f.c, t->socket, MEMORY);
-	} while (ret == -ENOENT || ret == -ECONNREFUSED);
-	if (!ret)
-		ret = vhost_user_negotiate(&t->b.u, ALL_PROTOCOL);
-	if (!ret)
-		ret = vhost_user_get_config(&t->b.u, &config);
-	if (ret)
-		tap_bail("%s: %s", t->socket, strerror(-ret));
-	run_backend(&t->b, QUEUES, ALL_FEATURES);
+	start_daemon(&t->daemon);
+	wait_for_daemon(&t->daemon);
+	set_up_backend(&t->b, t->daemon.socket, QUEUES);
 	make_slots(t);
 	clear_disk(t);
 }
@@ -473,7 +406,7 @@ static void run(struct crash *t, unsigned int rounds)
 	t->last_ms = vhost_client_now_ms();
 	end_daemon_later(t, LIFE_US);
 	ended = serve(t);
-	bury_daemon(t);
+	bury_daemon(&t->daemon);
 	vhost_user_disconnect(&t->b.u);
 	for (round = 1; round < rounds && ended; round++) {
 		next_daemon(t);
@@ -495,8 +428,8 @@ static void run(struct crash *t, unsigned int rounds)
 	tap_ok(rings_are_empty(t), "the rings are empty");
 	tap_ok(disk_matches(t), "the disk has what was written");
 	vhost_user_close(&t->b.u);
-	kill(t->pid, SIGTERM);
-	bury_daemon(t);
+	kill(t->daemon.pid, SIGTERM);
+	bury_daemon(&t->daemon);
 }
 
 int main(int argc, char **argv)
@@ -522,9 +455,11 @@ int main(int argc, char **argv)
 	if (argc - optind != 3)
 		tap_bail("usage: %s [--rounds N] [--term] [--between COMMAND] DAEMON SOCKET DISK",
 			 argv[0]);
-	t.daemon = argv[optind];
-	t.socket = argv[optind + 1];
-	t.disk = argv[optind + 2];
+	t.daemon = (struct process){
+		.program = argv[optind],
+		.socket = argv[optind + 1],
+		.disk = argv[optind + 2],
+	};
 	t.random = getpid();
 	run(&t, rounds);
 	return tap_end();
