@@ -24,6 +24,7 @@
  *	worker		... and a worker for each of them
  *	devN		N devices, of as many targets
  *	segN		the data in N pieces
+ *	record		a vhost-user device keeps the record of what is in flight
  *	patient		a client that takes the CPU from nobody when it is woken, so that
  *			on one CPU the device goes on with what there is to do
  *
@@ -100,6 +101,7 @@ struct workload {
 	bool workers;
 	unsigned int devices;
 	unsigned int segs;
+	bool record;
 	bool patient;
 };
 
@@ -507,6 +509,9 @@ static void open_user(struct bench *b, struct vhost_client *c, unsigned int inde
 	b->blocks = (1ULL << 30) / w->bytes;
 	if (!ret)
 		scatter(c);
+	if (!ret && w->record)
+		ret = vhost_user_negotiate(user, VHOST_USER_PROTOCOL_F_REPLY_ACK |
+						 VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
 	if (!ret)
 		ret = vhost_user_setup(user, features_of(w), w->queues,
 				       ring_size(w));
@@ -650,7 +655,7 @@ static void print_time(const struct bench *b, const char *of, double *values)
 static void measure(struct bench *b)
 {
 	double all[MAX_WINDOWS], client[MAX_WINDOWS], workers[MAX_WINDOWS];
-	double other[MAX_WINDOWS];
+	double other[MAX_WINDOWS], first[MAX_WINDOWS];
 	unsigned int i, n = 0, windows = b->opt->windows;
 	struct meter_time t;
 
@@ -666,11 +671,14 @@ static void measure(struct bench *b)
 		client[i] = (double)t.client / n;
 		workers[i] = (double)t.workers / n;
 		other[i] = all[i] - client[i] - workers[i];
+		first[i] = (double)t.first / n;
 	}
 	print_time(b, "", all);
 	print_time(b, "_client", client);
 	print_time(b, "_workers", workers);
 	print_time(b, "_other", other);
+	if (b->opt->server)
+		print_time(b, "_first", first);
 	/* Of the last window; a profile has one. */
 	if (b->opt->mark)
 		print_one(b, "requests", n);
@@ -800,6 +808,8 @@ static bool parse_option(struct workload *w, const char *word)
 		w->indirect = false;
 	else if (!strcmp(word, "worker"))
 		w->workers = true;
+	else if (!strcmp(word, "record"))
+		w->record = true;
 	else if (!strcmp(word, "patient"))
 		w->patient = true;
 	else

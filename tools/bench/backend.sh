@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# What a request costs in the backend: vhost_blk, qemu-storage-daemon's vhost-user-blk
-# export and, as the floor, io_uring on the device itself (backend.c), on a null_blk
+# What a request costs in the backend: vhost_blk, the same behind the vhost-user socket of
+# vhost-blkd, qemu-storage-daemon's vhost-user-blk export and, as the floor, io_uring on the device itself (backend.c), on a null_blk
 # that answers at once and keeps nothing.
 #
 # usage: backend.sh OUT.csv [OPTION...]
@@ -13,6 +13,7 @@
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../../selftests/lib/disks.sh"
+. "$here/../../selftests/lib/blkd.sh"
 . "$here/server.sh"
 . "$here/client.sh"
 
@@ -30,6 +31,7 @@ ring=(
 	randread-4k-qd{1,8,32}-patient
 )
 brief=(randread-4k-qd{1,8,32} read-64k-qd8)
+recorded=(randread-4k-qd{1,8,32}-record)
 polled=(randread-4k-qd{1,8,32}-poll50)
 if [ -n "${BRIEF:-}" ]; then
 	io=("${brief[@]}" randread-4k-qd128)
@@ -41,6 +43,7 @@ disk=$(make_nullb bench0 memory_backed=0 irqmode=0 size=1024 max_sectors=2560)
 bench io_uring uring "$disk" -- "${io[@]}"
 bench io_uring-registered uring-registered "$disk" -- "${io[@]}"
 bench vhost-blk vhost "$disk" -- "${io[@]}" "${ring[@]}" "${polled[@]}"
+bench_daemon vhost-blkd 1 "$disk" "${io[@]}" "${ring[@]}" "${recorded[@]}"
 for aio in native io_uring; do
 	bench_server "vhost-user-$aio" 1 "$aio" poll-max-ns=0 "$disk" "${io[@]}" "${ring[@]}"
 	[ -z "${BRIEF:-}" ] || continue

@@ -24,6 +24,14 @@ bench()
 		"${target[@]}" "$@" >> "$out"
 }
 
+# bench_daemon SUBJECT QUEUES DEVICE WORKLOAD...: the device behind vhost-blkd.
+bench_daemon()
+{
+	start_daemon "$2" "$3"
+	bench "$1" user "$server_sockets" -p "$server_pid" -- "${@:4}"
+	stop_server
+}
+
 # bench_server SUBJECT QUEUES AIO IOTHREAD_OPTIONS DEVICES WORKLOAD...: of a server
 # with so many queues for each of the devices, which commas join.
 bench_server()

@@ -106,6 +106,7 @@ static uint64_t workers_time(pid_t server)
 void meter_start_time(struct meter_time *t, pid_t server)
 {
 	t->workers = workers_time(server);
+	t->first = server ? run_time(server) : 0;
 	t->client = read_clock(CLOCK_THREAD_CPUTIME_ID);
 	t->wall = read_clock(CLOCK_MONOTONIC);
 }
@@ -115,6 +116,7 @@ void meter_stop_time(struct meter_time *t, pid_t server)
 	t->wall = read_clock(CLOCK_MONOTONIC) - t->wall;
 	t->client = read_clock(CLOCK_THREAD_CPUTIME_ID) - t->client;
 	t->workers = workers_time(server) - t->workers;
+	t->first = server ? run_time(server) - t->first : 0;
 }
 
 static int tracepoint_id(const char *name)

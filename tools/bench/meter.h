@@ -17,11 +17,13 @@
  * @wall: of the clock
  * @client: that this thread ran
  * @workers: that the workers ran
+ * @first: of that, the first thread of a server
  */
 struct meter_time {
 	uint64_t wall;
 	uint64_t client;
 	uint64_t workers;
+	uint64_t first;
 };
 
 /**

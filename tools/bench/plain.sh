@@ -20,6 +20,7 @@ prepare_plain() {
 	for name; do
 		build_modules "$name"
 	done
+	build_daemon
 	log "building the benchmark"
 	in_root make -s -C tools/bench OUT="/checkout/${stage#"$checkout/"}/tools/bench" all
 	cp "$bench_dir"/*.sh "$bench_dir"/*.fio "$stage/tools/bench/"

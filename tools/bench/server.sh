@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# qemu-storage-daemon, the one that vhost_blk is compared with. Sourced.
+# What serves a vhost-user device: qemu-storage-daemon, the one that vhost_blk is compared
+# with, and vhost-blkd. Sourced, after disks.sh and blkd.sh of selftests/lib.
 
 server_dir=
 server_pid=
@@ -28,6 +29,18 @@ start_server()
 	qemu-storage-daemon --daemonize --pidfile "$server_dir/pid" \
 		--object "iothread,id=io0${iothread:+,$iothread}" "${arguments[@]}"
 	server_pid=$(cat "$server_dir/pid")
+}
+
+# start_daemon QUEUES DEVICE: serves one device by vhost-blkd, as start_server does.
+start_daemon()
+{
+	local program
+	program=$(find_blkd)
+	server_dir=$(mktemp -d)
+	server_sockets=$server_dir/0
+	"$program" --socket-path="$server_sockets" --blk-file="$2" --num-queues="$1" &
+	server_pid=$!
+	wait_until [ -S "$server_sockets" ]
 }
 
 stop_server()
