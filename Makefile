@@ -12,7 +12,7 @@
 #	make check		all tests
 #	make check-debug	the modules' own tests with KASAN, lockdep, kmemleak,
 #				injected faults, and a hundred reloads
-#	make fuzz SECONDS=600	a hostile guest for so long
+#	make fuzz SECONDS=600	a hostile guest for so long, then a hostile VMM
 #	make soak SECONDS=600	verified I/O on four disks for so long
 #
 # KDIR= and KSRC= choose another kernel (tools/build-modules), SUITES= and
@@ -89,7 +89,7 @@ check-debug:
 		tools/testbed/check
 
 fuzz:
-	@SUITES=vhost_blk/fuzz KERNELS="$(or $(KERNELS),6.12)" FUZZ_SECONDS=$(SECONDS) \
+	@SUITES="vhost_blk/fuzz vhost_user/fuzz" KERNELS="$(or $(KERNELS),6.12)" FUZZ_SECONDS=$(SECONDS) \
 		tools/testbed/check
 
 soak:
