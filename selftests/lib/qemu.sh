@@ -136,6 +136,58 @@ stop_writer()
 		when_written "/tmp/$1.status" "cat /tmp/$1.log; grep 'err= 0:' /tmp/$1.log"
 }
 
+# writer_failed NAME: the disk was taken away from it.
+writer_failed()
+{
+	when_written "/tmp/$1.status" "cat /tmp/$1.log; [ \$(cat /tmp/$1.status) != 0 ]"
+}
+
+# nothing_is_written NAME: to the disk, from here on.
+nothing_is_written()
+{
+	local before
+	before=$(sectors_written "$1")
+	sleep 0.3
+	equal "$(sectors_written "$1")" "$before"
+}
+
+# sectors_written NAME: as the host has counted.
+sectors_written()
+{
+	awk '{ print $7 }' "$(sysfs_of "${disk_path[$1]}")/stat"
+}
+
+# has_sectors NAME NUMBER: in the guest.
+has_sectors()
+{
+	[ "$(sysfs "$1" size)" = "$2" ]
+}
+
+# plug_memory TYPE [PROPERTIES]: half a gigabyte, of which fio's buffers can't be in the
+# memory that there was. TYPE is of QEMU's object.
+plug_memory()
+{
+	qmp object-add "{\"qom-type\": \"$1\", \"id\": \"memory\", \"size\": 536870912$2}" &&
+		qmp device_add '{"driver": "pc-dimm", "id": "dimm", "memdev": "memory"}' &&
+		wait_until memory_is_there
+}
+
+memory_is_there()
+{
+	guest 'for block in /sys/devices/system/memory/memory*; do
+			grep -q online $block/state || echo online > $block/state
+		done
+		[ "$(awk "/^MemTotal/ { print \$2 }" /proc/meminfo)" -gt 500000 ]'
+}
+
+# uses_all_memory NAME: writes to the disk from most of what there is.
+uses_all_memory()
+{
+	guest "fio --name=memory --filename=/run/disk/$1 --rw=randwrite --bs=1M --iodepth=32 \
+		--numjobs=10 --thread --size=32M --direct=1 --ioengine=libaio --iomem=malloc \
+		--lockmem=16M --norandommap --refill_buffers --time_based --runtime=5 --minimal"
+}
+
 # By the monitor, and the driver is loaded again.
 reset()
 {

@@ -1,11 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# A guest boots from its disk: the firmware reads the boot loader, GRUB reads kernel and
-# initramfs through the firmware, the kernel's driver takes the disk over. Without the legacy
+# A guest boots from its disk by SeaBIOS and by OVMF (lib/boot.sh). Without the legacy
 # interface, too, once. And once on QEMU's own device: what fails there as well is not the
 # fault of vhost-blk-pci.
-#
-# GUEST_DISK names a file with the disk's contents, which tools/testbed/images makes.
 #
 # Left out, since SeaBIOS takes them on no device, QEMU's own included: a disk with blocks
 # of 4096 bytes, and disable-modern=on.
@@ -13,81 +10,20 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/guest.sh"
 
 need_guest
-[ -r "${GUEST_DISK:-}" ] || skip_all "GUEST_DISK names no disk to boot from"
 . "$here/../lib/interoperability.sh"
+. "$here/../lib/boot.sh"
 
-seabios=bios-256k.bin
-ovmf=/usr/share/ovmf/OVMF.fd
-disk=$(make_nullb qemu_boot size=64)
-dd if="$GUEST_DISK" of="$disk" bs=1M oflag=direct status=none
-mapfile -t drive < <(host_disk disk "$disk")
-# A firmware uses one, and where it is emulated the other costs half as much again.
-guest_with --cpus 1
+need_boot_disk
+boot_disk=$(make_nullb qemu_boot size=64)
+dd if="$GUEST_DISK" of="$boot_disk" bs=1M oflag=direct status=none
+mapfile -t drive < <(host_disk disk "$boot_disk")
 
-# With a queue more than the firmware uses. It waits for ever for a disk that does not
-# answer: the limit ends it.
-boots()
-{
-	guest_machine start --kernel "$GUEST_KERNEL" --initrd "$GUEST_INITRD" \
-		"${guest_options[@]}" --boot-timeout "${GUEST_BOOT_LIMIT:-240}" \
-		--firmware "$1" -- "${drive[@]}" -device "$2,drive=disk,num-queues=2,bootindex=0"
-}
-
-boot_loader_runs()
-{
-	echo "$boot_output"
-	guest_machine log | grep -q 'GRUB loads the kernel'
-}
-
-kernel_is_loaded_by()
-{
-	echo "$boot_output"
-	guest "cat /proc/cmdline; grep -q 'testbed_loader=grub-[^ ]*-$1' /proc/cmdline"
-}
-
-# What the guest reads from the disk is what the host has there. That is not GUEST_DISK
-# any more: OVMF keeps its variables in a file, NvVars, if it has no flash memory.
-guest_reads_the_same()
-{
-	local guest_sum host_sum
-	guest_sum=$(guest "modprobe virtio_blk &&
-		dd if=/dev/vda bs=1M count=4 status=none | sha256sum")
-	host_sum=$(dd if="$disk" bs=1M count=4 iflag=direct status=none | sha256sum)
-	echo "the guest: $guest_sum, the host: $host_sum"
-	test "$guest_sum" = "$host_sum"
-}
-
-# boot FIRMWARE FILE PLATFORM DEVICE [PROPERTY]: PLATFORM is GRUB's.
-boot()
-{
-	local firmware=$1${5:+, $5} file=$2 platform=$3 device=$4 status
-	boot_output=$(boots "$file" "$device${5:+,$5}" 2>&1)
-	status=$?
-	works_on "$firmware" "$device" boot_loader_runs
-	works_on "GRUB for $platform${5:+, $5}" "$device" kernel_is_loaded_by "$platform"
-	if [ "$status" = 0 ]; then
-		echo "# $(guest 'cat /sys/class/dmi/id/bios_version /proc/cmdline' | tr '\n' ' ')"
-		ok "the kernel's driver reads the disk" guest_reads_the_same
-		ok "the guest's kernel has nothing to complain of" guest_has_no_reports
-		guest_stop
-	fi
-}
-
-boot SeaBIOS "$seabios" i386-pc vhost-blk-pci
-! once || boot SeaBIOS "$seabios" i386-pc vhost-blk-pci disable-legacy=on
-! once || boot SeaBIOS "$seabios" i386-pc virtio-blk-pci
-
-# OVMF has a driver for each of the two interfaces, and the legacy one takes a device
-# that offers both.
-if [ ! -r "$ovmf" ]; then
-	skip "OVMF" "there is no $ovmf (package ovmf)"
-elif [ "$(head -c 2 "$GUEST_KERNEL")" != MZ ]; then
-	skip "OVMF" "the guest's kernel is no UEFI program (CONFIG_EFI_STUB)"
-else
-	boot OVMF "$ovmf" x86_64-efi vhost-blk-pci
-	! once || boot OVMF "$ovmf" x86_64-efi vhost-blk-pci disable-legacy=on
-	! once || boot OVMF "$ovmf" x86_64-efi virtio-blk-pci
-fi
+boot_by_seabios vhost-blk-pci drive=disk
+! once || boot_by_seabios vhost-blk-pci drive=disk disable-legacy=on
+! once || boot_by_seabios virtio-blk-pci drive=disk
+boot_by_ovmf vhost-blk-pci drive=disk
+! once || boot_by_ovmf vhost-blk-pci drive=disk disable-legacy=on
+! once || boot_by_ovmf virtio-blk-pci drive=disk
 
 remove_nullb qemu_boot
 tap_end

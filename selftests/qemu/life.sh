@@ -65,11 +65,6 @@ plug_and_unplug()
 	done
 }
 
-writer_failed()
-{
-	when_written "/tmp/$1.status" "cat /tmp/$1.log; [ \$(cat /tmp/$1.status) != 0 ]"
-}
-
 # QEMU's own threads come and go.
 nothing_leaked()
 {
@@ -96,25 +91,11 @@ stop_and_continue()
 {
 	local i
 	for ((i = 0; i < 10; i++)); do
-		qmp stop > /dev/null && nothing_is_written && qmp cont > /dev/null &&
+		qmp stop > /dev/null && nothing_is_written stays && qmp cont > /dev/null &&
 			writer_goes_on stays && continue
 		echo "in round $i"
 		return 1
 	done
-}
-
-# As soon as stop has returned.
-nothing_is_written()
-{
-	local before
-	before=$(sectors_written)
-	sleep 0.3
-	equal "$(sectors_written)" "$before"
-}
-
-sectors_written()
-{
-	awk '{ print $7 }' "$(sysfs_of "${disk_path[stays]}")/stat"
 }
 
 # fio asks for none.
@@ -158,21 +139,16 @@ grow()
 	reload_dm qemu_grows "0 $1 linear $grown 0"
 }
 
-has_sectors()
-{
-	[ "$(sysfs grows size)" = "$1" ]
-}
-
 resize_by_command()
 {
 	grow 196608 && qmp block_resize '{"node-name": "grows", "size": 100663296}' &&
-		wait_until has_sectors 196608
+		wait_until has_sectors grows 196608
 }
 
 ok "a file system is mounted" guest "mkfs.ext4 -q /run/disk/grows && mkdir -p /mnt &&
 	mount -t ext4 /run/disk/grows /mnt && cp /bin/busybox /mnt"
 ok "the block device grows: the guest sees it" grow 163840
-ok "after a second at most" wait_until has_sectors 163840
+ok "after a second at most" wait_until has_sectors grows 163840
 ok "block_resize: the guest sees it" resize_by_command
 ok "block_resize to another size than the device's is refused" \
 	qmp_refuses . block_resize '{"node-name": "grows", "size": 536870912}'

@@ -4,6 +4,7 @@
 # forth and back, what becomes of the source when it fails, and a guest in a file.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/qemu.sh"
+. "$here/../lib/migrate.sh"
 
 need_qemu
 guest_with --memory 256M
@@ -13,64 +14,7 @@ whole=${disk_path[moves]}
 disk_path[moves]=$(make_dm qemu_moves "0 131072 linear $whole 0")
 vhost_disk moves vhost-blk-pci,num-queues=2,write-cache=off
 new_disk small size=32 cache_size=1
-uri=unix:/run/qemu-migrate
-names=("$guest_name" "$guest_name-2")
-trap 'for guest_name in "${names[@]}"; do guest_machine kill 2> /dev/null; done
-	remove_dm qemu_moves; remove_disks; rm -f /run/qemu-saved' EXIT
-
-# The name that the guest has not.
-other()
-{
-	if [ "$guest_name" = "${names[0]}" ]; then
-		echo "${names[1]}"
-	else
-		echo "${names[0]}"
-	fi
-}
-
-# destination QEMU_ARGUMENT...: starts a QEMU that waits for the guest.
-destination()
-{
-	guest_with --incoming yes
-	on "$(other)" guest_start "$@"
-	guest_options=("${guest_options[@]::${#guest_options[@]}-2}")
-	on "$(other)" qmp migrate-incoming "{\"uri\": \"$uri\"}"
-}
-
-migration_is()
-{
-	qmp query-migrate | tr -d ' ' | grep -q "\"status\":\"$1\""
-}
-
-# wait_for_migration STATUS: for at most five minutes.
-wait_for_migration()
-{
-	for _ in $(seq $((600 * LIMIT_FACTOR))); do
-		! migration_is "$1" || return 0
-		! migration_is failed || break
-		sleep 0.5
-	done
-	qmp query-migrate
-	return 1
-}
-
-migrates()
-{
-	destination "${disks[@]}" && qmp migrate "{\"uri\": \"$uri\"}" &&
-		wait_for_migration completed
-}
-
-# migrate TEXT: to the other QEMU; what was the source stays as it is.
-migrate()
-{
-	ok "$1" migrates || bail "there is no guest any more"
-	guest_name=$(other)
-}
-
-end_source()
-{
-	on "$(other)" guest_machine kill
-}
+trap 'kill_guests; remove_dm qemu_moves; remove_disks; rm -f /run/qemu-saved' EXIT
 
 # The destination has ended, and said why.
 destination_said()
@@ -88,11 +32,6 @@ fails_because()
 	shift
 	destination "$@" && qmp migrate "{\"uri\": \"$uri\"}" && wait_until migration_is failed &&
 		wait_until destination_said "$pattern"
-}
-
-is_running()
-{
-	qmp query-status | grep -q '"running": true'
 }
 
 still_running()
@@ -124,26 +63,20 @@ ok "a destination without a feature is refused" fails_because "features" \
 	"${same[@]}" -device vhost-blk-pci,num-queues=2,id=moves,drive=moves,serial=moves,config-wce=off
 ok "the source still runs" still_running
 
-begin_slowly()
-{
-	qmp migrate-set-parameters '{"max-bandwidth": 100000}' && destination "${disks[@]}" &&
-		qmp migrate "{\"uri\": \"$uri\"}" && wait_until migration_is active
-}
-
 cancel()
 {
 	qmp migrate_cancel && wait_until migration_is cancelled
 }
 
-ok "a migration begins" begin_slowly
+ok "a migration begins" begin_slowly "${disks[@]}"
 ok "and is cancelled" cancel
 ok "the source still runs" still_running
-end_source
-ok "a migration begins" begin_slowly
-ok "and the destination is killed" end_source
+end_other
+ok "a migration begins" begin_slowly "${disks[@]}"
+ok "and the destination is killed" end_other
 ok "so the migration has failed" wait_until migration_is failed
 ok "the source still runs" still_running
-qmp migrate-set-parameters '{"max-bandwidth": 1000000000}'
+go_fast > /dev/null
 
 # The source's last flush fails, and nothing else: the writer has ended before.
 fails_to_flush()
@@ -161,24 +94,24 @@ source_said()
 ok "all that fio wrote was right" stop_writer moves
 ok "a migration fails when the source can't flush its disk" fails_to_flush
 ok "the source says so" source_said "last stop failed"
-end_source
+end_other
 ok "the disk is well again" reload_dm qemu_moves "0 131072 linear $whole 0"
 ok "fio writes again" start_writer moves
 ok "the source still runs" still_running
 
 # --- what succeeds ---
 
-migrate "it migrates"
+migrate "it migrates" "${disks[@]}"
 ok "the guest goes on there" writer_goes_on moves
 ok "beside it the source can't go on" on "$(other)" qmp_refuses "lock" cont
-end_source
+end_other
 for round in 1 2 3; do
-	migrate "it migrates back, round $round"
-	end_source
+	migrate "it migrates back, round $round" "${disks[@]}"
+	end_other
 	ok "the guest goes on" writer_goes_on moves
 	[ "$round" != 3 ] || break
-	migrate "it migrates forth again"
-	end_source
+	migrate "it migrates forth again" "${disks[@]}"
+	end_other
 	ok "the guest goes on" writer_goes_on moves
 done
 ok "all that fio wrote was right" stop_writer moves
@@ -200,18 +133,13 @@ restore()
 	destination "${disks[@]}" && wait_until on "$(other)" is_running
 }
 
-has_sectors()
-{
-	[ "$(sysfs moves size)" = "$1" ]
-}
-
 ok "fio writes and verifies" start_writer moves
 ok "the guest is saved" save
 ok "meanwhile its disk grows" reload_dm qemu_moves "0 163840 linear $whole 0"
 ok "the guest is restored" restore
 guest_name=$(other)
 ok "it goes on" writer_goes_on moves
-ok "and sees that its disk has grown" wait_until has_sectors 163840
+ok "and sees that its disk has grown" wait_until has_sectors moves 163840
 ok "all that fio wrote was right" stop_writer moves
 ok "the guest's kernel has nothing to complain of" guest_has_no_reports
 guest_stop

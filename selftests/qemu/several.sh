@@ -42,26 +42,8 @@ for i in "${eight[@]}"; do
 	ok "disk $i: guest and host see the same" same_data "disk$i"
 done
 
-# Half a gigabyte, of which fio's buffers can't be in the memory that there was.
-plug_memory()
-{
-	qmp object-add '{"qom-type": "memory-backend-ram", "id": "memory", "size": 536870912}' &&
-		qmp device_add '{"driver": "pc-dimm", "id": "dimm", "memdev": "memory"}' &&
-		wait_until memory_is_there
-}
-
-memory_is_there()
-{
-	guest 'for block in /sys/devices/system/memory/memory*; do
-			grep -q online $block/state || echo online > $block/state
-		done
-		[ "$(awk "/^MemTotal/ { print \$2 }" /proc/meminfo)" -gt 500000 ]'
-}
-
-ok "memory is plugged in" plug_memory
-ok "the disks read and write it" guest "fio --name=memory --filename=/run/disk/disk0 --rw=randwrite \
-	--bs=1M --iodepth=32 --numjobs=10 --thread --size=32M --direct=1 --ioengine=libaio \
-	--iomem=malloc --lockmem=16M --norandommap --refill_buffers --time_based --runtime=5 --minimal"
+ok "memory is plugged in" plug_memory memory-backend-ram
+ok "the disks read and write it" uses_all_memory disk0
 ok "and data is right" write_all disk0 disk1
 ok "the other machine goes on" on "${names[1]}" writer_goes_on other
 ok "all that it wrote was right" on "${names[1]}" stop_writer other
