@@ -10,7 +10,7 @@
 
 vmm_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$vmm_lib_dir/qemu.sh"
-. "$vmm_lib_dir/vhost_user.sh"
+. "$vmm_lib_dir/blkd.sh"
 : "${QEMU:=qemu-system-x86_64}"
 : "${QEMU_BACKPORTS:=}"
 blkd_dir=/run/vhost-blkd-test
