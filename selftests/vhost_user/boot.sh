@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck extended-analysis=false # it takes gigabytes
 # A guest boots from vhost-blkd's disk by SeaBIOS and by OVMF: unmodified QEMUs. A firmware
 # uses one queue of two, and ends that queue's use alone.
 here=$(dirname "$(readlink -f "$0")")

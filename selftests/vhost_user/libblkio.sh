@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck extended-analysis=false # it takes gigabytes
 # libblkio, a client of vhost-user that has nothing to do with QEMU's devices, drives the
 # daemon: by QEMU's block driver virtio-blk-vhost-user.
 #

@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck extended-analysis=false # it takes gigabytes
 # Live migration between two QEMUs, each with a daemon on the same block device, under
 # writes that are verified: with a daemon that is killed meanwhile, forth and back, and to
 # a newer QEMU.

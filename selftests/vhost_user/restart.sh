@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck extended-analysis=false # it takes gigabytes
 # vhost-blkd is killed while a guest writes and flushes on two queues, and a new one started:
 # the guest sees a pause, no request is lost or fails, and data is right. Then the kernel
 # module is replaced under the running guest.

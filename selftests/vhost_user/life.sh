@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck extended-analysis=false # it takes gigabytes
 # A disk's life on vhost-blkd, in QEMUs that know nothing of it: data on both sides, with
 # both guest drivers and on two queues, read-only, the cache mode, plugged in and out,
 # resized, stopped and continued, with memory plugged in, reset.
