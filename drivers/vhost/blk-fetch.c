@@ -164,10 +164,11 @@ static bool vhost_blk_fetch_avail_idx(struct vhost_virtqueue *vq)
 }
 
 /**
- * vhost_blk_fetch_begin - prepare for fetching
- * @queue: a running queue whose @vq.mutex was just taken
+ * vhost_blk_fetch_begin - learn what a ring is like
+ * @queue: the queue, its @vq.mutex held
  *
- * Without the mutex what the ring is like can change.
+ * To be called when it starts, and when its features change. An IOTLB comes and goes
+ * while it is stopped.
  */
 void vhost_blk_fetch_begin(struct vhost_blk_queue *queue)
 {
@@ -477,10 +478,12 @@ static noinline int vhost_blk_fetch_any(struct vhost_blk_queue *queue)
 	ret = vhost_blk_fetch_follow(queue, head);
 	if (ret)
 		return ret;
-	if (redo)
-		record->next_redo++;
-	else
+	if (!redo) {
 		vq->last_avail_idx++;
+		return head;
+	}
+	record->next_redo++;
+	vhost_blk_fetch_begin(queue);
 	return head;
 }
 
@@ -490,15 +493,17 @@ static noinline int vhost_blk_fetch_any(struct vhost_blk_queue *queue)
  */
 void vhost_blk_fetch_undo(struct vhost_blk_queue *queue)
 {
-	if (queue->fetch.chain.is_redone)
-		queue->record.next_redo--;
-	else
+	if (!queue->fetch.chain.is_redone) {
 		queue->vq.last_avail_idx--;
+		return;
+	}
+	queue->record.next_redo--;
+	vhost_blk_fetch_begin(queue);
 }
 
 /**
  * vhost_blk_fetch - fetch the next chain
- * @queue: a running queue with its @vq.mutex held, after vhost_blk_fetch_begin();
+ * @queue: a running queue with its @vq.mutex held;
  *	its @chain gets what @vq.iov has of the chain then
  *
  * Virtio 1.4, section 2.7. May sleep to get at guest memory.

@@ -206,6 +206,11 @@ void vhost_blk_submit(struct vhost_blk_bios bios)
 	struct blk_plug plug;
 	struct bio *bio;
 
+	/* One alone has nothing to wait for. */
+	if (bios.num == 1) {
+		submit_bio(bio_list_pop(&bios.bios));
+		return;
+	}
 	blk_start_plug(&plug);
 	while ((bio = bio_list_pop(&bios.bios))) {
 		/* For how many requests to get tags at once. */
@@ -1000,16 +1005,16 @@ static void vhost_blk_io_release_bios(struct vhost_blk_io *io)
 }
 
 /**
- * vhost_blk_io_continue - go on with an operation whose @done was called
+ * vhost_blk_io_continue_any - go on with an operation whose @done was called
  * @io: the operation
  *
- * May sleep. Must run in the address space of the operation's data.
+ * For vhost_blk_io_continue(). May sleep. Must run in the address space of the operation's data.
  *
  * Return: 1 if it is under way again, so that @done will be called once more; 0 if
  * it has ended, with @io->status; -EBUSY if it will go on when other operations
  * have ended: to be called again.
  */
-int vhost_blk_io_continue(struct vhost_blk_io *io)
+int vhost_blk_io_continue_any(struct vhost_blk_io *io)
 {
 	if (unlikely(io->bounce_is_unread)) {
 		io->bounce_is_unread = false;

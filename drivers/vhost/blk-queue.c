@@ -268,6 +268,8 @@ static bool vhost_blk_queue_is_running(struct vhost_blk_queue *queue)
 /* Without its translation the ring can't even take answers. */
 static bool vhost_blk_queue_is_mapped(struct vhost_blk_queue *queue)
 {
+	if (likely(!queue->vq.iotlb))
+		return true;
 	if (!queue->ring_missing)
 		queue->ring_missing = !vq_meta_prefetch(&queue->vq);
 	return !queue->ring_missing;
@@ -280,7 +282,6 @@ static bool vhost_blk_queue_is_mapped(struct vhost_blk_queue *queue)
 static bool vhost_blk_queue_relock(struct vhost_blk_queue *queue)
 {
 	mutex_lock(&queue->vq.mutex);
-	vhost_blk_fetch_begin(queue);
 	return vhost_blk_queue_is_running(queue) &&
 	       vhost_blk_queue_is_mapped(queue);
 }
@@ -409,7 +410,6 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 	queue->counters.kicks += kicked;
 	if (!vhost_blk_queue_is_running(queue))
 		goto out;
-	vhost_blk_fetch_begin(queue);
 
 	WRITE_ONCE(queue->working, true);
 	if (vhost_blk_queue_is_mapped(queue))
@@ -574,6 +574,7 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	ret = vhost_blk_record_open(queue);
 	if (ret)
 		goto err_backend;
+	vhost_blk_fetch_begin(queue);
 	queue->started = true;
 	/* Kicks from before this moment found nobody listening. */
 	vhost_vq_work_queue(vq, &queue->work);
@@ -620,7 +621,6 @@ static int vhost_blk_queue_redo(struct vhost_blk_queue *queue)
 {
 	int ret = 1;
 
-	vhost_blk_fetch_begin(queue);
 	while (ret > 0 && vhost_blk_record_has_redo(&queue->record) &&
 	       !queue->broken && vhost_blk_queue_has_room(queue))
 		ret = vhost_blk_queue_fetch(queue);

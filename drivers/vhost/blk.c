@@ -429,8 +429,10 @@ static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 		if (blk->running)
 			ret = vhost_blk_queue_drain(blk->queues[i], true,
 						    &timeout);
-		if (!ret)
+		if (!ret) {
 			vq->acked_features = features;
+			vhost_blk_fetch_begin(blk->queues[i]);
+		}
 		mutex_unlock(&vq->mutex);
 	}
 	mutex_unlock(&blk->dev.mutex);

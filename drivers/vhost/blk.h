@@ -311,9 +311,17 @@ int vhost_blk_io_ranges(struct vhost_blk_io *io,
 			const struct vhost_blk_range *ranges, unsigned int num,
 			bool durable, bool may_use_reserve);
 int vhost_blk_io_flush(struct vhost_blk_io *io);
-int vhost_blk_io_continue(struct vhost_blk_io *io);
+int vhost_blk_io_continue_any(struct vhost_blk_io *io);
 void vhost_blk_io_blame(struct vhost_blk_io *io);
 void vhost_blk_io_release(struct vhost_blk_io *io);
+
+/* Nearly all operations have ended, and well, when their only bio has. */
+static inline int vhost_blk_io_continue(struct vhost_blk_io *io)
+{
+	if (likely(!io->status && !io->unfinished && !io->bounce_is_unread))
+		return 0;
+	return vhost_blk_io_continue_any(io);
+}
 
 /* Protocol */
 
