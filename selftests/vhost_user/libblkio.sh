@@ -8,6 +8,7 @@
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/vmm.sh"
 
+once || skip_all "the same on every host kernel: tested on the first one"
 need_daemon
 if [ -n "${DEBIAN_ROOT:-}" ]; then
 	libraries=$DEBIAN_ROOT/usr/lib/x86_64-linux-gnu

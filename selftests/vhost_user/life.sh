@@ -147,10 +147,10 @@ life()
 	check "the new end of the disk is written" writes_and_verifies grows --offset=68M
 	check "stopped and continued 5 times under fio" stop_and_continue
 	check "memory is plugged in under fio" plug_memory memory-backend-memfd ', "share": true'
-	check "the disk reads and writes it" uses_all_memory grows
 	check "fio goes on" writer_goes_on stays
 	check "all that fio wrote was right" stop_writer stays
 	check "guest and host see the same" same_data stays
+	check "the disk reads and writes the new memory" uses_all_memory grows
 	check "fio writes again" start_writer stays
 	check "system_reset under fio" reset
 	check "then data is right" writes_and_verifies stays

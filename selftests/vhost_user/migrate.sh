@@ -1,8 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Live migration between two QEMUs, each with a daemon on the same block device, under
-# writes that are verified: with a daemon that is killed meanwhile, forth and back, and to
-# a newer QEMU.
+# writes that are verified: from a newer QEMU, forth and back, and with a daemon that is
+# killed meanwhile.
+#
+# Not to a newer QEMU: those before 11.1 make all rings of 1024 descriptors, whatever the
+# device asks for, and those from then on refuse such rings. That is so of each virtio device,
+# and the guest's console is one.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/vmm.sh"
 . "$here/../lib/migrate.sh"
@@ -75,22 +79,26 @@ killed_while_migrating()
 	ok "and writes" writer_goes_on disk
 }
 
+older=$qemu_version
+[ -z "$QEMU_BACKPORTS" ] || use_qemu "$QEMU_BACKPORTS"
 disks_of "$guest_name"
 guest_start "${disks[@]}"
 ok "the driver loads" load_driver
 ok "fio writes and verifies" start_writer disk
+if [ -n "$QEMU_BACKPORTS" ]; then
+	newer=$qemu_version
+	use_qemu "$QEMU"
+	migrate_to_other "it migrates from QEMU $newer to $older"
+	migrate_to_other "it migrates on"
+else
+	skip "it migrates from a newer QEMU" "QEMU_BACKPORTS names none"
+fi
 for round in 1 2 3; do
 	migrate_to_other "it migrates, round $round"
 	migrate_to_other "it migrates back"
 done
 killed_while_migrating "the source's daemon" "$guest_name"
 killed_while_migrating "the destination's daemon" "$(other)"
-if [ -n "$QEMU_BACKPORTS" ]; then
-	use_qemu "$QEMU_BACKPORTS"
-	migrate_to_other "it migrates to QEMU $qemu_version"
-else
-	skip "it migrates to a newer QEMU" "QEMU_BACKPORTS names none"
-fi
 ok "all that fio wrote was right" stop_writer disk
 ok "guest and host see the same" same_data disk
 ok "the guest's kernel has nothing to complain of" guest_has_no_reports

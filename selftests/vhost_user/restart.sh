@@ -90,7 +90,7 @@ load_in_tree()
 
 saw_no_error()
 {
-	guest '! dmesg | grep -E "I/O error|reset|timeout"'
+	guest '! dmesg | grep -E "I/O error|virtio_blk.*(reset|time)"'
 }
 
 survive()
@@ -112,10 +112,13 @@ survive()
 	check "nobody holds the disk any more" mkfs.ext4 -q "${disk_path[disk]}"
 }
 
-# One driver for each QEMU: what the driver does has nothing to do with QEMU.
+# One driver for each QEMU: what the driver does has nothing to do with QEMU, and what the
+# newer QEMU does nothing with the host's kernel.
 use_qemu "$QEMU"
 survive own
-if [ -n "$QEMU_BACKPORTS" ]; then
+if ! once; then
+	skip "the same with a newer QEMU" "tested on the first host kernel"
+elif [ -n "$QEMU_BACKPORTS" ]; then
 	use_qemu "$QEMU_BACKPORTS"
 	survive in_tree
 else
