@@ -558,6 +558,9 @@ static long vhost_blk_start_ring(struct vhost_blk *blk, unsigned int index)
 		ret = -EINVAL;
 	if (!ret)
 		blk->running = true;
+	else if (!vhost_blk_any_started(blk))
+		/* A stop that was interrupted has come to its end, no more. */
+		vhost_blk_stopped(blk);
 	return ret;
 }
 
