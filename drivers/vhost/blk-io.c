@@ -85,7 +85,7 @@ struct vhost_blk_bounce {
 
 static struct block_device *vhost_blk_io_bdev(const struct vhost_blk_io *io)
 {
-	return vhost_blk_backing_bdev(io->channel->backing);
+	return io->channel->bdev;
 }
 
 /* Bios */
@@ -201,20 +201,20 @@ struct vhost_blk_bios vhost_blk_channel_take(struct vhost_blk_channel *channel)
  * called without a lock that somebody needs before that. When it returns the
  * operations, and with them the channel, can be gone.
  */
-void vhost_blk_submit(struct vhost_blk_bios bios)
+void vhost_blk_submit(struct vhost_blk_bios *bios)
 {
 	struct blk_plug plug;
 	struct bio *bio;
 
 	/* One alone has nothing to wait for. */
-	if (bios.num == 1) {
-		submit_bio(bio_list_pop(&bios.bios));
+	if (bios->num == 1) {
+		submit_bio(bio_list_pop(&bios->bios));
 		return;
 	}
 	blk_start_plug(&plug);
-	while ((bio = bio_list_pop(&bios.bios))) {
+	while ((bio = bio_list_pop(&bios->bios))) {
 		/* For how many requests to get tags at once. */
-		plug.nr_ios = min(bios.num--, VHOST_BLK_TAG_BATCH);
+		plug.nr_ios = min(bios->num--, VHOST_BLK_TAG_BATCH);
 		submit_bio(bio);
 	}
 	blk_finish_plug(&plug);
@@ -229,6 +229,7 @@ vhost_blk_channel_get_bio(struct vhost_blk_channel *channel,
 			  unsigned int *nr_vecs)
 {
 	struct vhost_blk_bio *further;
+	struct vhost_blk_bios made;
 
 	for (;;) {
 		further = kmalloc(struct_size(further, vecs, *nr_vecs),
@@ -242,7 +243,8 @@ vhost_blk_channel_get_bio(struct vhost_blk_channel *channel,
 			return further;
 		}
 		/* One of those that have not been submitted may be the last. */
-		vhost_blk_submit(vhost_blk_channel_take(channel));
+		made = vhost_blk_channel_take(channel);
+		vhost_blk_submit(&made);
 		wait_event(channel->ended_wait, !llist_empty(&channel->ended));
 		vhost_blk_channel_release_ended(channel);
 	}
@@ -422,12 +424,6 @@ static bool vhost_blk_io_has_ended(const struct vhost_blk_io *io)
 	return !atomic_read(&io->pending);
 }
 
-/* Whether nothing but polled operations may be started. */
-static bool vhost_blk_channel_has_polled(const struct vhost_blk_channel *channel)
-{
-	return unlikely(atomic_read(&channel->num_polled));
-}
-
 static void vhost_blk_io_rw_polled(struct vhost_blk_io *io, blk_opf_t opf,
 				   sector_t sector, struct vhost_blk_data *data)
 {
@@ -545,7 +541,7 @@ static int vhost_blk_bounce_get_pages(struct vhost_blk_channel *channel,
 	if (channel->bounce_pages >= VHOST_BLK_MAX_BOUNCE_PAGES)
 		return -ENOMEM;
 	ret = vhost_blk_bounce_alloc_pages(bounce,
-					   vhost_blk_backing_bdev(channel->backing),
+					   channel->bdev,
 					   iov_iter_count(&bounce->iter),
 					   VHOST_BLK_GFP_TRY);
 	channel->bounce_pages += bounce->num_pages;
@@ -1093,6 +1089,7 @@ int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 	struct block_device *bdev = vhost_blk_backing_bdev(backing);
 
 	channel->backing = backing;
+	channel->bdev = bdev;
 	channel->is_slow = false;
 	channel->stable_writes = bdev_stable_writes(bdev);
 	channel->checked_reads = bdev_has_integrity_csum(bdev);

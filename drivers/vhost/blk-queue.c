@@ -298,7 +298,7 @@ static bool vhost_blk_queue_submit(struct vhost_blk_queue *queue)
 		return true;
 	made = vhost_blk_channel_take(&queue->channel);
 	mutex_unlock(&queue->vq.mutex);
-	vhost_blk_submit(made);
+	vhost_blk_submit(&made);
 	return vhost_blk_queue_relock(queue);
 }
 
@@ -310,10 +310,13 @@ static bool vhost_blk_queue_submit(struct vhost_blk_queue *queue)
  */
 static bool vhost_blk_queue_finish_polled(struct vhost_blk_queue *queue)
 {
-	unsigned long end = jiffies + VHOST_BLK_FINISH_TIME;
 	struct mutex *mutex = &queue->vq.mutex;
 	bool usable = true;
+	unsigned long end;
 
+	if (!vhost_blk_channel_has_polled(&queue->channel))
+		return true;
+	end = jiffies + VHOST_BLK_FINISH_TIME;
 	while (usable && vhost_blk_channel_poll(&queue->channel)) {
 		if (queue->channel.is_slow || time_after(jiffies, end) ||
 		    signal_pending(current)) {
@@ -655,6 +658,7 @@ static bool vhost_blk_queue_is_drained(const struct vhost_blk_queue *queue,
 int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer,
 			  long *timeout)
 {
+	struct vhost_blk_bios made;
 	int ret = 0;
 
 	/* The memory table may be another one now. */
@@ -664,7 +668,8 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer,
 		if (answer && !ret)
 			ret = vhost_blk_queue_redo(queue);
 		/* With the next parts of what was answered in part. */
-		vhost_blk_submit(vhost_blk_channel_take(&queue->channel));
+		made = vhost_blk_channel_take(&queue->channel);
+		vhost_blk_submit(&made);
 		if (vhost_blk_queue_is_drained(queue, answer) || ret)
 			break;
 		ret = answer && fatal_signal_pending(current) ? -EINTR :

@@ -102,7 +102,8 @@ static bool vhost_blk_wait_is_over(struct vhost_blk_queue *queue)
 
 static bool vhost_blk_has_work(struct vhost_blk_queue *queue)
 {
-	vhost_blk_channel_poll(&queue->channel);
+	if (vhost_blk_channel_has_polled(&queue->channel))
+		vhost_blk_channel_poll(&queue->channel);
 	return !llist_empty(&queue->completed) ||
 	       !vhost_vq_avail_empty(queue->vq.dev, &queue->vq);
 }

@@ -154,6 +154,7 @@ struct vhost_blk_bios {
 /**
  * struct vhost_blk_channel - what the operations of one queue share
  * @backing: where they go
+ * @bdev: its block device
  * @stable_writes: the device needs pages that nobody changes while they are
  *	written, as it was when the channel was opened
  * @checked_reads: the pages of a read are held against a checksum; likewise
@@ -178,6 +179,7 @@ struct vhost_blk_bios {
  */
 struct vhost_blk_channel {
 	struct vhost_blk_backing *backing;
+	struct block_device *bdev;
 	bool stable_writes;
 	bool checked_reads;
 	bool poll;
@@ -195,12 +197,18 @@ struct vhost_blk_channel {
 	struct vhost_blk_ranges reserve_ranges;
 };
 
+/* Whether nothing but polled operations may be started. */
+static inline bool vhost_blk_channel_has_polled(const struct vhost_blk_channel *channel)
+{
+	return unlikely(atomic_read(&channel->num_polled));
+}
+
 void vhost_blk_channel_init(struct vhost_blk_channel *channel);
 int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 			   struct vhost_blk_backing *backing);
 void vhost_blk_channel_close(struct vhost_blk_channel *channel);
 struct vhost_blk_bios vhost_blk_channel_take(struct vhost_blk_channel *channel);
-void vhost_blk_submit(struct vhost_blk_bios bios);
+void vhost_blk_submit(struct vhost_blk_bios *bios);
 bool vhost_blk_channel_poll(struct vhost_blk_channel *channel);
 void vhost_blk_channel_give_up_polling(struct vhost_blk_channel *channel);
 
