@@ -51,32 +51,35 @@ ok "fio writes and verifies" start_writer moves
 
 # --- what fails ---
 
-mapfile -t small < <(host_disk moves "${disk_path[small]}")
-ok "a destination with a smaller disk is refused" fails_because "capacity 131072.* 65536" \
-	"${small[@]}" -device vhost-blk-pci,num-queues=2,id=moves,drive=moves,serial=moves
-ok "the source still runs" still_running
-mapfile -t same < <(host_disk moves "${disk_path[moves]}")
-ok "a destination with another number of queues is refused" fails_because "features|num_queues" \
-	"${same[@]}" -device vhost-blk-pci,num-queues=1,id=moves,drive=moves,serial=moves
-ok "the source still runs" still_running
-ok "a destination without a feature is refused" fails_because "features" \
-	"${same[@]}" -device vhost-blk-pci,num-queues=2,id=moves,drive=moves,serial=moves,config-wce=off
-ok "the source still runs" still_running
-
 cancel()
 {
 	qmp migrate_cancel && wait_until migration_is cancelled
 }
 
-ok "a migration begins" begin_slowly "${disks[@]}"
-ok "and is cancelled" cancel
-ok "the source still runs" still_running
-end_other
-ok "a migration begins" begin_slowly "${disks[@]}"
-ok "and the destination is killed" end_other
-ok "so the migration has failed" wait_until migration_is failed
-ok "the source still runs" still_running
-go_fast > /dev/null
+# What QEMU refuses, and how it ends what was begun, is the same on every kernel.
+if once; then
+	mapfile -t small < <(host_disk moves "${disk_path[small]}")
+	ok "a destination with a smaller disk is refused" fails_because "capacity 131072.* 65536" \
+		"${small[@]}" -device vhost-blk-pci,num-queues=2,id=moves,drive=moves,serial=moves
+	ok "the source still runs" still_running
+	mapfile -t same < <(host_disk moves "${disk_path[moves]}")
+	ok "a destination with another number of queues is refused" fails_because "features|num_queues" \
+		"${same[@]}" -device vhost-blk-pci,num-queues=1,id=moves,drive=moves,serial=moves
+	ok "the source still runs" still_running
+	ok "a destination without a feature is refused" fails_because "features" \
+		"${same[@]}" -device vhost-blk-pci,num-queues=2,id=moves,drive=moves,serial=moves,config-wce=off
+	ok "the source still runs" still_running
+
+	ok "a migration begins" begin_slowly "${disks[@]}"
+	ok "and is cancelled" cancel
+	ok "the source still runs" still_running
+	end_other
+	ok "a migration begins" begin_slowly "${disks[@]}"
+	ok "and the destination is killed" end_other
+	ok "so the migration has failed" wait_until migration_is failed
+	ok "the source still runs" still_running
+	go_fast > /dev/null
+fi
 
 # The source's last flush fails, and nothing else: the writer has ended before.
 fails_to_flush()
@@ -105,11 +108,16 @@ migrate "it migrates" "${disks[@]}"
 ok "the guest goes on there" writer_goes_on moves
 ok "beside it the source can't go on" on "$(other)" qmp_refuses "lock" cont
 end_other
-for round in 1 2 3; do
+if once; then
+	rounds=3
+else
+	rounds=1
+fi
+for ((round = 1; round <= rounds; round++)); do
 	migrate "it migrates back, round $round" "${disks[@]}"
 	end_other
 	ok "the guest goes on" writer_goes_on moves
-	[ "$round" != 3 ] || break
+	((round < rounds)) || break
 	migrate "it migrates forth again" "${disks[@]}"
 	end_other
 	ok "the guest goes on" writer_goes_on moves
