@@ -164,13 +164,13 @@ static bool vhost_blk_fetch_avail_idx(struct vhost_virtqueue *vq)
 }
 
 /**
- * vhost_blk_fetch_begin - learn what a ring is like
+ * vhost_blk_fetch_classify - learn what a ring is like
  * @queue: the queue, its @vq.mutex held
  *
  * To be called when it starts, and when its features change. An IOTLB comes and goes
  * while it is stopped.
  */
-void vhost_blk_fetch_begin(struct vhost_blk_queue *queue)
+void vhost_blk_fetch_classify(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 
@@ -483,7 +483,7 @@ static noinline int vhost_blk_fetch_any(struct vhost_blk_queue *queue)
 		return head;
 	}
 	record->next_redo++;
-	vhost_blk_fetch_begin(queue);
+	vhost_blk_fetch_classify(queue);
 	return head;
 }
 
@@ -498,13 +498,13 @@ void vhost_blk_fetch_undo(struct vhost_blk_queue *queue)
 		return;
 	}
 	queue->record.next_redo--;
-	vhost_blk_fetch_begin(queue);
+	vhost_blk_fetch_classify(queue);
 }
 
 /**
  * vhost_blk_fetch - fetch the next chain
- * @queue: a running queue with its @vq.mutex held;
- *	its @chain gets what @vq.iov has of the chain then
+ * @queue: a running queue with its @vq.mutex held; its @chain gets what @vq.iov has
+ *	of the chain then
  *
  * Virtio 1.4, section 2.7. May sleep to get at guest memory.
  *

@@ -42,7 +42,7 @@ static int vhost_blk_record_claim(struct vhost_blk_record *record)
 	return ret;
 }
 
-static void vhost_blk_record_disclaim(struct vhost_blk_record *record)
+static void vhost_blk_record_unclaim(struct vhost_blk_record *record)
 {
 	mutex_lock(&vhost_blk_records_lock);
 	list_del(&record->node);
@@ -92,7 +92,7 @@ static int vhost_blk_record_map(struct vhost_blk_queue *queue)
 	return 0;
 
 err_claim:
-	vhost_blk_record_disclaim(record);
+	vhost_blk_record_unclaim(record);
 err_account:
 	account_locked_vm(mm, record->num_pages, false);
 err_pin:
@@ -236,7 +236,7 @@ void vhost_blk_record_close(struct vhost_blk_queue *queue)
 	record->next_redo = 0;
 	vunmap((void *)((unsigned long)record->map & PAGE_MASK));
 	record->map = NULL;
-	vhost_blk_record_disclaim(record);
+	vhost_blk_record_unclaim(record);
 	account_locked_vm(queue->vq.dev->mm, record->num_pages, false);
 	unpin_user_pages_dirty_lock(record->pages, record->num_pages, true);
 }

@@ -97,12 +97,12 @@ static void vhost_blk_io_start(struct vhost_blk_io *io)
 }
 
 /**
- * vhost_blk_io_blame - note why an operation failed at its owner's memory
+ * vhost_blk_io_mark_void - mark a failed operation as void if its owner is being killed
  * @io: an operation that is being started or continued
  *
  * The memory of a process that is being killed is there, and can't be had by it.
  */
-void vhost_blk_io_blame(struct vhost_blk_io *io)
+void vhost_blk_io_mark_void(struct vhost_blk_io *io)
 {
 	io->is_void |= fatal_signal_pending(current);
 }
@@ -432,7 +432,7 @@ static void vhost_blk_io_rw_polled(struct vhost_blk_io *io, blk_opf_t opf,
 
 	bio->bi_iter.bi_sector = sector;
 	if (vhost_blk_bio_fill(io->channel, bio, data)) {
-		vhost_blk_io_blame(io);
+		vhost_blk_io_mark_void(io);
 		bio_io_error(bio);
 		return;
 	}
@@ -486,7 +486,7 @@ static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
 		bio->bi_iter.bi_sector = sector;
 		ret = vhost_blk_bio_fill(channel, bio, data);
 		if (unlikely(ret)) {
-			vhost_blk_io_blame(io);
+			vhost_blk_io_mark_void(io);
 			bio_io_error(bio);
 			return;
 		}
@@ -642,7 +642,7 @@ static void vhost_blk_bounce_submit(struct vhost_blk_io *io)
 		if (op_is_write(bounce->opf) &&
 		    copy_page_from_iter(bounce->pages[i], 0, len,
 					&bounce->iter) != len) {
-			vhost_blk_io_blame(io);
+			vhost_blk_io_mark_void(io);
 			bio_io_error(bio);
 			return;
 		}
@@ -1015,7 +1015,7 @@ int vhost_blk_io_continue_any(struct vhost_blk_io *io)
 	if (unlikely(io->bounce_is_unread)) {
 		io->bounce_is_unread = false;
 		if (!io->status && !vhost_blk_bounce_copy_read(io)) {
-			vhost_blk_io_blame(io);
+			vhost_blk_io_mark_void(io);
 			io->status = BLK_STS_IOERR;
 		}
 	}

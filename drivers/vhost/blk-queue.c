@@ -577,7 +577,7 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	ret = vhost_blk_record_open(queue);
 	if (ret)
 		goto err_backend;
-	vhost_blk_fetch_begin(queue);
+	vhost_blk_fetch_classify(queue);
 	queue->started = true;
 	/* Kicks from before this moment found nobody listening. */
 	vhost_vq_work_queue(vq, &queue->work);

@@ -33,7 +33,7 @@ static int vhost_blk_request_settle(struct vhost_blk_request *req,
 {
 	req->io.status = status;
 	if (unlikely(status))
-		vhost_blk_io_blame(&req->io);
+		vhost_blk_io_mark_void(&req->io);
 	vhost_blk_queue_completed(req);
 	return 0;
 }

@@ -431,7 +431,7 @@ static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 						    &timeout);
 		if (!ret) {
 			vq->acked_features = features;
-			vhost_blk_fetch_begin(blk->queues[i]);
+			vhost_blk_fetch_classify(blk->queues[i]);
 		}
 		mutex_unlock(&vq->mutex);
 	}

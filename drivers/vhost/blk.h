@@ -320,7 +320,7 @@ int vhost_blk_io_ranges(struct vhost_blk_io *io,
 			bool durable, bool may_use_reserve);
 int vhost_blk_io_flush(struct vhost_blk_io *io);
 int vhost_blk_io_continue_any(struct vhost_blk_io *io);
-void vhost_blk_io_blame(struct vhost_blk_io *io);
+void vhost_blk_io_mark_void(struct vhost_blk_io *io);
 void vhost_blk_io_release(struct vhost_blk_io *io);
 
 /* Nearly all operations have ended, and well, when their only bio has. */
@@ -633,7 +633,7 @@ struct vhost_blk_queue {
 	wait_queue_head_t drained;
 };
 
-void vhost_blk_fetch_begin(struct vhost_blk_queue *queue);
+void vhost_blk_fetch_classify(struct vhost_blk_queue *queue);
 void vhost_blk_fetch_forget(struct vhost_blk_queue *queue);
 int vhost_blk_fetch(struct vhost_blk_queue *queue);
 void vhost_blk_fetch_undo(struct vhost_blk_queue *queue);
