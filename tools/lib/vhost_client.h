@@ -25,31 +25,14 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 
+#include "vhost_workers.h"
+
 /* Guest physical address of the first byte of guest memory. */
 #define VHOST_CLIENT_BASE	0x100000000ULL
 /* The same behind the virtual IOMMU: no address is right in both modes. */
 #define VHOST_CLIENT_IOVA_BASE	0x7000000000ULL
 /* Bytes of guest memory for which the dirty log has one bit. */
 #define VHOST_CLIENT_LOG_PAGE	4096
-
-/* The headers of Debian 12 are older than vhost's workers. */
-#ifndef VHOST_NEW_WORKER
-struct vhost_worker_state {
-	unsigned int worker_id;
-};
-
-struct vhost_vring_worker {
-	unsigned int index;
-	unsigned int worker_id;
-};
-
-#define VHOST_NEW_WORKER _IOR(VHOST_VIRTIO, 0x8, struct vhost_worker_state)
-#define VHOST_FREE_WORKER _IOW(VHOST_VIRTIO, 0x9, struct vhost_worker_state)
-#define VHOST_ATTACH_VRING_WORKER _IOW(VHOST_VIRTIO, 0x15, \
-				       struct vhost_vring_worker)
-#define VHOST_GET_VRING_WORKER _IOWR(VHOST_VIRTIO, 0x16, \
-				     struct vhost_vring_worker)
-#endif
 
 /**
  * struct vhost_client_queue - a split virtqueue

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../lib/vhost_workers.h"
 #include "device.h"
 #include "log.h"
 
@@ -21,22 +22,6 @@
  */
 #define BIND_TIMEOUT_MS		5000
 #define BIND_INTERVAL_MS	100
-
-/* The headers of Debian 12 are older than vhost's workers. */
-#ifndef VHOST_NEW_WORKER
-struct vhost_worker_state {
-	unsigned int worker_id;
-};
-
-struct vhost_vring_worker {
-	unsigned int index;
-	unsigned int worker_id;
-};
-
-#define VHOST_NEW_WORKER _IOR(VHOST_VIRTIO, 0x8, struct vhost_worker_state)
-#define VHOST_ATTACH_VRING_WORKER _IOW(VHOST_VIRTIO, 0x15, \
-				       struct vhost_vring_worker)
-#endif
 
 int device_ioctl(struct device *device, unsigned long request, void *arg)
 {
