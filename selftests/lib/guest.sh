@@ -44,7 +44,7 @@ need_plain_guest()
 need_guest()
 {
 	need_plain_guest
-	[ -e /dev/vhost-blk ] || modprobe vhost_blk || skip_all "no vhost_blk"
+	need_vhost_blk
 	guest_with --qemu "$QEMU_VHOST_BLK"
 }
 

@@ -65,6 +65,24 @@ find_disks()
 	guest "$(declare -f link_disks); link_disks"
 }
 
+# finds NAME: the guest has the disk.
+finds()
+{
+	find_disks && guest test -e "/run/disk/$1"
+}
+
+# plug_and_unplug FROM TO: these rounds of the caller's plug() and unplug(), for the disk
+# "plugged". fio has it when it goes: fio fails, nothing else does.
+plug_and_unplug()
+{
+	local i
+	for ((i = $1; i <= $2; i++)); do
+		plug && start_writer plugged && unplug && writer_failed plugged && continue
+		echo "in round $i"
+		return 1
+	done
+}
+
 # qmp COMMAND [ARGUMENTS]: prints QEMU's answer; fails if it is an error.
 qmp()
 {

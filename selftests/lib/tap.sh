@@ -113,6 +113,17 @@ fails_with()
 	grep -qE "$pattern" <<< "$output"
 }
 
+# ends_with STATUS PATTERN COMMAND...: the command has this status, and says what matches.
+ends_with()
+{
+	local expected=$1 pattern=$2 output status
+	shift 2
+	output=$("$@" 2>&1 < /dev/null)
+	status=$?
+	echo "status $status: $output"
+	test "$status" = "$expected" && grep -qE -e "$pattern" <<< "$output"
+}
+
 # bail REASON: the tests that follow make no sense.
 bail()
 {

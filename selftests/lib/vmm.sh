@@ -17,7 +17,7 @@ blkd_dir=/run/vhost-blkd-test
 
 need_daemon()
 {
-	[ -e /dev/vhost-blk ] || modprobe vhost_blk || skip_all "no vhost_blk"
+	need_vhost_blk
 	blkd=$(find_blkd) || skip_all "no vhost-blkd"
 	mkdir -p "$blkd_dir"
 	trap end_vmms EXIT

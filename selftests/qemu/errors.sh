@@ -8,7 +8,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/disks.sh"
 
 : "${QEMU_VHOST_BLK:=$here/../../tools/qemu/qemu-vhost-blk}"
-[ -e /dev/vhost-blk ] || modprobe vhost_blk || skip_all "no vhost_blk"
+need_vhost_blk
 "$QEMU_VHOST_BLK" --version > /dev/null || skip_all "no QEMU with vhost-blk-pci"
 
 work=$(mktemp -d)
@@ -27,12 +27,7 @@ accel=(-accel kvm -accel tcg)
 # refused PATTERN ARGUMENT...: QEMU fails with a message that matches.
 refused()
 {
-	local pattern=$1 output status
-	shift
-	output=$(timeout $((120 * LIMIT_FACTOR)) "${qemu[@]}" "${accel[@]}" "$@" < /dev/null 2>&1)
-	status=$?
-	echo "status $status: $output"
-	test "$status" = 1 && grep -qE "$pattern" <<< "$output"
+	ends_with 1 "$1" timeout $((120 * LIMIT_FACTOR)) "${qemu[@]}" "${accel[@]}" "${@:2}"
 }
 
 # With a disk that is good, so that only the property is not.

@@ -39,11 +39,6 @@ plug()
 		wait_until finds plugged
 }
 
-finds()
-{
-	find_disks && guest test -e "/run/disk/$1"
-}
-
 unplug()
 {
 	qmp device_del '{"id": "plugged"}' && wait_until node_is_free
@@ -52,17 +47,6 @@ unplug()
 node_is_free()
 {
 	qmp blockdev-del '{"node-name": "plugged"}' > /dev/null
-}
-
-# fio has the disk when it goes: it fails, nothing else does.
-plug_and_unplug()
-{
-	local i
-	for ((i = $1; i <= $2; i++)); do
-		plug && start_writer plugged && unplug && writer_failed plugged && continue
-		echo "in round $i"
-		return 1
-	done
 }
 
 # QEMU's own threads come and go.

@@ -8,7 +8,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/disks.sh"
 
 : "${VHOST_BLKD:=$here/../../tools/vhost-blkd/vhost-blkd}"
-[ -e /dev/vhost-blk ] || modprobe vhost_blk || skip_all "no vhost_blk"
+need_vhost_blk
 "$VHOST_BLKD" --version > /dev/null || skip_all "no vhost-blkd"
 
 work=$(mktemp -d)
@@ -33,24 +33,13 @@ sockets=$here/sockets
 # refused PATTERN ARGUMENT...: the daemon fails with a message that matches.
 refused()
 {
-	fails 1 "$@"
+	ends_with 1 "$1" timeout $((30 * LIMIT_FACTOR)) "$VHOST_BLKD" "${@:2}"
 }
 
 # The same for what is wrong with the arguments themselves.
 misused()
 {
-	fails 2 "$@"
-}
-
-# fails STATUS PATTERN ARGUMENT...
-fails()
-{
-	local expected=$1 pattern=$2 output status
-	shift 2
-	output=$(timeout $((30 * LIMIT_FACTOR)) "$VHOST_BLKD" "$@" 2>&1)
-	status=$?
-	echo "status $status: $output"
-	test "$status" = "$expected" && grep -qE -e "$pattern" <<< "$output"
+	ends_with 2 "$1" timeout $((30 * LIMIT_FACTOR)) "$VHOST_BLKD" "${@:2}"
 }
 
 # start COMMAND...: in the background.

@@ -8,7 +8,7 @@ here=$(dirname "$(readlink -f "$0")")
 
 : "${VHOST_BLKD:=$here/../../tools/vhost-blkd/vhost-blkd}"
 : "${UPGRADE:=$here/../../tools/vhost-blkd/vhost-blk-upgrade}"
-[ -e /dev/vhost-blk ] || modprobe vhost_blk || skip_all "no vhost_blk"
+need_vhost_blk
 "$VHOST_BLKD" --version > /dev/null || skip_all "no vhost-blkd"
 [ "$(cat /sys/module/vhost_blk/refcnt)" = 0 ] || skip_all "vhost_blk is in use"
 
