@@ -106,7 +106,7 @@ static struct file *vhost_blk_reopen(struct file *user, bool writable,
 /*
  * The page cache of a disk knows nothing of those of its partitions, and these know
  * nothing of it. The functions below do for @bytes bytes from @start on what
- * vhost_blk_act_on_caches() does for all pages that may have data of the device.
+ * vhost_blk_apply_to_caches() does for all pages that may have data of the device.
  */
 static int vhost_blk_sync_cache(struct block_device *bdev, loff_t start,
 				loff_t bytes)
@@ -131,17 +131,17 @@ static int vhost_blk_drop_cache(struct block_device *bdev, loff_t start,
 }
 
 /* Nothing is waited for: what is being read or written right now stays. */
-static int vhost_blk_forget_cache(struct block_device *bdev, loff_t start,
-				  loff_t bytes)
+static int vhost_blk_invalidate_cache(struct block_device *bdev, loff_t start,
+				      loff_t bytes)
 {
 	unmap_mapping_range(bdev->bd_mapping, start, bytes, 0);
 	invalidate_bdev(bdev);
 	return 0;
 }
 
-static int vhost_blk_act_on_caches(struct block_device *bdev,
-				   int (*act)(struct block_device *bdev,
-					      loff_t start, loff_t bytes))
+static int vhost_blk_apply_to_caches(struct block_device *bdev,
+				     int (*act)(struct block_device *bdev,
+						loff_t start, loff_t bytes))
 {
 	int ret = act(bdev, 0, LLONG_MAX);
 	struct block_device *part;
@@ -177,9 +177,9 @@ static int vhost_blk_prepare(struct vhost_blk_backing *backing, bool claimed)
 	if (bdev_is_zoned(backing->bdev))
 		return -EOPNOTSUPP;
 	if (backing->read_only)
-		return vhost_blk_act_on_caches(backing->bdev,
-					       vhost_blk_sync_cache);
-	ret = vhost_blk_act_on_caches(backing->bdev, vhost_blk_drop_cache);
+		return vhost_blk_apply_to_caches(backing->bdev,
+						 vhost_blk_sync_cache);
+	ret = vhost_blk_apply_to_caches(backing->bdev, vhost_blk_drop_cache);
 	return ret == -EBUSY && !claimed ? 0 : ret;
 }
 
@@ -315,22 +315,22 @@ void vhost_blk_backing_close(struct vhost_blk_backing *backing)
 {
 	if (!backing)
 		return;
-	vhost_blk_backing_forget_cached(backing);
+	vhost_blk_backing_invalidate_cache(backing);
 	bdev_fput(backing->file);
 	kfree(backing);
 }
 
 /**
- * vhost_blk_backing_forget_cached - drop what the host has cached of the device
+ * vhost_blk_backing_invalidate_cache - drop what the host has cached of the device
  * @backing: the device, with no operation under way
  *
  * May sleep. What somebody read through the page cache while a guest was writing
  * may be stale; after this it is read anew.
  */
-void vhost_blk_backing_forget_cached(struct vhost_blk_backing *backing)
+void vhost_blk_backing_invalidate_cache(struct vhost_blk_backing *backing)
 {
 	if (!backing->read_only)
-		vhost_blk_act_on_caches(backing->bdev, vhost_blk_forget_cache);
+		vhost_blk_apply_to_caches(backing->bdev, vhost_blk_invalidate_cache);
 }
 
 static void vhost_blk_flush_put(struct vhost_blk_flush *flush)

@@ -92,7 +92,7 @@ static bool vhost_blk_fetch_chain(struct vhost_blk_queue *queue, unsigned int nu
 	struct iovec *iov = vq->iov, *writable = iov;
 	size_t out_bytes = 0, in_bytes = 0;
 
-	for (steps = 0; steps < VHOST_BLK_ORDINARY_CHAIN; steps++) {
+	for (steps = 0; steps < VHOST_BLK_FAST_CHAIN_MAX; steps++) {
 		u64 rest = le64_to_cpu(desc->rest);
 		u16 flags = rest >> 32, next = rest >> 48;
 		u32 len = rest;
@@ -135,7 +135,7 @@ static bool vhost_blk_fetch_table(struct vhost_blk_queue *queue)
 	unsigned int num = len / sizeof(*head);
 	void __user *table;
 
-	if (len % sizeof(*head) || num > VHOST_BLK_ORDINARY_CHAIN)
+	if (len % sizeof(*head) || num > VHOST_BLK_FAST_CHAIN_MAX)
 		return false;
 	return vhost_blk_fetch_translate(queue, le64_to_cpu(head->addr), len,
 					 &table) &&
@@ -164,26 +164,26 @@ static bool vhost_blk_fetch_avail_idx(struct vhost_virtqueue *vq)
 }
 
 /**
- * vhost_blk_fetch_classify - learn what a ring is like
+ * vhost_blk_fetch_choose_path - learn what a ring is like
  * @queue: the queue, its @vq.mutex held
  *
  * To be called when it starts, and when its features change. An IOTLB comes and goes
  * while it is stopped.
  */
-void vhost_blk_fetch_classify(struct vhost_blk_queue *queue)
+void vhost_blk_fetch_choose_path(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 
-	queue->fetch.is_ordinary = !vq->iotlb && vhost_is_little_endian(vq) &&
-			     !vhost_has_feature(vq, VHOST_F_LOG_ALL) &&
-			     !vhost_blk_record_has_redo(&queue->record);
+	queue->fetch.has_fast_path = !vq->iotlb && vhost_is_little_endian(vq) &&
+				     !vhost_has_feature(vq, VHOST_F_LOG_ALL) &&
+				     !vhost_blk_record_has_redo(&queue->record);
 }
 
 /**
- * vhost_blk_fetch_forget - look the memory table up anew
+ * vhost_blk_fetch_drop_region - look the memory table up anew
  * @queue: a queue with its @vq.mutex held
  */
-void vhost_blk_fetch_forget(struct vhost_blk_queue *queue)
+void vhost_blk_fetch_drop_region(struct vhost_blk_queue *queue)
 {
 	queue->fetch.region.size = 0;
 }
@@ -192,14 +192,14 @@ void vhost_blk_fetch_forget(struct vhost_blk_queue *queue)
  * The short way: index of the chain's first descriptor, the size of the ring if it is
  * empty, or -EOPNOTSUPP if the chain is nothing for here.
  */
-static int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue)
+static int vhost_blk_fetch_fast(struct vhost_blk_queue *queue)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	__virtio16 entry;
 	u16 head, flags;
 	bool good;
 
-	if (unlikely(!queue->fetch.is_ordinary))
+	if (unlikely(!queue->fetch.has_fast_path))
 		return -EOPNOTSUPP;
 	if (vq->avail_idx == vq->last_avail_idx) {
 		if (!vhost_blk_fetch_avail_idx(vq))
@@ -229,7 +229,7 @@ static int vhost_blk_fetch_ordinary(struct vhost_blk_queue *queue)
 /* Any chain */
 
 /* Ask the VMM for a translation. */
-static void vhost_blk_fetch_miss(struct vhost_blk_queue *queue, u64 addr, u8 access)
+static void vhost_blk_fetch_send_miss(struct vhost_blk_queue *queue, u64 addr, u8 access)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	bool v2 = vhost_backend_has_feature(vq, VHOST_BACKEND_F_IOTLB_MSG_V2);
@@ -261,7 +261,7 @@ static int vhost_blk_fetch_map(struct vhost_blk_queue *queue, u64 addr, u8 acces
 	if (!map && !vq->iotlb)
 		return -EFAULT;
 	if (!map) {
-		vhost_blk_fetch_miss(queue, addr, access);
+		vhost_blk_fetch_send_miss(queue, addr, access);
 		return -EAGAIN;
 	}
 	if (!(map->perm & access))
@@ -344,9 +344,9 @@ static int vhost_blk_fetch_desc(struct vhost_blk_queue *queue,
 }
 
 /* Virtio 1.4, section 2.7.5.3: the last of a chain may tell of a table, once. */
-static int vhost_blk_fetch_enter(struct vhost_blk_queue *queue,
-				 const struct vring_desc *desc,
-				 struct vhost_blk_table *table)
+static int vhost_blk_fetch_enter_table(struct vhost_blk_queue *queue,
+				       const struct vring_desc *desc,
+				       struct vhost_blk_table *table)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	u32 len = vhost32_to_cpu(vq, desc->len);
@@ -417,7 +417,7 @@ static int vhost_blk_fetch_follow(struct vhost_blk_queue *queue, u16 next)
 		if (ret)
 			return ret;
 		if (desc.flags & cpu_to_vhost16(vq, VRING_DESC_F_INDIRECT)) {
-			ret = vhost_blk_fetch_enter(queue, &desc, &table);
+			ret = vhost_blk_fetch_enter_table(queue, &desc, &table);
 			next = 0;
 		} else {
 			ret = vhost_blk_fetch_add(queue, &desc);
@@ -460,7 +460,7 @@ static int vhost_blk_fetch_head(struct vhost_blk_queue *queue)
 }
 
 /* The long way: as vhost_blk_fetch(). */
-static noinline int vhost_blk_fetch_any(struct vhost_blk_queue *queue)
+static noinline int vhost_blk_fetch_slow(struct vhost_blk_queue *queue)
 {
 	struct vhost_blk_record *record = &queue->record;
 	struct vhost_virtqueue *vq = &queue->vq;
@@ -483,7 +483,7 @@ static noinline int vhost_blk_fetch_any(struct vhost_blk_queue *queue)
 		return head;
 	}
 	record->next_redo++;
-	vhost_blk_fetch_classify(queue);
+	vhost_blk_fetch_choose_path(queue);
 	return head;
 }
 
@@ -498,7 +498,7 @@ void vhost_blk_fetch_undo(struct vhost_blk_queue *queue)
 		return;
 	}
 	queue->record.next_redo--;
-	vhost_blk_fetch_classify(queue);
+	vhost_blk_fetch_choose_path(queue);
 }
 
 /**
@@ -521,9 +521,9 @@ int vhost_blk_fetch(struct vhost_blk_queue *queue)
 	queue->fetch.chain.is_redone = false;
 	queue->fetch.chain.log_num = 0;
 	queue->fetch.chain.may_use_reserve = false;
-	head = vhost_blk_fetch_ordinary(queue);
+	head = vhost_blk_fetch_fast(queue);
 	if (unlikely(head < 0))
-		head = vhost_blk_fetch_any(queue);
+		head = vhost_blk_fetch_slow(queue);
 	if (unlikely(head == -EFAULT && fatal_signal_pending(current)))
 		return -EINTR;
 	if (unlikely(head < 0 && head != -EAGAIN))

@@ -242,11 +242,11 @@ void vhost_blk_record_close(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_record_fetched - a chain is in flight from now on
+ * vhost_blk_record_mark_fetched - a chain is in flight from now on
  * @queue: a running queue with a record, its @vq.mutex held
  * @head: index of the chain's first descriptor, below the ring's size
  */
-void vhost_blk_record_fetched(struct vhost_blk_queue *queue, u16 head)
+void vhost_blk_record_mark_fetched(struct vhost_blk_queue *queue, u16 head)
 {
 	struct vhost_blk_inflight_desc *desc = &queue->record.map->desc[head];
 
@@ -256,12 +256,12 @@ void vhost_blk_record_fetched(struct vhost_blk_queue *queue, u16 head)
 }
 
 /**
- * vhost_blk_record_using - chains are about to be used
+ * vhost_blk_record_link_batch - chains are about to be used
  * @queue: a running queue with a record, its @vq.mutex held; the first @count of its
  *	vq->heads are the chains
  * @count: how many
  */
-void vhost_blk_record_using(struct vhost_blk_queue *queue, unsigned int count)
+void vhost_blk_record_link_batch(struct vhost_blk_queue *queue, unsigned int count)
 {
 	struct vhost_blk_inflight *map = queue->record.map;
 	struct vhost_virtqueue *vq = &queue->vq;
@@ -278,11 +278,11 @@ void vhost_blk_record_using(struct vhost_blk_queue *queue, unsigned int count)
 }
 
 /**
- * vhost_blk_record_used - and they have been
- * @queue: as for vhost_blk_record_using()
+ * vhost_blk_record_clear_batch - and they have been
+ * @queue: as for vhost_blk_record_link_batch()
  * @count: likewise
  */
-void vhost_blk_record_used(struct vhost_blk_queue *queue, unsigned int count)
+void vhost_blk_record_clear_batch(struct vhost_blk_queue *queue, unsigned int count)
 {
 	struct vhost_blk_inflight *map = queue->record.map;
 	struct vhost_virtqueue *vq = &queue->vq;

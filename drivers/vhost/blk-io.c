@@ -251,7 +251,7 @@ vhost_blk_channel_get_bio(struct vhost_blk_channel *channel,
 }
 
 /* What a bio has of its operation, and what a reset takes from it. */
-static void vhost_blk_bio_adopt(struct vhost_blk_io *io, struct bio *bio)
+static void vhost_blk_bio_attach(struct vhost_blk_io *io, struct bio *bio)
 {
 	bio->bi_ioprio = io->priority;
 	bio->bi_private = io;
@@ -277,7 +277,7 @@ static struct bio *vhost_blk_bio_make(struct vhost_blk_io *io,
 		bio = &further->bio;
 		bio_init(bio, bdev, further->vecs, nr_vecs, opf);
 	}
-	vhost_blk_bio_adopt(io, bio);
+	vhost_blk_bio_attach(io, bio);
 	return bio;
 }
 
@@ -413,7 +413,7 @@ static bool vhost_blk_io_can_poll(const struct vhost_blk_io *io,
 	const struct queue_limits *limits =
 		&bdev_get_queue(vhost_blk_io_bdev(io))->limits;
 
-	return !io->channel->is_slow &&
+	return !io->channel->poll_disabled &&
 	       (limits->features & BLK_FEAT_POLL) &&
 	       (limits->features & BLK_FEAT_NOWAIT) &&
 	       nr_vecs <= VHOST_BLK_INLINE_VECS;
@@ -458,7 +458,7 @@ static void vhost_blk_io_resubmit_unpolled(struct vhost_blk_io *io)
 	bio->bi_iter.bi_sector = io->sector;
 	bio->bi_iter.bi_size = io->bytes;
 	bio->bi_vcnt = vcnt;
-	vhost_blk_bio_adopt(io, bio);
+	vhost_blk_bio_attach(io, bio);
 	vhost_blk_channel_add(io->channel, bio);
 }
 
@@ -588,12 +588,12 @@ static struct vhost_blk_bounce *vhost_blk_bounce_make(struct iov_iter *iter)
 }
 
 /*
- * Get a buffer for @data, or if @later one that gets its pages when they are needed.
+ * Get a buffer for @data, or if @defer_pages one that gets its pages when they are needed.
  * NULL for want of memory, unless @may_use_reserve.
  */
 static struct vhost_blk_bounce *
 vhost_blk_bounce_get(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
-		     const struct vhost_blk_data *data, bool may_use_reserve, bool later)
+		     const struct vhost_blk_data *data, bool may_use_reserve, bool defer_pages)
 {
 	struct vhost_blk_channel *channel = io->channel;
 	struct vhost_blk_bounce *bounce;
@@ -602,7 +602,7 @@ vhost_blk_bounce_get(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 	vhost_blk_data_iter(data, op_is_write(opf) ? ITER_SOURCE : ITER_DEST,
 			    &iter);
 	bounce = vhost_blk_bounce_make(&iter);
-	if (bounce && !later && vhost_blk_bounce_get_pages(channel, bounce)) {
+	if (bounce && !defer_pages && vhost_blk_bounce_get_pages(channel, bounce)) {
 		vhost_blk_bounce_free(channel, bounce);
 		bounce = NULL;
 	}
@@ -621,10 +621,10 @@ static void vhost_blk_io_put_bounces(struct vhost_blk_io *io)
 {
 	if (io->bounce)
 		vhost_blk_bounce_free(io->channel, io->bounce);
-	if (io->again)
-		vhost_blk_bounce_free(io->channel, io->again);
+	if (io->reread)
+		vhost_blk_bounce_free(io->channel, io->reread);
 	io->bounce = NULL;
-	io->again = NULL;
+	io->reread = NULL;
 }
 
 /* Start the next part of an operation: as much as the buffer takes. */
@@ -652,7 +652,7 @@ static void vhost_blk_bounce_submit(struct vhost_blk_io *io)
 	bounce->sector += bio_sectors(bio);
 	io->unfinished = left;
 	io->bytes = bio->bi_iter.bi_size;
-	io->bounce_is_unread = !op_is_write(bounce->opf);
+	io->bounce_needs_copy = !op_is_write(bounce->opf);
 	vhost_blk_channel_add(io->channel, bio);
 }
 
@@ -735,10 +735,10 @@ static int vhost_blk_io_rw_bounced(struct vhost_blk_io *io, blk_opf_t opf,
  * into pages that nobody else knows. Without memory it waits for the reserve,
  * which somebody under way has then.
  */
-static int vhost_blk_io_read_again(struct vhost_blk_io *io)
+static int vhost_blk_io_reread(struct vhost_blk_io *io)
 {
 	struct vhost_blk_channel *channel = io->channel;
-	struct vhost_blk_bounce *bounce = io->again, *reserve;
+	struct vhost_blk_bounce *bounce = io->reread, *reserve;
 
 	if (!bounce->num_pages && vhost_blk_bounce_get_pages(channel, bounce)) {
 		reserve = vhost_blk_bounce_take_reserve(channel);
@@ -753,7 +753,7 @@ static int vhost_blk_io_read_again(struct vhost_blk_io *io)
 		vhost_blk_bounce_free(channel, bounce);
 		bounce = reserve;
 	}
-	io->again = NULL;
+	io->reread = NULL;
 	vhost_blk_io_release(io);
 	io->bounce = bounce;
 	vhost_blk_io_start(io);
@@ -795,9 +795,9 @@ int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 	if (likely(!channel->stable_writes) || !op_is_write(opf))
 		nr_vecs = vhost_blk_data_vecs(data, vhost_blk_io_bdev(io));
 	if (unlikely(channel->checked_reads) && nr_vecs && !op_is_write(opf)) {
-		io->again = vhost_blk_bounce_get(io, opf, sector, data, may_use_reserve,
-						 true);
-		if (!io->again)
+		io->reread = vhost_blk_bounce_get(io, opf, sector, data, may_use_reserve,
+						  true);
+		if (!io->reread)
 			return -EBUSY;
 	}
 
@@ -816,9 +816,9 @@ int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 }
 
 /* Whether some range is longer than what the device takes now. */
-static bool vhost_blk_ranges_are_long(const struct vhost_blk_io *io,
-				      const struct vhost_blk_range *ranges,
-				      unsigned int num)
+static bool vhost_blk_ranges_need_split(const struct vhost_blk_io *io,
+					const struct vhost_blk_range *ranges,
+					unsigned int num)
 {
 	unsigned int i;
 
@@ -940,7 +940,7 @@ int vhost_blk_io_ranges(struct vhost_blk_io *io,
 	if (vhost_blk_channel_has_polled(io->channel))
 		return -EBUSY;
 	io->flush_after = durable;
-	if (unlikely(vhost_blk_ranges_are_long(io, ranges, num)))
+	if (unlikely(vhost_blk_ranges_need_split(io, ranges, num)))
 		return vhost_blk_io_ranges_in_parts(io, ranges, num, may_use_reserve);
 	vhost_blk_io_start(io);
 	io->unfinished = durable;
@@ -972,22 +972,22 @@ int vhost_blk_io_flush(struct vhost_blk_io *io)
 }
 
 /* Of a polled bio both mean that it has to go another way. */
-static bool vhost_blk_io_is_to_be_resubmitted(const struct vhost_blk_io *io)
+static bool vhost_blk_io_needs_resubmit(const struct vhost_blk_io *io)
 {
 	return (io->status == BLK_STS_AGAIN || io->status == BLK_STS_NOTSUPP) &&
 	       io->is_polled;
 }
 
-static bool vhost_blk_io_is_to_be_read_again(const struct vhost_blk_io *io)
+static bool vhost_blk_io_needs_reread(const struct vhost_blk_io *io)
 {
-	return io->status == BLK_STS_PROTECTION && io->again;
+	return io->status == BLK_STS_PROTECTION && io->reread;
 }
 
 static bool vhost_blk_io_is_complete(const struct vhost_blk_io *io)
 {
 	if (unlikely(io->status))
-		return !vhost_blk_io_is_to_be_resubmitted(io) &&
-		       !vhost_blk_io_is_to_be_read_again(io);
+		return !vhost_blk_io_needs_resubmit(io) &&
+		       !vhost_blk_io_needs_reread(io);
 	return likely(!io->unfinished);
 }
 
@@ -1001,7 +1001,7 @@ static void vhost_blk_io_release_bios(struct vhost_blk_io *io)
 }
 
 /**
- * vhost_blk_io_continue_any - go on with an operation whose @done was called
+ * vhost_blk_io_continue_slow - go on with an operation whose @done was called
  * @io: the operation
  *
  * For vhost_blk_io_continue(). May sleep. Must run in the address space of the operation's data.
@@ -1010,10 +1010,10 @@ static void vhost_blk_io_release_bios(struct vhost_blk_io *io)
  * it has ended, with @io->status; -EBUSY if it will go on when other operations
  * have ended: to be called again.
  */
-int vhost_blk_io_continue_any(struct vhost_blk_io *io)
+int vhost_blk_io_continue_slow(struct vhost_blk_io *io)
 {
-	if (unlikely(io->bounce_is_unread)) {
-		io->bounce_is_unread = false;
+	if (unlikely(io->bounce_needs_copy)) {
+		io->bounce_needs_copy = false;
 		if (!io->status && !vhost_blk_bounce_copy_read(io)) {
 			vhost_blk_io_mark_void(io);
 			io->status = BLK_STS_IOERR;
@@ -1024,9 +1024,9 @@ int vhost_blk_io_continue_any(struct vhost_blk_io *io)
 	if (vhost_blk_channel_has_polled(io->channel))
 		return -EBUSY;
 
-	if (vhost_blk_io_is_to_be_read_again(io))
-		return vhost_blk_io_read_again(io);
-	if (vhost_blk_io_is_to_be_resubmitted(io)) {
+	if (vhost_blk_io_needs_reread(io))
+		return vhost_blk_io_reread(io);
+	if (vhost_blk_io_needs_resubmit(io)) {
 		vhost_blk_io_resubmit_unpolled(io);
 	} else if (io->bounce) {
 		vhost_blk_io_release_bios(io);
@@ -1056,8 +1056,8 @@ void vhost_blk_io_release(struct vhost_blk_io *io)
 		list_del_init(&io->polled);
 	io->is_polled = false;
 	io->unfinished = false;
-	io->bounce_is_unread = false;
-	if (unlikely(io->bounce || io->again))
+	io->bounce_needs_copy = false;
+	if (unlikely(io->bounce || io->reread))
 		vhost_blk_io_put_bounces(io);
 	if (unlikely(io->ranges))
 		vhost_blk_io_put_ranges(io);
@@ -1090,7 +1090,7 @@ int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 
 	channel->backing = backing;
 	channel->bdev = bdev;
-	channel->is_slow = false;
+	channel->poll_disabled = false;
 	channel->stable_writes = bdev_stable_writes(bdev);
 	channel->checked_reads = bdev_has_integrity_csum(bdev);
 	channel->spare = kmalloc(struct_size(channel->spare, vecs,
@@ -1142,13 +1142,13 @@ bool vhost_blk_channel_poll(struct vhost_blk_channel *channel)
 }
 
 /**
- * vhost_blk_channel_give_up_polling - poll for what is under way, and no more
+ * vhost_blk_channel_disable_polling - poll for what is under way, and no more
  * @channel: the channel, whose polled operations take too long
  *
  * The device may be slow, or the block layer hold them back before it. Until the
  * channel is opened again nothing else is started as one of them.
  */
-void vhost_blk_channel_give_up_polling(struct vhost_blk_channel *channel)
+void vhost_blk_channel_disable_polling(struct vhost_blk_channel *channel)
 {
-	channel->is_slow = true;
+	channel->poll_disabled = true;
 }

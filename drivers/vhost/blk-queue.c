@@ -37,8 +37,8 @@
  * How long the worker polls for what the backing device is to end, and does nothing
  * else, and how often from then on, in jiffies.
  */
-#define VHOST_BLK_FINISH_TIME	msecs_to_jiffies(20)
-#define VHOST_BLK_LOOK_INTERVAL	msecs_to_jiffies(1)
+#define VHOST_BLK_FINISH_TIME		msecs_to_jiffies(20)
+#define VHOST_BLK_SLOW_POLL_INTERVAL	msecs_to_jiffies(1)
 
 /* Why fetching has ended. */
 enum vhost_blk_fetched {
@@ -72,7 +72,7 @@ static void vhost_blk_queue_put_request(struct vhost_blk_queue *queue,
 	vhost_blk_request_release(req);
 	queue->load -= req->load;
 	if (req->has_reserve)
-		queue->serves_reserve = false;
+		queue->reserve_in_use = false;
 	queue->free[queue->num_free++] = req;
 }
 
@@ -87,37 +87,37 @@ static int vhost_blk_queue_add_used(struct vhost_blk_queue *queue,
 	int ret;
 
 	if (queue->record.map)
-		vhost_blk_record_using(queue, count);
+		vhost_blk_record_link_batch(queue, count);
 	if (count == 1)
 		ret = vhost_add_used(vq, vhost32_to_cpu(vq, vq->heads->id),
 				     vhost32_to_cpu(vq, vq->heads->len));
 	else
 		ret = vhost_add_used_n(vq, vq->heads, NULL, count);
 	if (queue->record.map && !ret)
-		vhost_blk_record_used(queue, count);
+		vhost_blk_record_clear_batch(queue, count);
 	return ret;
 }
 
 /*
- * Take back every completed request and, if @answer, put it into the used ring.
+ * Take back every completed request and, if @write_used, put it into the used ring.
  * Without, guest memory is not touched: it may be another process's that is
  * current. A process that is being killed can't get at all of its memory: it leaves them
  * to whoever can, and what failed for that reason is not answered at all, as if it
  * had never been fetched. Returns whether there are new answers.
  */
-static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
+static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool write_used)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	struct vhost_blk_request *req, *next;
 	struct llist_node *list;
 	unsigned int count = 0;
 
-	if (unlikely(answer && fatal_signal_pending(current)))
+	if (unlikely(write_used && fatal_signal_pending(current)))
 		return false;
 	list = llist_reverse_order(llist_del_all(&queue->completed));
 	llist_for_each_entry_safe(req, next, list, node) {
-		int ret = answer ? vhost_blk_io_continue(&req->io) : 0;
-		bool to_answer;
+		int ret = write_used ? vhost_blk_io_continue(&req->io) : 0;
+		bool push;
 		u32 bytes;
 
 		if (unlikely(ret)) {
@@ -126,11 +126,11 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool answer)
 			continue;
 		}
 		/* What is not answered goes on to be in the record, if there is one. */
-		to_answer = answer && !req->io.is_void;
-		if (to_answer && vhost_blk_request_answer(req, &bytes)) {
+		push = write_used && !req->io.is_void;
+		if (push && vhost_blk_request_write_status(req, &bytes)) {
 			vq_err(vq, "Request %u can't be answered\n", req->head);
 			vhost_blk_queue_break(queue);
-		} else if (to_answer) {
+		} else if (push) {
 			vq->heads[count].id = cpu_to_vhost32(vq, req->head);
 			vq->heads[count].len = cpu_to_vhost32(vq, bytes);
 			count++;
@@ -153,7 +153,7 @@ static void vhost_blk_queue_signal(struct vhost_blk_queue *queue)
 		return;
 	queue->wait.pending_signals = 0;
 	queue->counters.signals++;
-	vhost_blk_wait_signal(queue);
+	vhost_blk_wait_note_signal(queue);
 	vhost_signal(queue->vq.dev, &queue->vq);
 }
 
@@ -161,18 +161,18 @@ static void vhost_blk_queue_signal(struct vhost_blk_queue *queue)
  * Answer what has completed. The guest is told when it is worth it. Returns whether
  * there was any.
  */
-static bool vhost_blk_queue_answer(struct vhost_blk_queue *queue)
+static bool vhost_blk_queue_reap_and_signal(struct vhost_blk_queue *queue)
 {
 	bool used = !llist_empty(&queue->completed) &&
 		    vhost_blk_queue_reap(queue, true);
 
-	if (queue->wait.pending_signals && vhost_blk_wait_is_enough(queue))
+	if (queue->wait.pending_signals && vhost_blk_wait_should_signal(queue))
 		vhost_blk_queue_signal(queue);
 	return used;
 }
 
 /* Look for more to do, before a signal and before sleep. Returns whether there is. */
-static bool vhost_blk_queue_look(struct vhost_blk_queue *queue)
+static bool vhost_blk_queue_await_work(struct vhost_blk_queue *queue)
 {
 	if (queue->wait.pending_signals && vhost_blk_wait_gather(queue))
 		return true;
@@ -212,8 +212,8 @@ static __always_inline int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 		return ret;
 	}
 	if (queue->record.map && !queue->fetch.chain.is_redone)
-		vhost_blk_record_fetched(queue, head);
-	queue->serves_reserve = req->has_reserve;
+		vhost_blk_record_mark_fetched(queue, head);
+	queue->reserve_in_use = req->has_reserve;
 	queue->load += req->load;
 	return 1;
 }
@@ -221,7 +221,7 @@ static __always_inline int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 /* Whether the queue can take one more request now. */
 static bool vhost_blk_queue_has_room(const struct vhost_blk_queue *queue)
 {
-	return queue->num_free && !queue->serves_reserve &&
+	return queue->num_free && !queue->reserve_in_use &&
 	       queue->load < VHOST_BLK_MAX_LOAD;
 }
 
@@ -318,10 +318,10 @@ static bool vhost_blk_queue_finish_polled(struct vhost_blk_queue *queue)
 		return true;
 	end = jiffies + VHOST_BLK_FINISH_TIME;
 	while (usable && vhost_blk_channel_poll(&queue->channel)) {
-		if (queue->channel.is_slow || time_after(jiffies, end) ||
+		if (queue->channel.poll_disabled || time_after(jiffies, end) ||
 		    signal_pending(current)) {
-			vhost_blk_channel_give_up_polling(&queue->channel);
-			mod_timer(&queue->look, jiffies + VHOST_BLK_LOOK_INTERVAL);
+			vhost_blk_channel_disable_polling(&queue->channel);
+			mod_timer(&queue->poll_timer, jiffies + VHOST_BLK_SLOW_POLL_INTERVAL);
 			break;
 		}
 		mutex_unlock(mutex);
@@ -346,7 +346,7 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 	struct vhost_virtqueue *vq = &queue->vq;
 	unsigned int budget = VHOST_BLK_BURST;
 
-	vhost_blk_queue_answer(queue);
+	vhost_blk_queue_reap_and_signal(queue);
 	vhost_disable_notify(vq->dev, vq);
 	while (!vhost_blk_queue_is_halted(queue)) {
 		enum vhost_blk_fetched fetched = vhost_blk_queue_burst(queue, &budget);
@@ -357,22 +357,22 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 		case VHOST_BLK_BATCH_FULL:
 			continue;
 		case VHOST_BLK_BURST_OVER:
-			vhost_blk_queue_answer(queue);
+			vhost_blk_queue_reap_and_signal(queue);
 			return true;
 		case VHOST_BLK_STALLED:
 			/* What this answers, no completion will come for. */
 			return vhost_blk_queue_finish_polled(queue) &&
-			       vhost_blk_queue_answer(queue);
+			       vhost_blk_queue_reap_and_signal(queue);
 		case VHOST_BLK_HALTED:
 		case VHOST_BLK_RING_EMPTY:
 			break;
 		}
 		/* What a fast device has completed meanwhile shares the signal. */
-		vhost_blk_queue_answer(queue);
+		vhost_blk_queue_reap_and_signal(queue);
 		if (vhost_blk_queue_is_halted(queue))
 			break;
-		if (vhost_blk_queue_look(queue)) {
-			vhost_blk_queue_answer(queue);
+		if (vhost_blk_queue_await_work(queue)) {
+			vhost_blk_queue_reap_and_signal(queue);
 			if (!budget--)
 				return true;
 			continue;
@@ -392,22 +392,22 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
  */
 static bool vhost_blk_queue_run_mapped(struct vhost_blk_queue *queue)
 {
-	bool again;
+	bool requeue;
 
 	vhost_blk_wait_adapt(queue);
 	queue->channel.poll = queue->vq.busyloop_timeout && queue->wait.poll_ns;
-	again = vhost_blk_queue_serve(queue);
+	requeue = vhost_blk_queue_serve(queue);
 	if (!vhost_blk_queue_is_running(queue) || queue->ring_missing)
 		return false;
 	vhost_blk_queue_signal(queue);
 	/* Further parts of what has been answered in part. */
-	return vhost_blk_queue_submit(queue) && again;
+	return vhost_blk_queue_submit(queue) && requeue;
 }
 
 static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
-	bool again = false;
+	bool requeue = false;
 
 	mutex_lock(&vq->mutex);
 	queue->counters.kicks += kicked;
@@ -416,27 +416,27 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 
 	WRITE_ONCE(queue->working, true);
 	if (vhost_blk_queue_is_mapped(queue))
-		again = vhost_blk_queue_run_mapped(queue);
+		requeue = vhost_blk_queue_run_mapped(queue);
 	/* The worker's other queues may have to sleep. */
 	vhost_blk_queue_finish_polled(queue);
 	/* The guest's kicks may be off. */
-	queue->held_back |= queue->paused;
+	queue->run_after_pause |= queue->paused;
 	WRITE_ONCE(queue->working, false);
 	/* Pairs with llist_add() in vhost_blk_queue_completed(). */
 	smp_mb();
 	if (vhost_blk_queue_is_running(queue) &&
-	    (again || (!queue->ring_missing && !llist_empty(&queue->completed))))
+	    (requeue || (!queue->ring_missing && !llist_empty(&queue->completed))))
 		vhost_vq_work_queue(vq, &queue->work);
 out:
 	mutex_unlock(&vq->mutex);
-	if (again && vhost_blk_wait_is_in_the_way())
+	if (requeue && vhost_blk_wait_should_resched())
 		schedule();
 }
 
 /* The timer: polled operations are slow, and end only if they are polled for. */
-static void vhost_blk_queue_look_again(struct timer_list *timer)
+static void vhost_blk_queue_poll_timer(struct timer_list *timer)
 {
-	struct vhost_blk_queue *queue = timer_container_of(queue, timer, look);
+	struct vhost_blk_queue *queue = timer_container_of(queue, timer, poll_timer);
 
 	vhost_vq_work_queue(&queue->vq, &queue->work);
 }
@@ -492,7 +492,7 @@ void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 	queue->index = index;
 	queue->vq.handle_kick = vhost_blk_queue_kicked;
 	vhost_work_init(&queue->work, vhost_blk_queue_work);
-	timer_setup(&queue->look, vhost_blk_queue_look_again, 0);
+	timer_setup(&queue->poll_timer, vhost_blk_queue_poll_timer, 0);
 	vhost_blk_channel_init(&queue->channel);
 	init_llist_head(&queue->completed);
 	init_waitqueue_head(&queue->drained);
@@ -568,7 +568,7 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	queue->chain_missing = false;
 	queue->paused = false;
 	queue->wait.pending_signals = 0;
-	vhost_blk_fetch_forget(queue);
+	vhost_blk_fetch_drop_region(queue);
 	vhost_blk_wait_start(queue);
 	vhost_vq_set_backend(vq, queue->blk);
 	ret = vhost_vq_init_access(vq);
@@ -577,7 +577,7 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	ret = vhost_blk_record_open(queue);
 	if (ret)
 		goto err_backend;
-	vhost_blk_fetch_classify(queue);
+	vhost_blk_fetch_choose_path(queue);
 	queue->started = true;
 	/* Kicks from before this moment found nobody listening. */
 	vhost_vq_work_queue(vq, &queue->work);
@@ -633,9 +633,9 @@ static int vhost_blk_queue_redo(struct vhost_blk_queue *queue)
 }
 
 static bool vhost_blk_queue_is_drained(const struct vhost_blk_queue *queue,
-				       bool answer)
+				       bool write_used)
 {
-	if (answer && vhost_blk_record_has_redo(&queue->record) && !queue->broken)
+	if (write_used && vhost_blk_record_has_redo(&queue->record) && !queue->broken)
 		return false;
 	return !vhost_blk_queue_in_flight(queue);
 }
@@ -643,7 +643,7 @@ static bool vhost_blk_queue_is_drained(const struct vhost_blk_queue *queue,
 /**
  * vhost_blk_queue_drain - wait until nothing of a queue is in flight
  * @queue: the queue
- * @answer: write the answers to guest memory; only in the owner's address space
+ * @write_used: write the answers to guest memory; only in the owner's address space
  * @timeout: how long to wait, in jiffies, or MAX_SCHEDULE_TIMEOUT; what is left of it
  *	afterwards
  *
@@ -655,24 +655,24 @@ static bool vhost_blk_queue_is_drained(const struct vhost_blk_queue *queue,
  * be done again that the IOTLB lacks. What is in flight then still is, and will be
  * answered by who drains next or by the running queue.
  */
-int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer,
+int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 			  long *timeout)
 {
 	struct vhost_blk_bios made;
 	int ret = 0;
 
 	/* The memory table may be another one now. */
-	vhost_blk_fetch_forget(queue);
+	vhost_blk_fetch_drop_region(queue);
 	for (;;) {
-		vhost_blk_queue_reap(queue, answer);
-		if (answer && !ret)
+		vhost_blk_queue_reap(queue, write_used);
+		if (write_used && !ret)
 			ret = vhost_blk_queue_redo(queue);
 		/* With the next parts of what was answered in part. */
 		made = vhost_blk_channel_take(&queue->channel);
 		vhost_blk_submit(&made);
-		if (vhost_blk_queue_is_drained(queue, answer) || ret)
+		if (vhost_blk_queue_is_drained(queue, write_used) || ret)
 			break;
-		ret = answer && fatal_signal_pending(current) ? -EINTR :
+		ret = write_used && fatal_signal_pending(current) ? -EINTR :
 		      vhost_blk_queue_wait(queue, timeout);
 	}
 	vhost_blk_queue_signal(queue);
@@ -698,7 +698,7 @@ static bool vhost_blk_queue_uses(const struct vhost_blk_queue *queue, u64 start,
  * @last: the last one
  * @timeout: as for vhost_blk_queue_drain()
  *
- * Takes @vq.mutex; may sleep. Until vhost_blk_queue_translate(), which has to follow. If
+ * Takes @vq.mutex; may sleep. Until vhost_blk_queue_resume(), which has to follow. If
  * the ring has no translation either, there is nowhere to put answers, and the guest has
  * taken away what it waits for: the queue stops as one that is broken.
  *
@@ -726,27 +726,27 @@ int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
 }
 
 /**
- * vhost_blk_queue_translate - translations have changed
+ * vhost_blk_queue_resume - translations have changed
  * @queue: the queue, running or not
  *
  * Takes @vq.mutex; may sleep. Each miss of the IOTLB is a message to the VMM: it is
  * asked once, whatever the guest does, and again only when it has answered something,
  * before which its other messages have to be dropped.
  */
-void vhost_blk_queue_translate(struct vhost_blk_queue *queue)
+void vhost_blk_queue_resume(struct vhost_blk_queue *queue)
 {
 	mutex_lock(&queue->vq.mutex);
-	if (queue->ring_missing || queue->chain_missing || queue->held_back)
+	if (queue->ring_missing || queue->chain_missing || queue->run_after_pause)
 		vhost_vq_work_queue(&queue->vq, &queue->work);
 	queue->paused = false;
-	queue->held_back = false;
+	queue->run_after_pause = false;
 	queue->ring_missing = false;
 	queue->chain_missing = false;
 	mutex_unlock(&queue->vq.mutex);
 }
 
 /**
- * vhost_blk_queue_can_answer - whether a drain can tell the guest of everything
+ * vhost_blk_queue_can_write_used - whether a drain can tell the guest of everything
  * @queue: the queue
  *
  * Takes @vq.mutex; may sleep. Called with the device's mutex held, without which
@@ -755,7 +755,7 @@ void vhost_blk_queue_translate(struct vhost_blk_queue *queue)
  * Return: false if something is in flight and the IOTLB lacks the ring; the VMM
  * has a message about that then.
  */
-bool vhost_blk_queue_can_answer(struct vhost_blk_queue *queue)
+bool vhost_blk_queue_can_write_used(struct vhost_blk_queue *queue)
 {
 	bool can;
 
@@ -768,7 +768,7 @@ bool vhost_blk_queue_can_answer(struct vhost_blk_queue *queue)
 /**
  * vhost_blk_queue_stop - serve the ring no more
  * @queue: the queue, running or not
- * @answer: as for vhost_blk_queue_drain()
+ * @write_used: as for vhost_blk_queue_drain()
  * @timeout: as for vhost_blk_queue_drain()
  *
  * Takes @vq.mutex; may sleep. From the call on nothing is fetched.
@@ -776,16 +776,16 @@ bool vhost_blk_queue_can_answer(struct vhost_blk_queue *queue)
  * Return: 0 if nothing is in flight and guest memory is not touched any more; else
  * the errors of vhost_blk_queue_drain(), and the call is to be repeated.
  */
-int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool answer,
+int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool write_used,
 			 long *timeout)
 {
 	int ret;
 
 	mutex_lock(&queue->vq.mutex);
 	vhost_vq_set_backend(&queue->vq, NULL);
-	ret = vhost_blk_queue_drain(queue, answer, timeout);
+	ret = vhost_blk_queue_drain(queue, write_used, timeout);
 	if (!ret && queue->started) {
-		timer_delete_sync(&queue->look);
+		timer_delete_sync(&queue->poll_timer);
 		vhost_blk_channel_close(&queue->channel);
 		vhost_blk_record_close(queue);
 		queue->started = false;

@@ -28,8 +28,8 @@ static void vhost_blk_request_io_done(struct vhost_blk_io *io)
 }
 
 /* Settle a request that needs no I/O. */
-static int vhost_blk_request_settle(struct vhost_blk_request *req,
-				    blk_status_t status)
+static int vhost_blk_request_end(struct vhost_blk_request *req,
+				 blk_status_t status)
 {
 	req->io.status = status;
 	if (unlikely(status))
@@ -79,12 +79,12 @@ static noinline int vhost_blk_request_copy_log(struct vhost_blk_request *req)
 {
 	const struct vhost_blk_chain *chain = &req->queue->fetch.chain;
 	struct vhost_virtqueue *vq = &req->queue->vq;
-	bool own = chain->may_use_reserve;
+	bool use_reserve = chain->may_use_reserve;
 
 	if (vq->iotlb) {
 		req->num_log = chain->in;
 		req->log_iov = vq->iov + chain->out;
-		if (!own)
+		if (!use_reserve)
 			req->log_iov = kmemdup_array(req->log_iov, chain->in,
 						     sizeof(*req->log_iov),
 						     VHOST_BLK_GFP_TRY);
@@ -92,7 +92,7 @@ static noinline int vhost_blk_request_copy_log(struct vhost_blk_request *req)
 	}
 	req->num_log = chain->log_num;
 	req->log = vq->log;
-	if (!own)
+	if (!use_reserve)
 		req->log = kmemdup_array(vq->log, chain->log_num,
 					 sizeof(*req->log), VHOST_BLK_GFP_TRY);
 	return req->log ? 0 : -EBUSY;
@@ -137,9 +137,9 @@ static int vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
 	if (bytes > VHOST_BLK_MAX_DATA ||
 	    !vhost_blk_backing_contains(vhost_blk_request_backing(req),
 					req->sector, bytes))
-		return vhost_blk_request_settle(req, BLK_STS_IOERR);
+		return vhost_blk_request_end(req, BLK_STS_IOERR);
 	if (!bytes)
-		return vhost_blk_request_settle(req, BLK_STS_OK);
+		return vhost_blk_request_end(req, BLK_STS_OK);
 
 	if (!op_is_write(opf))
 		req->used_bytes = bytes + sizeof(*req->status_addr);
@@ -164,7 +164,7 @@ static int vhost_blk_request_write(struct vhost_blk_request *req,
 	blk_opf_t opf = REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;
 
 	if (vhost_blk_backing_read_only(vhost_blk_request_backing(req)))
-		return vhost_blk_request_settle(req, BLK_STS_IOERR);
+		return vhost_blk_request_end(req, BLK_STS_IOERR);
 	if (vhost_blk_request_is_durable(req))
 		opf |= REQ_FUA;
 	return vhost_blk_request_rw(req, opf, data);
@@ -190,10 +190,10 @@ static int vhost_blk_request_get_id(struct vhost_blk_request *req,
 	/* Also if only a part of it gets there. */
 	req->data_bytes = bytes;
 	if (copy_to_iter(req->queue->blk->serial, bytes, &iter) != bytes)
-		return vhost_blk_request_settle(req, BLK_STS_IOERR);
+		return vhost_blk_request_end(req, BLK_STS_IOERR);
 	/* The status follows at once, or somewhere behind. */
 	req->used_bytes = bytes + (bytes == data->bytes);
-	return vhost_blk_request_settle(req, BLK_STS_OK);
+	return vhost_blk_request_end(req, BLK_STS_OK);
 }
 
 /* Virtio 1.4, section 5.2.6.2: only write zeroes knows a flag, and one. */
@@ -249,10 +249,10 @@ static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
 	unsigned int i;
 
 	if (!vhost_blk_request_has_feature(req, feature))
-		return vhost_blk_request_settle(req, BLK_STS_NOTSUPP);
+		return vhost_blk_request_end(req, BLK_STS_NOTSUPP);
 	if (!num || num > VHOST_BLK_MAX_RANGES ||
 	    bytes % sizeof(struct virtio_blk_discard_write_zeroes))
-		return vhost_blk_request_settle(req, BLK_STS_IOERR);
+		return vhost_blk_request_end(req, BLK_STS_IOERR);
 
 	vhost_blk_data_iter(list, ITER_SOURCE, &iter);
 	for (i = 0; i < num; i++) {
@@ -260,7 +260,7 @@ static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
 			vhost_blk_request_read_range(req, op, &iter, &ranges[i]);
 
 		if (status)
-			return vhost_blk_request_settle(req, status);
+			return vhost_blk_request_end(req, status);
 		req->bytes += (u64)ranges[i].sectors << SECTOR_SHIFT;
 		req->load += vhost_blk_request_range_load(&ranges[i]);
 	}
@@ -272,9 +272,9 @@ static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
 }
 
 /* Data in the part where its type has none: the two sides disagree. */
-static bool vhost_blk_request_is_contradictory(const struct vhost_blk_request *req,
-					       const struct vhost_blk_data *readable,
-					       const struct vhost_blk_data *writable)
+static bool vhost_blk_request_has_unexpected_data(const struct vhost_blk_request *req,
+						  const struct vhost_blk_data *readable,
+						  const struct vhost_blk_data *writable)
 {
 	switch (req->type) {
 	case VIRTIO_BLK_T_OUT:
@@ -389,12 +389,12 @@ static int vhost_blk_request_dispatch(struct vhost_blk_request *req)
 	struct vhost_blk_data *writable = &req->queue->fetch.chain.writable;
 
 	if (!vhost_blk_request_read_header(req, readable))
-		return vhost_blk_request_settle(req, BLK_STS_IOERR);
+		return vhost_blk_request_end(req, BLK_STS_IOERR);
 	trace_vhost_blk_request_received(req->queue->blk, req->queue->index,
 					 req->head, req->type, req->sector,
 					 readable->bytes + writable->bytes);
-	if (vhost_blk_request_is_contradictory(req, readable, writable))
-		return vhost_blk_request_settle(req, BLK_STS_IOERR);
+	if (vhost_blk_request_has_unexpected_data(req, readable, writable))
+		return vhost_blk_request_end(req, BLK_STS_IOERR);
 
 	switch (req->type) {
 	case VIRTIO_BLK_T_IN:
@@ -421,7 +421,7 @@ static int vhost_blk_request_dispatch(struct vhost_blk_request *req)
 		return vhost_blk_request_ranges(req, VIRTIO_BLK_F_SECURE_ERASE,
 						REQ_OP_SECURE_ERASE, readable);
 	default:
-		return vhost_blk_request_settle(req, BLK_STS_NOTSUPP);
+		return vhost_blk_request_end(req, BLK_STS_NOTSUPP);
 	}
 }
 
@@ -554,7 +554,7 @@ static void vhost_blk_request_count(struct vhost_blk_request *req, u8 status)
 }
 
 /**
- * vhost_blk_request_answer - tell the guest how a request ended
+ * vhost_blk_request_write_status - tell the guest how a request ended
  * @req: a request for which vhost_blk_queue_completed() was called and whose
  *	vhost_blk_io_continue() had no more to do
  * @used_bytes: gets what belongs into the used element: the bytes that were
@@ -566,7 +566,7 @@ static void vhost_blk_request_count(struct vhost_blk_request *req, u8 status)
  * Return: 0, or -EFAULT if the guest's memory or its dirty log is not there any
  * more.
  */
-int vhost_blk_request_answer(struct vhost_blk_request *req, u32 *used_bytes)
+int vhost_blk_request_write_status(struct vhost_blk_request *req, u32 *used_bytes)
 {
 	u8 status = vhost_blk_request_status(req);
 	int ret;

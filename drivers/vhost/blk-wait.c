@@ -81,22 +81,22 @@ void vhost_blk_wait_start(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_wait_is_in_the_way - whether somebody else could use the CPU
+ * vhost_blk_wait_should_resched - whether somebody else could use the CPU
  *
  * With lazy preemption the kernel would leave it to whoever runs until the next
  * tick, and cond_resched() does nothing.
  *
  * Return: true if so.
  */
-bool vhost_blk_wait_is_in_the_way(void)
+bool vhost_blk_wait_should_resched(void)
 {
 	return need_resched() || test_thread_flag(TIF_NEED_RESCHED_LAZY);
 }
 
 /* Whether the CPU or the worker is wanted for something else. */
-static bool vhost_blk_wait_is_over(struct vhost_blk_queue *queue)
+static bool vhost_blk_wait_should_stop(struct vhost_blk_queue *queue)
 {
-	return vhost_blk_wait_is_in_the_way() || signal_pending(current) ||
+	return vhost_blk_wait_should_resched() || signal_pending(current) ||
 	       vhost_vq_has_work(&queue->vq);
 }
 
@@ -119,7 +119,7 @@ static bool vhost_blk_gather_seen(struct vhost_blk_queue *queue, u16 *seen)
 	struct vhost_virtqueue *vq = &queue->vq;
 	__virtio16 event;
 
-	if (!queue->fetch.is_ordinary ||
+	if (!queue->fetch.has_fast_path ||
 	    !vhost_has_feature(vq, VIRTIO_RING_F_EVENT_IDX) ||
 	    get_user(event, &vq->avail->ring[vq->num]))
 		return false;
@@ -145,8 +145,8 @@ static void vhost_blk_gather_learn(struct vhost_blk_queue *queue, u64 reaction)
 }
 
 /* Whether the guest hasn't reacted to the last signal yet. */
-static bool vhost_blk_gather_is_early(const struct vhost_blk_queue *queue,
-				      u16 seen)
+static bool vhost_blk_gather_signal_is_unseen(const struct vhost_blk_queue *queue,
+					      u16 seen)
 {
 	return (s16)(seen - queue->vq.signalled_used) < 0;
 }
@@ -162,22 +162,22 @@ static void vhost_blk_gather_succeed(struct vhost_blk_queue *queue)
 		queue->wait.depth++;
 }
 
-static bool vhost_blk_gather_is_enough(struct vhost_blk_queue *queue, u16 *seen)
+static bool vhost_blk_gather_should_signal(struct vhost_blk_queue *queue, u16 *seen)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
-	u16 under_way;
+	u16 in_flight;
 	unsigned int target;
 
 	if (queue->wait.gather_pause || !vhost_blk_gather_seen(queue, seen))
 		return true;
-	under_way = vq->avail_idx - *seen;
-	if (under_way > queue->wait.depth) {
-		queue->wait.depth = under_way;
+	in_flight = vq->avail_idx - *seen;
+	if (in_flight > queue->wait.depth) {
+		queue->wait.depth = in_flight;
 		queue->wait.gather_grow = VHOST_BLK_GATHER_GROW_MIN;
 	}
 	target = vhost_blk_gather_target(queue);
 	/* Another signal would change nothing then. */
-	if (vhost_blk_gather_is_early(queue, *seen) ||
+	if (vhost_blk_gather_signal_is_unseen(queue, *seen) ||
 	    (u16)(vq->last_used_idx - *seen) < target)
 		return false;
 	if (target > 1)
@@ -186,16 +186,16 @@ static bool vhost_blk_gather_is_enough(struct vhost_blk_queue *queue, u16 *seen)
 }
 
 /**
- * vhost_blk_wait_is_enough - whether the guest is to be told of its answers now
+ * vhost_blk_wait_should_signal - whether the guest is to be told of its answers now
  * @queue: a running queue with its @vq.mutex held
  *
  * Return: false if more answers are to be gathered before.
  */
-bool vhost_blk_wait_is_enough(struct vhost_blk_queue *queue)
+bool vhost_blk_wait_should_signal(struct vhost_blk_queue *queue)
 {
 	u16 seen;
 
-	return vhost_blk_gather_is_enough(queue, &seen);
+	return vhost_blk_gather_should_signal(queue, &seen);
 }
 
 /* Waiting was in vain: let the next signals go, the more the oftener that happens. */
@@ -209,18 +209,18 @@ static void vhost_blk_gather_fail(struct vhost_blk_queue *queue, u16 seen)
 	queue->wait.gather_successes = 0;
 	queue->wait.gather_grow = min(4 * queue->wait.gather_grow,
 				      VHOST_BLK_GATHER_GROW_MAX);
-	if (vhost_blk_gather_is_early(queue, seen))
+	if (vhost_blk_gather_signal_is_unseen(queue, seen))
 		queue->wait.reaction_ns = min(2 * queue->wait.reaction_ns,
 					      VHOST_BLK_REACTION_MAX);
 }
 
 /**
- * vhost_blk_wait_signal - the guest is about to be told of its answers
+ * vhost_blk_wait_note_signal - the guest is about to be told of its answers
  * @queue: a running queue with its @vq.mutex held
  *
  * It reacts to the first of the signals that it hasn't seen.
  */
-void vhost_blk_wait_signal(struct vhost_blk_queue *queue)
+void vhost_blk_wait_note_signal(struct vhost_blk_queue *queue)
 {
 	u16 seen;
 
@@ -228,14 +228,14 @@ void vhost_blk_wait_signal(struct vhost_blk_queue *queue)
 		queue->wait.gather_pause--;
 	if (queue->wait.depth < VHOST_BLK_GATHER_MIN ||
 	    !vhost_blk_gather_seen(queue, &seen) ||
-	    !vhost_blk_gather_is_early(queue, seen))
+	    !vhost_blk_gather_signal_is_unseen(queue, seen))
 		queue->wait.signalled_at = local_clock();
 }
 
 /**
  * vhost_blk_wait_gather - look for work before the guest is told of its answers
  * @queue: a running queue with its @vq.mutex held, after
- *	vhost_blk_wait_is_enough() has denied
+ *	vhost_blk_wait_should_signal() has denied
  *
  * The time begins anew when the guest is seen to react to the last signal. While
  * somebody else wants this CPU nothing is waited for: it may be the guest.
@@ -245,23 +245,23 @@ void vhost_blk_wait_signal(struct vhost_blk_queue *queue)
 bool vhost_blk_wait_gather(struct vhost_blk_queue *queue)
 {
 	u64 begin = local_clock(), since = begin, now, limit;
-	bool under_way = false;
+	bool unseen = false;
 
 	while (!vhost_blk_has_work(queue)) {
 		u16 seen;
 
-		if (!single_task_running() || vhost_blk_wait_is_over(queue) ||
-		    vhost_blk_gather_is_enough(queue, &seen))
+		if (!single_task_running() || vhost_blk_wait_should_stop(queue) ||
+		    vhost_blk_gather_should_signal(queue, &seen))
 			return false;
 		now = local_clock();
-		if (vhost_blk_gather_is_early(queue, seen)) {
-			under_way = true;
-		} else if (under_way) {
-			under_way = false;
+		if (vhost_blk_gather_signal_is_unseen(queue, seen)) {
+			unseen = true;
+		} else if (unseen) {
+			unseen = false;
 			vhost_blk_gather_learn(queue, now - queue->wait.signalled_at);
 			since = now;
 		}
-		limit = queue->wait.reaction_ns * (under_way ? 2 : 1);
+		limit = queue->wait.reaction_ns * (unseen ? 2 : 1);
 		if (now - since >= limit || now - begin >= VHOST_BLK_GATHER_TIME) {
 			vhost_blk_gather_fail(queue, seen);
 			return false;
@@ -330,7 +330,7 @@ bool vhost_blk_wait_poll(struct vhost_blk_queue *queue)
 		cpu_relax();
 		now = local_clock();
 	} while (now < min(slice_end, queue->wait.poll_end) &&
-		 !vhost_blk_wait_is_over(queue));
+		 !vhost_blk_wait_should_stop(queue));
 	if (now >= queue->wait.poll_end)
 		queue->wait.poll_end = 0;
 	return false;

@@ -211,12 +211,12 @@ static long vhost_blk_get_config(struct vhost_blk *blk, void __user *argp)
 }
 
 /* With @dev's mutex, as long as which the answer holds. */
-static bool vhost_blk_can_answer(struct vhost_blk *blk)
+static bool vhost_blk_can_write_used(struct vhost_blk *blk)
 {
 	unsigned int i;
 
 	for (i = 0; i < blk->num_queues; i++)
-		if (!vhost_blk_queue_can_answer(blk->queues[i]))
+		if (!vhost_blk_queue_can_write_used(blk->queues[i]))
 			return false;
 	return true;
 }
@@ -226,7 +226,7 @@ static long vhost_blk_check_owner(struct vhost_blk *blk)
 {
 	long ret = vhost_dev_check_owner(&blk->dev);
 
-	return ret ?: vhost_blk_can_answer(blk) ? 0 : -EAGAIN;
+	return ret ?: vhost_blk_can_write_used(blk) ? 0 : -EAGAIN;
 }
 
 /*
@@ -309,7 +309,7 @@ static long vhost_blk_set_name(struct vhost_blk *blk, void __user *argp)
 	return 0;
 }
 
-static void vhost_blk_look_at_capacity_later(struct vhost_blk *blk)
+static void vhost_blk_schedule_capacity_check(struct vhost_blk *blk)
 {
 	queue_delayed_work(system_freezable_power_efficient_wq,
 			   &blk->config_work, VHOST_BLK_CAPACITY_INTERVAL);
@@ -328,7 +328,7 @@ static void vhost_blk_config_work(struct work_struct *work)
 	u64 capacity;
 
 	if (!mutex_trylock(&blk->lock)) {
-		vhost_blk_look_at_capacity_later(blk);
+		vhost_blk_schedule_capacity_check(blk);
 		return;
 	}
 	if (blk->config_call) {
@@ -336,7 +336,7 @@ static void vhost_blk_config_work(struct work_struct *work)
 		if (capacity != blk->capacity)
 			eventfd_signal(blk->config_call);
 		blk->capacity = capacity;
-		vhost_blk_look_at_capacity_later(blk);
+		vhost_blk_schedule_capacity_check(blk);
 	}
 	mutex_unlock(&blk->lock);
 }
@@ -367,7 +367,7 @@ static long vhost_blk_set_config_call(struct vhost_blk *blk, void __user *argp)
 		eventfd_ctx_put(call);
 	blk->capacity = vhost_blk_backing_capacity(blk->backing);
 	if (blk->config_call)
-		vhost_blk_look_at_capacity_later(blk);
+		vhost_blk_schedule_capacity_check(blk);
 	return 0;
 }
 
@@ -431,7 +431,7 @@ static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 						    &timeout);
 		if (!ret) {
 			vq->acked_features = features;
-			vhost_blk_fetch_classify(blk->queues[i]);
+			vhost_blk_fetch_choose_path(blk->queues[i]);
 		}
 		mutex_unlock(&vq->mutex);
 	}
@@ -471,10 +471,10 @@ static bool vhost_blk_any_started(const struct vhost_blk *blk)
 }
 
 /* No ring runs any more. */
-static void vhost_blk_stopped(struct vhost_blk *blk)
+static void vhost_blk_mark_stopped(struct vhost_blk *blk)
 {
 	if (blk->running)
-		vhost_blk_backing_forget_cached(blk->backing);
+		vhost_blk_backing_invalidate_cache(blk->backing);
 	blk->running = false;
 }
 
@@ -482,15 +482,15 @@ static void vhost_blk_stopped(struct vhost_blk *blk)
  * Stop the rings. On an error, one of vhost_blk_queue_stop(), nothing is fetched any
  * more, the device still counts as running, and this is to be repeated.
  */
-static int vhost_blk_stop(struct vhost_blk *blk, bool answer, long timeout)
+static int vhost_blk_stop(struct vhost_blk *blk, bool write_used, long timeout)
 {
 	unsigned int i;
 	int ret = 0;
 
 	for (i = 0; i < blk->num_queues && !ret; i++)
-		ret = vhost_blk_queue_stop(blk->queues[i], answer, &timeout);
+		ret = vhost_blk_queue_stop(blk->queues[i], write_used, &timeout);
 	if (!ret)
-		vhost_blk_stopped(blk);
+		vhost_blk_mark_stopped(blk);
 	return ret;
 }
 
@@ -501,7 +501,7 @@ static int vhost_blk_stop_ring(struct vhost_blk *blk, unsigned int index)
 	int ret = vhost_blk_queue_stop(blk->queues[index], true, &timeout);
 
 	if (!ret && !vhost_blk_any_started(blk))
-		vhost_blk_stopped(blk);
+		vhost_blk_mark_stopped(blk);
 	return ret;
 }
 
@@ -560,7 +560,7 @@ static long vhost_blk_start_ring(struct vhost_blk *blk, unsigned int index)
 		blk->running = true;
 	else if (!vhost_blk_any_started(blk))
 		/* A stop that was interrupted has come to its end, no more. */
-		vhost_blk_stopped(blk);
+		vhost_blk_mark_stopped(blk);
 	return ret;
 }
 
@@ -682,7 +682,7 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	 * No answer may go to an address of the table that was replaced. With an
 	 * IOTLB the table is for the dirty log only.
 	 */
-	if (cmd == VHOST_SET_MEM_TABLE && !ret && vhost_blk_can_answer(blk))
+	if (cmd == VHOST_SET_MEM_TABLE && !ret && vhost_blk_can_write_used(blk))
 		ret = vhost_blk_drain(blk);
 	mutex_unlock(&blk->dev.mutex);
 	return ret;
@@ -807,7 +807,7 @@ static int vhost_blk_prepare_invalidation(struct vhost_blk *blk,
 }
 
 /* With @lock, so that the owner stays who it is. */
-static ssize_t vhost_blk_translate(struct vhost_blk *blk, struct iov_iter *from)
+static ssize_t vhost_blk_handle_iotlb_msg(struct vhost_blk *blk, struct iov_iter *from)
 {
 	union vhost_blk_message msg = {};
 	struct kvec kvec = { .iov_base = &msg };
@@ -831,7 +831,7 @@ static ssize_t vhost_blk_translate(struct vhost_blk *blk, struct iov_iter *from)
 	/* Who waits for another translation asks for it anew. */
 	vhost_clear_msg(&blk->dev);
 	for (i = 0; i < blk->num_queues; i++)
-		vhost_blk_queue_translate(blk->queues[i]);
+		vhost_blk_queue_resume(blk->queues[i]);
 	return ret;
 }
 
@@ -844,7 +844,7 @@ static ssize_t vhost_blk_write_iter(struct kiocb *iocb, struct iov_iter *from)
 		return -ENODEV;
 	if (mutex_lock_killable(&blk->lock))
 		return -EINTR;
-	ret = vhost_blk_translate(blk, from);
+	ret = vhost_blk_handle_iotlb_msg(blk, from);
 	mutex_unlock(&blk->lock);
 	return ret;
 }
@@ -893,7 +893,7 @@ static void vhost_blk_destroy(struct vhost_blk *blk)
 	kvfree(blk);
 }
 
-static void vhost_blk_release_later(struct work_struct *work)
+static void vhost_blk_release_work(struct work_struct *work)
 {
 	struct vhost_blk *blk = container_of(work, struct vhost_blk,
 					     release_work);
@@ -914,7 +914,7 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	mutex_init(&blk->lock);
 	INIT_DELAYED_WORK(&blk->config_work, vhost_blk_config_work);
-	INIT_WORK(&blk->release_work, vhost_blk_release_later);
+	INIT_WORK(&blk->release_work, vhost_blk_release_work);
 	blk->holder.gone = vhost_blk_gone;
 	blk->id = atomic_inc_return(&vhost_blk_next_id);
 	file->private_data = blk;

@@ -53,7 +53,7 @@
 #define VHOST_BLK_MAX_DATA	((size_t)VHOST_BLK_SEG_MAX * VHOST_BLK_SIZE_MAX)
 
 /* Descriptors of the longest chain that a driver makes: data, header and status. */
-#define VHOST_BLK_ORDINARY_CHAIN	(VHOST_BLK_SEG_MAX + 2)
+#define VHOST_BLK_FAST_CHAIN_MAX	(VHOST_BLK_SEG_MAX + 2)
 
 /*
  * The load of one queue, in bytes of data under way, at which no more is fetched: what
@@ -96,7 +96,7 @@ struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
 						 bool read_only,
 						 struct vhost_blk_holder *holder);
 void vhost_blk_backing_close(struct vhost_blk_backing *backing);
-void vhost_blk_backing_forget_cached(struct vhost_blk_backing *backing);
+void vhost_blk_backing_invalidate_cache(struct vhost_blk_backing *backing);
 int vhost_blk_backing_flush(struct vhost_blk_backing *backing);
 struct block_device *vhost_blk_backing_bdev(const struct vhost_blk_backing *backing);
 bool vhost_blk_backing_is_same(const struct vhost_blk_backing *a,
@@ -162,7 +162,7 @@ struct vhost_blk_bios {
  *	owner, who has to poll as long as vhost_blk_channel_poll() asks for it.
  * @made: bios of operations that have been started, not yet submitted
  * @next_sector: where the last bio ended
- * @is_slow: polling was given up, for what starts from here on
+ * @poll_disabled: polling was given up, for what starts from here on
  * @num_polled: polled operations that have not ended
  * @polled: &struct vhost_blk_io that end only when they are polled for
  * @spare: the bio for when there is no memory for another, NULL while in use
@@ -185,7 +185,7 @@ struct vhost_blk_channel {
 	bool poll;
 	struct vhost_blk_bios made;
 	sector_t next_sector;
-	bool is_slow;
+	bool poll_disabled;
 	atomic_t num_polled;
 	struct list_head polled;
 	struct vhost_blk_bio *spare;
@@ -210,7 +210,7 @@ void vhost_blk_channel_close(struct vhost_blk_channel *channel);
 struct vhost_blk_bios vhost_blk_channel_take(struct vhost_blk_channel *channel);
 void vhost_blk_submit(struct vhost_blk_bios *bios);
 bool vhost_blk_channel_poll(struct vhost_blk_channel *channel);
-void vhost_blk_channel_give_up_polling(struct vhost_blk_channel *channel);
+void vhost_blk_channel_disable_polling(struct vhost_blk_channel *channel);
 
 /**
  * struct vhost_blk_io - one operation on the backing device
@@ -223,11 +223,11 @@ void vhost_blk_channel_give_up_polling(struct vhost_blk_channel *channel);
  * @sector: where a polled operation begins, in sectors of 512 bytes
  * @bytes: data of the last bio
  * @bounce: for data that the device can't reach where it is, else NULL
- * @again: what to put into @bounce if the device's checksums are not those of what
+ * @reread: what to put into @bounce if the device's checksums are not those of what
  *	was read; NULL if there are none
  * @ranges: for ranges that are longer than the device now takes, else NULL
  * @is_void: it failed because its owner was being killed, and has to count as never done
- * @bounce_is_unread: @bounce has data for the guest
+ * @bounce_needs_copy: @bounce has data for the guest
  * @is_polled: it ends only when it is polled for
  * @polled: in @channel's list then
  * @unfinished: there is more to do when what is under way has ended
@@ -249,14 +249,14 @@ struct vhost_blk_io {
 	sector_t sector;
 	unsigned int bytes;
 	struct vhost_blk_bounce *bounce;
-	struct vhost_blk_bounce *again;
+	struct vhost_blk_bounce *reread;
 	struct vhost_blk_ranges *ranges;
 	struct list_head polled;
 	bool is_polled;
 	bool unfinished;
 	bool flush_after;
 	bool is_void;
-	bool bounce_is_unread;
+	bool bounce_needs_copy;
 	bool has_first;
 	struct bio first;
 	struct bio_vec vecs[VHOST_BLK_INLINE_VECS];
@@ -319,16 +319,16 @@ int vhost_blk_io_ranges(struct vhost_blk_io *io,
 			const struct vhost_blk_range *ranges, unsigned int num,
 			bool durable, bool may_use_reserve);
 int vhost_blk_io_flush(struct vhost_blk_io *io);
-int vhost_blk_io_continue_any(struct vhost_blk_io *io);
+int vhost_blk_io_continue_slow(struct vhost_blk_io *io);
 void vhost_blk_io_mark_void(struct vhost_blk_io *io);
 void vhost_blk_io_release(struct vhost_blk_io *io);
 
 /* Nearly all operations have ended, and well, when their only bio has. */
 static inline int vhost_blk_io_continue(struct vhost_blk_io *io)
 {
-	if (likely(!io->status && !io->unfinished && !io->bounce_is_unread))
+	if (likely(!io->status && !io->unfinished && !io->bounce_needs_copy))
 		return 0;
-	return vhost_blk_io_continue_any(io);
+	return vhost_blk_io_continue_slow(io);
 }
 
 /* Protocol */
@@ -428,7 +428,7 @@ struct vhost_blk_chain {
 void vhost_blk_request_init(struct vhost_blk_request *req,
 			    struct vhost_blk_queue *queue);
 int vhost_blk_request_start(struct vhost_blk_request *req);
-int vhost_blk_request_answer(struct vhost_blk_request *req, u32 *used_bytes);
+int vhost_blk_request_write_status(struct vhost_blk_request *req, u32 *used_bytes);
 bool vhost_blk_request_uses(const struct vhost_blk_request *req, u64 start,
 			    u64 last);
 void vhost_blk_request_release(struct vhost_blk_request *req);
@@ -489,15 +489,15 @@ struct vhost_blk_region {
  * struct vhost_blk_fetch - how chains get out of a ring
  * @region: guest memory that an address was in; forgotten when the memory table has
  *	changed
- * @is_ordinary: the short way to fetch knows rings like this one
+ * @has_fast_path: the short way to fetch knows rings like this one
  * @descs: the chain that is being fetched, before it is checked
  * @chain: the chain that is being started, checked
  * @header: the own copy of its header
  */
 struct vhost_blk_fetch {
 	struct vhost_blk_region region;
-	bool is_ordinary;
-	struct vhost_blk_desc descs[VHOST_BLK_ORDINARY_CHAIN];
+	bool has_fast_path;
+	struct vhost_blk_desc descs[VHOST_BLK_FAST_CHAIN_MAX];
 	struct vhost_blk_chain chain;
 	struct virtio_blk_outhdr header;
 };
@@ -581,7 +581,7 @@ static inline bool vhost_blk_record_has_redo(const struct vhost_blk_record *reco
  * @blk: the device
  * @index: which of its queues
  * @work: runs the queue for any reason but a kick
- * @look: queues @work when it is time to look for slow polled operations
+ * @poll_timer: queues @work when it is time to look for slow polled operations
  * @requests: the memory of all requests, made when the queue starts and kept
  *	until it starts with another ring size or the device goes
  * @free: a stack of the requests that are not in use
@@ -591,11 +591,11 @@ static inline bool vhost_blk_record_has_redo(const struct vhost_blk_record *reco
  * @started: between a start and the end of the stop that follows
  * @broken: the guest made a ring that can't be followed; nothing more is
  *	fetched until the queue is started again
- * @serves_reserve: a request is in flight that has what the queue has only once
+ * @reserve_in_use: a request is in flight that has what the queue has only once
  * @ring_missing: the IOTLB lacks the ring, and the VMM was asked for it
  * @chain_missing: the same of the chain that is to be fetched next
  * @paused: nothing is fetched for a moment
- * @held_back: there was a reason to, meanwhile
+ * @run_after_pause: there was a reason to, meanwhile
  * @record: of what is in flight, for who serves the ring next
  * @fetch: the way in
  * @channel: the storage room's part
@@ -610,7 +610,7 @@ struct vhost_blk_queue {
 	struct vhost_blk *blk;
 	unsigned int index;
 	struct vhost_work work;
-	struct timer_list look;
+	struct timer_list poll_timer;
 	struct vhost_blk_request *requests;
 	struct vhost_blk_request **free;
 	unsigned int num_requests;
@@ -618,11 +618,11 @@ struct vhost_blk_queue {
 	u64 load;
 	bool started;
 	bool broken;
-	bool serves_reserve;
+	bool reserve_in_use;
 	bool ring_missing;
 	bool chain_missing;
 	bool paused;
-	bool held_back;
+	bool run_after_pause;
 	struct vhost_blk_record record;
 	struct vhost_blk_fetch fetch;
 	struct vhost_blk_channel channel;
@@ -633,22 +633,22 @@ struct vhost_blk_queue {
 	wait_queue_head_t drained;
 };
 
-void vhost_blk_fetch_classify(struct vhost_blk_queue *queue);
-void vhost_blk_fetch_forget(struct vhost_blk_queue *queue);
+void vhost_blk_fetch_choose_path(struct vhost_blk_queue *queue);
+void vhost_blk_fetch_drop_region(struct vhost_blk_queue *queue);
 int vhost_blk_fetch(struct vhost_blk_queue *queue);
 void vhost_blk_fetch_undo(struct vhost_blk_queue *queue);
 
 int vhost_blk_record_open(struct vhost_blk_queue *queue);
 void vhost_blk_record_close(struct vhost_blk_queue *queue);
-void vhost_blk_record_fetched(struct vhost_blk_queue *queue, u16 head);
-void vhost_blk_record_using(struct vhost_blk_queue *queue, unsigned int count);
-void vhost_blk_record_used(struct vhost_blk_queue *queue, unsigned int count);
+void vhost_blk_record_mark_fetched(struct vhost_blk_queue *queue, u16 head);
+void vhost_blk_record_link_batch(struct vhost_blk_queue *queue, unsigned int count);
+void vhost_blk_record_clear_batch(struct vhost_blk_queue *queue, unsigned int count);
 
 void vhost_blk_wait_start(struct vhost_blk_queue *queue);
-void vhost_blk_wait_signal(struct vhost_blk_queue *queue);
+void vhost_blk_wait_note_signal(struct vhost_blk_queue *queue);
 void vhost_blk_wait_adapt(struct vhost_blk_queue *queue);
-bool vhost_blk_wait_is_in_the_way(void);
-bool vhost_blk_wait_is_enough(struct vhost_blk_queue *queue);
+bool vhost_blk_wait_should_resched(void);
+bool vhost_blk_wait_should_signal(struct vhost_blk_queue *queue);
 bool vhost_blk_wait_gather(struct vhost_blk_queue *queue);
 bool vhost_blk_wait_poll(struct vhost_blk_queue *queue);
 
@@ -657,11 +657,11 @@ void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 int vhost_blk_queue_start(struct vhost_blk_queue *queue);
 int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
 			  long *timeout);
-void vhost_blk_queue_translate(struct vhost_blk_queue *queue);
-bool vhost_blk_queue_can_answer(struct vhost_blk_queue *queue);
-int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool answer,
+void vhost_blk_queue_resume(struct vhost_blk_queue *queue);
+bool vhost_blk_queue_can_write_used(struct vhost_blk_queue *queue);
+int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool write_used,
 			 long *timeout);
-int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool answer,
+int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 			  long *timeout);
 void vhost_blk_queue_free(struct vhost_blk_queue *queue);
 void vhost_blk_queue_completed(struct vhost_blk_request *req);
