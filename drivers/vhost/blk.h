@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the three rooms of vhost_blk know of each other.
+ * Interfaces between the layers of vhost_blk.
  *
- *	blk.c		the character device: bind, start, stop, life of a queue
- *	blk-queue.c	ring: descriptor chains in, used elements and signals out
- *	blk-fetch.c	ring: how a descriptor chain is fetched
- *	blk-inflight.c	ring: a record of what is in flight, for who serves it next
- *	blk-wait.c	ring: how long to look for more before a signal or sleep
- *	blk-request.c	protocol: what a chain asks for and what it is answered
- *	blk-bdev.c	storage: a block device, its features and limits
- *	blk-io.c	storage: operations on it as bios
+ *	blk.c		device: /dev/vhost-blk, its ioctls, bind, start and stop
+ *	blk-queue.c	ring: the worker; used elements and signals to the guest
+ *	blk-fetch.c	ring: fetching of descriptor chains
+ *	blk-inflight.c	ring: the record of chains in flight, for a later owner
+ *	blk-wait.c	ring: delays before a signal (gathering) and before sleep (polling)
+ *	blk-request.c	protocol: parsing of a chain, its status and used length
+ *	blk-bdev.c	storage: the block device, its features and limits
+ *	blk-io.c	storage: operations on the block device as bios
  *
- * A request goes down from ring to protocol to storage in a vhost worker and
- * comes back up in two steps: storage calls vhost_blk_io.done in whatever
- * context the bio ended, which puts the request on its queue's list, and the
- * worker takes the whole list, answers it and signals the guest once.
+ * The vhost worker of a queue takes a request down through ring, protocol and
+ * storage. The way back has two steps. First, the storage layer calls
+ * vhost_blk_io.done in the context in which the last bio ended. This puts the request
+ * on vhost_blk_queue.completed. Second, the worker takes the whole list, writes the
+ * status bytes and used elements, and signals the guest once.
  *
- * No request fails for want of kernel memory. An ordinary one needs none. For
- * the others memory is tried for; where there is none, a request waits until it
- * is alone in its queue and then makes do with what the queue has in reserve.
+ * No request fails for want of kernel memory. A request of up to
+ * VHOST_BLK_INLINE_VECS segments needs none. Any other request tries to allocate. If
+ * that fails, it waits until nothing else of its queue is in flight. Then it uses the
+ * queue's reserve.
  */
 #ifndef _VHOST_BLK_H
 #define _VHOST_BLK_H
@@ -37,43 +39,42 @@
 #include "vhost.h"
 #include "compat.h"
 
-/* Data segments of a request that needs no memory beyond its own. */
+/* Data segments of a request that needs no memory beyond struct vhost_blk_request. */
 #define VHOST_BLK_INLINE_VECS	16
 
-/* Pages pinned by one call; more need further calls, not more memory. */
+/* Pages pinned by one call. Larger data takes more calls, not a larger array. */
 #define VHOST_BLK_PIN_BATCH	16
 
 /*
- * The most data one request may carry, in bytes: SEG_MAX segments of SIZE_MAX
- * bytes. Together they bound the pages and the bios that a guest can pin down
- * with one descriptor chain.
+ * The largest data of one request, in bytes: SEG_MAX segments of SIZE_MAX bytes. It
+ * bounds the pages and bios that a guest can pin with one descriptor chain.
  */
 #define VHOST_BLK_SEG_MAX	254
 #define VHOST_BLK_SIZE_MAX	SZ_1M
 #define VHOST_BLK_MAX_DATA	((size_t)VHOST_BLK_SEG_MAX * VHOST_BLK_SIZE_MAX)
 
-/* Descriptors of the longest chain that a driver makes: data, header and status. */
+/* Descriptors of the longest chain on the fast path: header, SEG_MAX of data, status. */
 #define VHOST_BLK_FAST_CHAIN_MAX	(VHOST_BLK_SEG_MAX + 2)
 
 /*
- * The load of one queue, in bytes of data under way, at which no more is fetched: what
- * one guest can have pinned, and with bios for it, does not grow with its memory, nor
- * does the time that a stop takes with its ring.
+ * The load of a queue at which it fetches no more, in bytes of data in flight. It bounds
+ * the guest pages that are pinned, the memory for their bios, and the time that stopping
+ * the ring takes.
  */
 #define VHOST_BLK_MAX_LOAD	SZ_256M
 
-/* What a range counts of that: a part of its length, but not less than so many bytes. */
+/* The load of a range: its length divided by DISCOUNT, but at least RANGE_LOAD bytes. */
 #define VHOST_BLK_RANGE_DISCOUNT	64
 #define VHOST_BLK_RANGE_LOAD		((u64)SZ_4M)
 
 /* Ranges of one discard, write zeroes or secure erase request. */
 #define VHOST_BLK_MAX_RANGES	32
 
-/* For memory that there is a way to do without; charged to the guest's owner. */
+/* For allocations that may fail. Charged to the memory cgroup of the device's owner. */
 #define VHOST_BLK_GFP_TRY	(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN | \
 				 __GFP_ACCOUNT)
 
-/* For waits that outlive the process that has begun them; flushed at module's end. */
+/* For work that may outlive the process that started it. Destroyed at module exit. */
 extern struct workqueue_struct *vhost_blk_wq;
 
 /* Storage */
@@ -84,9 +85,9 @@ struct vhost_blk_bounce;
 struct seq_file;
 
 /**
- * struct vhost_blk_holder - what claims a device that is bound for writing
- * @gone: called when the device is being removed, or its medium is. May sleep, but
- *	neither bind nor wait for I/O.
+ * struct vhost_blk_holder - claims a device that is bound for writing
+ * @gone: called when the device or its medium is being removed. May sleep. Must not
+ *	bind, and must not wait for I/O.
  */
 struct vhost_blk_holder {
 	void (*gone)(struct vhost_blk_holder *holder);
@@ -130,10 +131,10 @@ struct vhost_blk_range {
 };
 
 /**
- * struct vhost_blk_ranges - ranges that don't all go to the device at once
+ * struct vhost_blk_ranges - ranges that are submitted in several parts
  * @num: elements of @list
- * @next: the first that has not been submitted as a whole
- * @list: the ranges; of the one at @next what is left
+ * @next: index of the first range that is not submitted completely
+ * @list: the ranges; the element at @next holds its remaining part
  */
 struct vhost_blk_ranges {
 	unsigned int num;
@@ -142,9 +143,9 @@ struct vhost_blk_ranges {
 };
 
 /**
- * struct vhost_blk_bios - bios that are to be submitted
- * @bios: the bios, in their order
- * @num: how many
+ * struct vhost_blk_bios - bios that wait to be submitted
+ * @bios: the bios, in order of submission
+ * @num: number of @bios
  */
 struct vhost_blk_bios {
 	struct bio_list bios;
@@ -152,30 +153,29 @@ struct vhost_blk_bios {
 };
 
 /**
- * struct vhost_blk_channel - what the operations of one queue share
- * @backing: where they go
- * @bdev: its block device
- * @stable_writes: the device needs pages that nobody changes while they are
- *	written, as it was when the channel was opened
- * @checked_reads: the pages of a read are held against a checksum; likewise
- * @poll: operations that start now end faster if they are polled for. Set by the
- *	owner, who has to poll as long as vhost_blk_channel_poll() asks for it.
- * @made: bios of operations that have been started, not yet submitted
- * @next_sector: where the last bio ended
- * @poll_disabled: polling was given up, for what starts from here on
- * @num_polled: polled operations that have not ended
- * @polled: &struct vhost_blk_io that end only when they are polled for
- * @spare: the bio for when there is no memory for another, NULL while in use
- * @ended: bios that have ended, not yet released; lock-free
- * @ended_wait: who needs one of them
- * @pages: the pages that are being added to a bio
- * @bounce_pages: pages of all bounce buffers in use
- * @reserve: the bounce buffer for when there is no memory for another, NULL while
- *	in use
- * @reserve_ranges: the same for ranges
+ * struct vhost_blk_channel - storage state that the operations of one queue share
+ * @backing: the backing device
+ * @bdev: block device of @backing
+ * @stable_writes: pages must not change while they are written; read from the device
+ *	when the channel is opened
+ * @checked_reads: the pages of a read are verified against a checksum; read from the
+ *	device when the channel is opened
+ * @poll: submit operations as polled where possible. Set by the owner. The owner must
+ *	then poll as long as vhost_blk_channel_poll() returns true.
+ * @made: bios of started operations that are not submitted yet
+ * @next_sector: end of the last bio
+ * @poll_disabled: polled operations were too slow; start no more of them
+ * @num_polled: polled operations in flight
+ * @polled: list of polled &struct vhost_blk_io, which end only when polled
+ * @spare: the bio in reserve for when allocation fails; NULL while in use
+ * @ended: bios that have ended and are not released yet; lock-free
+ * @ended_wait: woken when a bio is added to @ended
+ * @pages: scratch array for pages that are being added to a bio
+ * @bounce_pages: total pages of the bounce buffers in use, without @reserve
+ * @reserve: the bounce buffer in reserve for when allocation fails; NULL while in use
+ * @reserve_ranges: the list of ranges in reserve for when allocation fails
  *
- * Everything but @ended and @num_polled is for one thread at a time, which the queue's mutex
- * sees to.
+ * The queue's mutex protects everything but @ended and @num_polled.
  */
 struct vhost_blk_channel {
 	struct vhost_blk_backing *backing;
@@ -197,7 +197,7 @@ struct vhost_blk_channel {
 	struct vhost_blk_ranges reserve_ranges;
 };
 
-/* Whether nothing but polled operations may be started. */
+/* True while polled operations are in flight. Only polled ones may start meanwhile. */
 static inline bool vhost_blk_channel_has_polled(const struct vhost_blk_channel *channel)
 {
 	return unlikely(atomic_read(&channel->num_polled));
@@ -214,31 +214,32 @@ void vhost_blk_channel_disable_polling(struct vhost_blk_channel *channel);
 
 /**
  * struct vhost_blk_io - one operation on the backing device
- * @done: called once for every start and every vhost_blk_io_continue() that says
- *	so, in any context, and maybe before that call returns. Set by the owner.
- * @channel: where the operation goes. Set by the owner.
- * @priority: an IOPRIO_PRIO_VALUE() or 0 for the worker's own. Set by the owner.
- * @status: how it ended; valid from @done on
- * @pending: bios that have not ended, plus one while they are still being made
- * @sector: where a polled operation begins, in sectors of 512 bytes
- * @bytes: data of the last bio
- * @bounce: for data that the device can't reach where it is, else NULL
- * @reread: what to put into @bounce if the device's checksums are not those of what
- *	was read; NULL if there are none
- * @ranges: for ranges that are longer than the device now takes, else NULL
- * @is_void: it failed because its owner was being killed, and has to count as never done
- * @bounce_needs_copy: @bounce has data for the guest
- * @is_polled: it ends only when it is polled for
- * @polled: in @channel's list then
- * @unfinished: there is more to do when what is under way has ended
- * @flush_after: after all else a flush, if @unfinished
+ * @done: called once for each start, and once for each vhost_blk_io_continue() that
+ *	returns 1. Any context. Can run before that call returns. Set by the owner.
+ * @channel: channel of the operation. Set by the owner.
+ * @priority: an IOPRIO_PRIO_VALUE(), or 0 for the worker's priority. Set by the owner.
+ * @status: result; valid from @done on
+ * @pending: bios in flight, plus one while more bios are being made
+ * @sector: start of a polled operation, in sectors of 512 bytes
+ * @bytes: data length of the last bio
+ * @bounce: bounce buffer; NULL if the bios use the guest's pages
+ * @reread: bounce buffer for a second try if the checksums of a read don't match;
+ *	NULL if the device has no checksums
+ * @ranges: ranges that are longer than the device now takes, else NULL
+ * @polled: in vhost_blk_channel.polled while @is_polled
+ * @is_polled: the bio ends only when it is polled
+ * @unfinished: another part has to be started when the bios in flight have ended
+ * @flush_after: the last part is a flush, if @unfinished
+ * @is_void: failed because the owner was being killed; must not be reported to the
+ *	guest
+ * @bounce_needs_copy: @bounce holds data that is not copied to the guest yet
  * @has_first: @first is in use
- * @first: the first bio, the only one of an ordinary operation
+ * @first: the first bio, and for most operations the only one
  * @vecs: the vectors of @first
  *
- * Owned by the storage room from the call that starts it until @done, by the
- * caller otherwise. After @done the caller owes a vhost_blk_io_release() before
- * it uses the operation again.
+ * The storage layer owns an operation from the call that starts it until @done. The
+ * caller owns it otherwise. After @done the caller must call vhost_blk_io_release()
+ * before it uses the operation again.
  */
 struct vhost_blk_io {
 	void (*done)(struct vhost_blk_io *io);
@@ -263,14 +264,14 @@ struct vhost_blk_io {
 };
 
 /**
- * struct vhost_blk_data - bytes in the owner's memory, in pieces
+ * struct vhost_blk_data - a cursor over data in the owner's memory
  * @iov: the pieces that are left
  * @num: elements of @iov
- * @skip: bytes of the first piece that are gone
- * @bytes: what is left in all; the last piece may have more
+ * @skip: bytes of the first piece that are consumed
+ * @bytes: bytes left; the last piece may be longer
  *
- * A cursor like an iov_iter that knows of nothing else, since most requests have
- * one piece, and pins it at once.
+ * Simpler than an iov_iter, which costs more. Most requests have one piece and pin it
+ * with one call.
  */
 struct vhost_blk_data {
 	const struct iovec *iov;
@@ -323,7 +324,7 @@ int vhost_blk_io_continue_slow(struct vhost_blk_io *io);
 void vhost_blk_io_mark_void(struct vhost_blk_io *io);
 void vhost_blk_io_release(struct vhost_blk_io *io);
 
-/* Nearly all operations have ended, and well, when their only bio has. */
+/* The fast path: nearly all operations succeed and consist of one part. */
 static inline int vhost_blk_io_continue(struct vhost_blk_io *io)
 {
 	if (likely(!io->status && !io->unfinished && !io->bounce_needs_copy))
@@ -333,7 +334,7 @@ static inline int vhost_blk_io_continue(struct vhost_blk_io *io)
 
 /* Protocol */
 
-/* What requests are counted by. */
+/* The kinds by which requests are counted. */
 enum vhost_blk_kind {
 	VHOST_BLK_READ,
 	VHOST_BLK_WRITE,
@@ -346,32 +347,32 @@ enum vhost_blk_kind {
 };
 
 /**
- * struct vhost_blk_request - a descriptor chain between fetch and answer
- * @io: the operation that it became
- * @queue: the queue it came from and returns to
- * @node: in &vhost_blk_queue.completed
- * @status_addr: where the guest wants the status byte, in the owner's memory
- * @sector: as the guest gave it
- * @started: when it was fetched, in nanoseconds of the monotonic clock; 0 if
- *	nobody wants to know
- * @bytes: what it concerns of the backing device, or of the serial
- * @log: what the device may write of the chain, for the dirty log; NULL if nothing but
- *	the status is written, or with an IOTLB
- * @log_iov: the same with an IOTLB
- * @num_log: elements of either
- * @translated: with an IOTLB, the guest's addresses of the chain
- * @num_translated: elements of @translated; 0 while the request is free
+ * struct vhost_blk_request - a request from its fetch until its used element
+ * @io: its operation on the backing device
+ * @queue: its queue, always the same
+ * @node: in vhost_blk_queue.completed
+ * @status_addr: address of the status byte, in the owner's memory
+ * @sector: sector field of the header
+ * @started: time of the fetch, CLOCK_MONOTONIC in nanoseconds; 0 if the trace event
+ *	vhost_blk_request_completed was off
+ * @bytes: bytes of the backing device or of the serial that it covers
+ * @load: its share of VHOST_BLK_MAX_LOAD
+ * @log: for the dirty log: guest physical addresses that the device may write; NULL
+ *	if it writes the status only, or with an IOTLB
+ * @log_iov: the same with an IOTLB, as addresses in the owner's memory
  * @status_log: guest physical address of the status byte, if @logged
- * @type: VIRTIO_BLK_T_*, without the bits that mean nothing
- * @used_bytes: what the used element will say if the request succeeds: bytes
- *	written from the first writable one on
- * @data_bytes: guest memory that the I/O reads or writes
- * @load: what it counts of VHOST_BLK_MAX_LOAD
+ * @num_log: elements of @log or @log_iov
+ * @translated: with an IOTLB, all I/O virtual addresses of the chain
+ * @num_translated: elements of @translated; 0 while the request is free
+ * @type: VIRTIO_BLK_T_*, without the bits that vhost_blk_request_type() drops
+ * @used_bytes: used length if the request succeeds: bytes written from the start of
+ *	the writable part on
+ * @data_bytes: bytes of guest memory that the operation reads or writes
  * @head: index of the chain's first descriptor
- * @kind: what it is counted as
- * @status_first: the status is all that is writable
+ * @kind: enum vhost_blk_kind
+ * @status_first: the writable part is the status byte only
  * @logged: the dirty log is on
- * @has_reserve: uses what its queue has only once; nothing is fetched beside it
+ * @has_reserve: it may use the reserves of its queue; nothing is fetched until it ends
  */
 struct vhost_blk_request {
 	struct vhost_blk_io io;
@@ -400,17 +401,17 @@ struct vhost_blk_request {
 
 /**
  * struct vhost_blk_chain - a descriptor chain that was fetched
- * @out: readable elements of the queue's iov, which come first
- * @in: writable elements behind them
- * @out_bytes: what is readable in all
- * @in_bytes: what is writable in all
- * @log_num: elements of the queue's log: guest physical addresses of the writable part
- *	if @logged, or with an IOTLB the addresses of all of it that were translated
+ * @out: number of readable pieces; they are the first in vq->iov
+ * @in: number of writable pieces, which follow in vq->iov
+ * @out_bytes: length of the readable part
+ * @in_bytes: length of the writable part
+ * @log_num: elements of vq->log in use. With an IOTLB they are all addresses of the
+ *	chain. Without one they are those of the writable part if @logged, else none.
  * @logged: the dirty log is on
- * @is_redone: it was in flight in a record
- * @may_use_reserve: nothing else is in flight, so that the queue's own arrays can serve
- * @readable: what is left to be read of the chain
- * @writable: what is left to be written, the status excepted
+ * @is_redone: the chain was in flight in the record that the ring was started with
+ * @may_use_reserve: nothing else of the queue is in flight, so that its reserves are free
+ * @readable: cursor in the readable part
+ * @writable: cursor in the writable part, without the status byte
  */
 struct vhost_blk_chain {
 	unsigned int out;
@@ -436,17 +437,17 @@ void vhost_blk_request_release(struct vhost_blk_request *req);
 /* Ring */
 
 /**
- * struct vhost_blk_counters - what a queue has done since its device was bound
- * @requests: answered, by kind
- * @bytes: of those that succeeded: data read or written, ranges discarded
- * @errors: of the requests, those answered with anything but success
+ * struct vhost_blk_counters - statistics of a queue since the first bind
+ * @requests: requests that ended, by kind
+ * @bytes: bytes of the requests that succeeded, by kind
+ * @errors: requests with a status other than VIRTIO_BLK_S_OK, by kind
  * @bounced: requests whose data went through a bounce buffer
- * @polled: requests that the backing device was polled for
- * @kicks: times that a kick woke the worker
- * @signals: times that vhost core was asked to signal the guest
+ * @polled: requests whose operation was polled for
+ * @kicks: runs of the worker because of a kick
+ * @signals: calls of vhost_signal()
  * @batches: updates of the used ring
  * @polls: windows of busy polling
- * @poll_hits: such windows in which something came
+ * @poll_hits: windows of busy polling in which work arrived
  */
 struct vhost_blk_counters {
 	u64 requests[VHOST_BLK_NUM_KINDS];
@@ -462,11 +463,11 @@ struct vhost_blk_counters {
 };
 
 /**
- * struct vhost_blk_desc - a split descriptor in two words, as it is read
+ * struct vhost_blk_desc - a split descriptor as the fast path reads it, in two words
  * @addr: guest physical address
- * @rest: from its lowest bit on: length (32 bits), flags and next (16 each)
+ * @rest: bits 0-31 length, bits 32-47 flags, bits 48-63 next
  *
- * Virtio 1.4, section 2.7.5, of a little-endian ring.
+ * Virtio 1.4, section 2.7.5. For little-endian rings only.
  */
 struct vhost_blk_desc {
 	__le64 addr;
@@ -474,10 +475,10 @@ struct vhost_blk_desc {
 };
 
 /**
- * struct vhost_blk_region - guest memory that is in one piece of the owner's
+ * struct vhost_blk_region - guest memory that is contiguous in the owner's memory
  * @start: guest physical address
- * @size: in bytes; 0 if it is none
- * @user: the owner's address
+ * @size: in bytes; 0 if unused
+ * @user: address in the owner's memory
  */
 struct vhost_blk_region {
 	u64 start;
@@ -486,13 +487,13 @@ struct vhost_blk_region {
 };
 
 /**
- * struct vhost_blk_fetch - how chains get out of a ring
- * @region: guest memory that an address was in; forgotten when the memory table has
- *	changed
- * @has_fast_path: the short way to fetch knows rings like this one
- * @descs: the chain that is being fetched, before it is checked
- * @chain: the chain that is being started, checked
- * @header: the own copy of its header
+ * struct vhost_blk_fetch - state of fetching from a ring
+ * @region: the region of the last address, a cache of vq->umem; dropped when the memory
+ *	table may have changed
+ * @has_fast_path: the fast path can handle this ring
+ * @descs: descriptors of the chain that is being fetched, not validated
+ * @chain: the chain that is being started, validated
+ * @header: copy of its request header
  */
 struct vhost_blk_fetch {
 	struct vhost_blk_region region;
@@ -503,18 +504,19 @@ struct vhost_blk_fetch {
 };
 
 /**
- * struct vhost_blk_wait - what was learned of when to signal and when to sleep
- * @pending_signals: answers in the ring that the guest wasn't told of
- * @signalled_at: when the first signal was sent that it hasn't seen yet, or the last
- * @depth: requests that the guest has under way, as far as learned
- * @gather_pause: signals that are to go without gathering before
- * @gather_backoff: how many that were the last time; 0 after a success
- * @gather_successes: in a row
- * @gather_grow: of them, until more is tried for
- * @reaction_ns: what it takes the guest to react to a signal, as far as learned
- * @poll_ns: how long to look for work before sleeping
- * @poll_end: when the window of polling that is open ends; 0 if none is
- * @idle_since: since when there was nothing to do; 0 while there is
+ * struct vhost_blk_wait - when to signal and when to sleep
+ * @pending_signals: used elements that the guest was not signalled for
+ * @signalled_at: time of the oldest signal that the guest has not reacted to; if it has
+ *	reacted to all, of the last signal
+ * @depth: estimate of the requests that the guest keeps in flight
+ * @gather_pause: number of signals still to be sent without gathering
+ * @gather_backoff: initial value of @gather_pause at the last failure; 0 after a success
+ * @gather_successes: successes since the last failure or growth of @depth
+ * @gather_grow: successes after which @depth grows
+ * @reaction_ns: estimate of the time from a signal to the guest's reaction
+ * @poll_ns: length of the next window of busy polling
+ * @poll_end: end of the current window of busy polling; 0 if there is none
+ * @idle_since: time at which the queue ran out of work; 0 while it has work
  */
 struct vhost_blk_wait {
 	unsigned int pending_signals;
@@ -530,14 +532,14 @@ struct vhost_blk_wait {
 	u64 idle_since;
 };
 
-/* Pages of the longest record, wherever it begins. */
+/* Pages of the longest record, at any offset into the first page. */
 #define VHOST_BLK_RECORD_PAGES \
 	(DIV_ROUND_UP(sizeof(struct vhost_blk_inflight) + VHOST_BLK_MAX_RING * \
 		      sizeof(struct vhost_blk_inflight_desc), PAGE_SIZE) + 1)
 
 /**
- * struct vhost_blk_redo - a chain that is to be done again
- * @counter: when it was fetched, in chains
+ * struct vhost_blk_redo - a chain that was in flight in the record and is to be redone
+ * @counter: its counter in the record: the order of fetching
  * @head: index of its first descriptor
  */
 struct vhost_blk_redo {
@@ -546,16 +548,16 @@ struct vhost_blk_redo {
 };
 
 /**
- * struct vhost_blk_record - the record of what is in flight in a ring
- * @addr: where it is in the owner's memory; 0 if there is none
- * @map: its mapping in the kernel; NULL but between start and the end of a stop
- * @counter: chains that were fetched
- * @redo: what is to be done again, in its order
+ * struct vhost_blk_record - the record of the chains in flight of a ring
+ * @addr: address of the record in the owner's memory; 0 for no record
+ * @map: kernel mapping of the record; NULL while the queue is not started
+ * @counter: counter for the next chain
+ * @redo: chains to redo, in the order of their first fetch
  * @num_redo: elements of @redo
- * @next_redo: the first of them that has not been fetched again
+ * @next_redo: index of the first element that is not fetched again yet
  * @num_pages: elements of @pages
- * @pages: that it is in, pinned
- * @node: in the list of records in use
+ * @pages: pinned pages of the record
+ * @node: in the list of all records in use
  */
 struct vhost_blk_record {
 	u64 addr;
@@ -575,35 +577,35 @@ static inline bool vhost_blk_record_has_redo(const struct vhost_blk_record *reco
 }
 
 /**
- * struct vhost_blk_queue - a virtqueue and the requests that are under way in it
- * @vq: vhost core's part. Its mutex protects every field that is not described
- *	otherwise; its private_data is the &struct vhost_blk while running.
+ * struct vhost_blk_queue - a virtqueue and its requests
+ * @vq: vhost core's part. @vq.mutex protects every field without another rule. Its
+ *	private_data is the &struct vhost_blk while the ring runs, else NULL.
  * @blk: the device
- * @index: which of its queues
+ * @index: index in vhost_blk.queues
  * @work: runs the queue for any reason but a kick
- * @poll_timer: queues @work when it is time to look for slow polled operations
- * @requests: the memory of all requests, made when the queue starts and kept
- *	until it starts with another ring size or the device goes
- * @free: a stack of the requests that are not in use
- * @num_requests: elements of @requests: the ring's size at the last start
- * @num_free: elements of @free; the rest are in flight
- * @load: of the requests in flight
- * @started: between a start and the end of the stop that follows
- * @broken: the guest made a ring that can't be followed; nothing more is
- *	fetched until the queue is started again
- * @reserve_in_use: a request is in flight that has what the queue has only once
+ * @poll_timer: queues @work to poll for slow polled operations
+ * @requests: all requests. Allocated at the start of the ring. Freed when it is
+ *	started with another size, or with the device.
+ * @free: stack of pointers to the free requests
+ * @num_requests: elements of @requests: the size of the ring at its last start
+ * @num_free: elements of @free; all other requests are in flight
+ * @load: sum of vhost_blk_request.load of the requests in flight
+ * @started: set by a start, cleared at the end of the stop
+ * @broken: the guest made an error in the ring; nothing is fetched until the next start
+ * @reserve_in_use: a request in flight has vhost_blk_request.has_reserve
  * @ring_missing: the IOTLB lacks the ring, and the VMM was asked for it
- * @chain_missing: the same of the chain that is to be fetched next
- * @paused: nothing is fetched for a moment
- * @run_after_pause: there was a reason to, meanwhile
- * @record: of what is in flight, for who serves the ring next
- * @fetch: the way in
- * @channel: the storage room's part
- * @wait: the way out
- * @counters: for who runs the machine; read without any lock
- * @completed: requests whose I/O ended, waiting to be answered; lock-free
- * @working: whether the worker will look at @completed by itself
- * @drained: who waits for @completed to fill while the queue stops
+ * @chain_missing: the IOTLB lacks a part of the next chain, and the VMM was asked for it
+ * @paused: nothing is fetched until vhost_blk_queue_resume()
+ * @run_after_pause: the worker ran while @paused, and has to run again afterwards
+ * @record: the record of the chains in flight
+ * @fetch: state of fetching
+ * @channel: state of the storage layer
+ * @wait: state of gathering and busy polling
+ * @counters: statistics; read without a lock
+ * @completed: requests whose I/O has ended, without a used element yet; lock-free
+ * @working: the worker is running the queue and will check @completed; accessed
+ *	without a lock by completions
+ * @drained: woken when a request is added to the empty @completed
  */
 struct vhost_blk_queue {
 	struct vhost_virtqueue vq;
@@ -672,30 +674,30 @@ void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
 
 /**
  * struct vhost_blk - an open /dev/vhost-blk
- * @dev: vhost core's part; its mutex is for vhost core's own calls and for
- *	starting and stopping
- * @lock: serializes the ioctls; outside of @dev's mutex, which does not exist
- *	before the first bind
- * @id: tells devices apart in traces and counters
- * @name: what the owner calls the device; under @lock, fixed while running
- * @holder: what claims the block device
- * @backing: the bound device. Changed under @lock while no queue runs, so that
- *	a running queue reads it without.
- * @features: offered since the last bind
- * @serial: answer to VIRTIO_BLK_T_GET_ID; as @backing
- * @num_queues: as bound
- * @bound: since the first bind, for ever; all below and @dev exist. Set with
- *	release semantics, for readers without @lock.
- * @running: between VHOST_BLK_SET_RUNNING 1 and 0, or while a ring runs; under @lock
- * @write_back: what the driver has set VIRTIO_BLK_F_CONFIG_WCE's byte to; the
- *	queues read it without a lock
- * @config_call: signalled when the capacity changes, or NULL; under @lock and,
- *	for @config_work, cancelled before it changes
- * @config_work: looks whether the capacity has changed
- * @release_work: frees the device where closing it can't wait for that
- * @capacity: the last that the VMM was told of, in sectors of 512 bytes
- * @queues: @num_queues of them
- * @vqs: what vhost core wants to see of them
+ * @dev: vhost core's part. Its mutex protects vhost core's state, and starting and
+ *	stopping of the rings. It does not exist before the first bind.
+ * @lock: serializes the ioctls. Taken before @dev's mutex.
+ * @id: identifies the device in fdinfo and trace events
+ * @name: name of the device, from the owner. Under @lock. Does not change while
+ *	@running.
+ * @holder: claims the block device
+ * @backing: the bound device. Changes under @lock while no ring runs. A running queue
+ *	reads it without a lock.
+ * @features: feature bits offered since the last bind
+ * @serial: result of VIRTIO_BLK_T_GET_ID; same rule as @backing
+ * @num_queues: number of queues, from the first bind
+ * @bound: set at the first bind, never cleared. @dev, @queues and @vqs exist then. Set
+ *	with release semantics for readers without @lock.
+ * @running: a ring runs, or all were started by VHOST_BLK_SET_RUNNING; under @lock
+ * @write_back: the driver's setting of VIRTIO_BLK_F_CONFIG_WCE; the queues read it
+ *	without a lock
+ * @config_call: eventfd that is signalled when the capacity changes, or NULL; under
+ *	@lock
+ * @config_work: checks the capacity periodically
+ * @release_work: stops and frees the device if vhost_blk_release() can't wait
+ * @capacity: the capacity that the VMM knows, in sectors of 512 bytes
+ * @queues: the queues, @num_queues of them
+ * @vqs: pointers to vhost_blk_queue.vq of @queues, for vhost core
  */
 struct vhost_blk {
 	struct vhost_dev dev;
