@@ -2,24 +2,27 @@
 /*
  * vhost_blk ring: descriptor chains in, used elements and signals out.
  *
- * A queue's worker does both directions: it answers what has completed, then
- * fetches what the guest made available. A kick brings it, and so does the
- * completion that finds the list of completed requests empty while the worker
- * doesn't look at it, so that a burst of completions costs one wake-up, one
- * update of the used index and at most one signal.
+ * A queue's worker does both directions. First it reaps queue->completed: it writes the
+ * status bytes and the used elements. Then it fetches and starts the available chains.
  *
- * A burst of requests is submitted under one plug, and without the queue's mutex:
- * where the device is behind, submitting waits for it. The guest's kicks are off
- * while the worker looks, and on again once the ring is empty; they stay off
- * when the worker ran out of something, because a completion brings it back, or,
- * if it has answered all that was in flight, it comes again by itself. The
- * requests of a queue are as many as its descriptors: a guest that makes a
- * descriptor available twice waits like one that has none left. Nor can it have
- * more under way than VHOST_BLK_MAX_LOAD and the last request before
- * that was reached.
+ * Two events wake the worker: a kick, and a completion that finds queue->completed empty
+ * while queue->working is false. So a burst of completions costs one wake-up, one update
+ * of the used index and at most one signal.
  *
- * Before the guest is told of answers, and before it turns the kicks on, the worker
- * may look for more: see blk-wait.c.
+ * A burst of bios is submitted under one plug, and without the queue's mutex: submitting
+ * sleeps if the device has no free tag.
+ *
+ * Kicks are disabled while the worker fetches, and enabled again when the ring is empty.
+ * They stay disabled when the queue can't take another request. Then a completion
+ * wakes the worker. If the worker reaped the last request in flight itself, it queues
+ * itself again.
+ *
+ * A queue has as many requests as descriptors. So a guest that makes a descriptor
+ * available twice only waits. The load in flight is bounded by VHOST_BLK_MAX_LOAD plus
+ * one request.
+ *
+ * Before a signal, and before it enables kicks, the worker may wait for more work: see
+ * blk-wait.c.
  */
 #include <linux/blkdev.h>
 #include <linux/seq_file.h>
@@ -27,29 +30,29 @@
 
 #include "blk.h"
 
-/* The requests of one queue that a worker starts before it looks at another. */
+/* Requests of one queue that a worker starts before it turns to another queue. */
 #define VHOST_BLK_BURST		256
 
-/* The bios that are made before they are submitted. */
+/* Bios that are made before they are submitted. */
 #define VHOST_BLK_MAX_MADE	32
 
 /*
- * How long the worker polls for what the backing device is to end, and does nothing
- * else, and how often from then on, in jiffies.
+ * How long the worker polls for operations and does nothing else, and the interval at
+ * which it polls for them afterwards, in jiffies.
  */
 #define VHOST_BLK_FINISH_TIME		msecs_to_jiffies(20)
 #define VHOST_BLK_SLOW_POLL_INTERVAL	msecs_to_jiffies(1)
 
-/* Why fetching has ended. */
+/* Why fetching stopped. */
 enum vhost_blk_fetched {
 	VHOST_BLK_RING_EMPTY,
-	VHOST_BLK_BATCH_FULL,	/* what was made is to be submitted first */
-	VHOST_BLK_BURST_OVER,	/* there may be more */
-	VHOST_BLK_STALLED,	/* until something in flight has been answered */
-	VHOST_BLK_HALTED,	/* until the IOTLB is updated or the ring mended */
+	VHOST_BLK_BATCH_FULL,	/* submit the bios, then fetch more */
+	VHOST_BLK_BURST_OVER,	/* the budget is used up, the ring may have more */
+	VHOST_BLK_STALLED,	/* until a request in flight ends */
+	VHOST_BLK_HALTED,	/* until the IOTLB is updated or the ring restarted */
 };
 
-/* Nothing is fetched any more, by this error of the guest. */
+/* The guest made an error: fetch nothing until the next start. */
 static void vhost_blk_queue_break(struct vhost_blk_queue *queue)
 {
 	queue->broken = true;
@@ -77,8 +80,8 @@ static void vhost_blk_queue_put_request(struct vhost_blk_queue *queue,
 }
 
 /*
- * Put the first @count elements of vq->heads into the used ring. One alone goes by
- * the way that is checked faster when it is copied.
+ * Add the first @count elements of vq->heads to the used ring. A single element takes
+ * vhost_add_used(): its copy has a constant size, so that user-copy checks cost less.
  */
 static int vhost_blk_queue_add_used(struct vhost_blk_queue *queue,
 				    unsigned int count)
@@ -99,11 +102,13 @@ static int vhost_blk_queue_add_used(struct vhost_blk_queue *queue,
 }
 
 /*
- * Take back every completed request and, if @write_used, put it into the used ring.
- * Without, guest memory is not touched: it may be another process's that is
- * current. A process that is being killed can't get at all of its memory: it leaves them
- * to whoever can, and what failed for that reason is not answered at all, as if it
- * had never been fetched. Returns whether there are new answers.
+ * Take all requests off queue->completed and free them. With @write_used, write their
+ * status bytes and used elements. Without it, leave guest memory alone: the current
+ * process may not be the owner. Returns whether used elements were added.
+ *
+ * A process that is being killed can't access all of its memory. It leaves the list for
+ * another caller. A request that failed for this reason (is_void) gets no used element,
+ * as if it had never been fetched.
  */
 static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool write_used)
 {
@@ -125,7 +130,7 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool write_used)
 				llist_add(&req->node, &queue->completed);
 			continue;
 		}
-		/* What is not answered goes on to be in the record, if there is one. */
+		/* Without a used element the chain stays in the record, if there is one. */
 		push = write_used && !req->io.is_void;
 		if (push && vhost_blk_request_write_status(req, &bytes)) {
 			vq_err(vq, "Request %u can't be answered\n", req->head);
@@ -146,7 +151,7 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool write_used)
 	return true;
 }
 
-/* Tell the guest of answers, if there are any that it wasn't told of. */
+/* Signal the guest if it has used elements that it was not signalled for. */
 static void vhost_blk_queue_signal(struct vhost_blk_queue *queue)
 {
 	if (!queue->wait.pending_signals)
@@ -158,8 +163,8 @@ static void vhost_blk_queue_signal(struct vhost_blk_queue *queue)
 }
 
 /*
- * Answer what has completed. The guest is told when it is worth it. Returns whether
- * there was any.
+ * Reap, and signal the guest unless more completions are to be gathered first. Returns
+ * whether used elements were added.
  */
 static bool vhost_blk_queue_reap_and_signal(struct vhost_blk_queue *queue)
 {
@@ -171,7 +176,7 @@ static bool vhost_blk_queue_reap_and_signal(struct vhost_blk_queue *queue)
 	return used;
 }
 
-/* Look for more to do, before a signal and before sleep. Returns whether there is. */
+/* Wait for work, before a signal and before sleep. Returns whether there is any. */
 static bool vhost_blk_queue_await_work(struct vhost_blk_queue *queue)
 {
 	if (queue->wait.pending_signals && vhost_blk_wait_gather(queue))
@@ -181,10 +186,13 @@ static bool vhost_blk_queue_await_work(struct vhost_blk_queue *queue)
 }
 
 /*
- * Fetch one chain and start it: 1 if there was one, 0 if not, or an error:
- * -EAGAIN for want of a translation, -EBUSY if it has to wait for what is in
- * flight, -EINTR in a process that is being killed, others if the ring can't be followed.
- * Inlined, since the compiler makes a call of it for the sake of the rare caller.
+ * Fetch and start one chain. Returns 1, or 0 if the ring is empty, or an error:
+ *	-EAGAIN	the IOTLB lacks a translation
+ *	-EBUSY	a request in flight must end first
+ *	-EINTR	the process is being killed
+ *	others	the chain is invalid
+ *
+ * Inlined by force. Otherwise the second, rare caller makes the compiler emit a call.
  */
 static __always_inline int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 {
@@ -202,7 +210,7 @@ static __always_inline int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 	req->head = head;
 	ret = vhost_blk_request_start(req);
 	if (ret == -EBUSY && vhost_blk_queue_in_flight(queue) == 1) {
-		/* No completion will free what it lacks. */
+		/* It is alone in the queue: no completion will free what it lacks. */
 		queue->fetch.chain.may_use_reserve = true;
 		ret = vhost_blk_request_start(req);
 	}
@@ -218,7 +226,6 @@ static __always_inline int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 	return 1;
 }
 
-/* Whether the queue can take one more request now. */
 static bool vhost_blk_queue_has_room(const struct vhost_blk_queue *queue)
 {
 	return queue->num_free && !queue->reserve_in_use &&
@@ -238,8 +245,8 @@ static enum vhost_blk_fetched vhost_blk_queue_halt(struct vhost_blk_queue *queue
 }
 
 /*
- * Fetch until the ring is empty, there is enough to be submitted, or @budget is used
- * up. Chains can be long: somebody else may need the CPU before.
+ * Fetch until the ring is empty, enough bios are made, or @budget is used up. Chains can
+ * be long. So a need to reschedule also uses up @budget.
  */
 static enum vhost_blk_fetched vhost_blk_queue_burst(struct vhost_blk_queue *queue,
 						    unsigned int *budget)
@@ -265,7 +272,7 @@ static bool vhost_blk_queue_is_running(struct vhost_blk_queue *queue)
 	return vhost_vq_get_backend(&queue->vq);
 }
 
-/* Without its translation the ring can't even take answers. */
+/* Without a translation of the ring not even used elements can be written. */
 static bool vhost_blk_queue_is_mapped(struct vhost_blk_queue *queue)
 {
 	if (likely(!queue->vq.iotlb))
@@ -276,8 +283,8 @@ static bool vhost_blk_queue_is_mapped(struct vhost_blk_queue *queue)
 }
 
 /*
- * Take the mutex again. Whatever it protects may have changed meanwhile. Returns
- * whether the queue can still be served.
+ * Take the mutex again after a moment without it, in which anything may have changed.
+ * Returns whether the queue can still be served.
  */
 static bool vhost_blk_queue_relock(struct vhost_blk_queue *queue)
 {
@@ -287,8 +294,9 @@ static bool vhost_blk_queue_relock(struct vhost_blk_queue *queue)
 }
 
 /*
- * Submit what was made, without the mutex: a device without a free tag is nothing
- * that an ioctl should wait for. Returns whether the queue can still be served.
+ * Submit the bios that were made. This releases the mutex, because submitting may sleep
+ * for a tag and no ioctl should wait for that. Returns whether the queue can still be
+ * served.
  */
 static bool vhost_blk_queue_submit(struct vhost_blk_queue *queue)
 {
@@ -303,10 +311,14 @@ static bool vhost_blk_queue_submit(struct vhost_blk_queue *queue)
 }
 
 /*
- * Poll for what has begun until it has ended, without the mutex. As long as it is
- * under way it can be what the thread would wait for otherwise, a tag or a queue that
- * is being frozen. A device that takes longer than that is looked at now and then,
- * and isn't polled for any more. Returns whether the queue can still be served.
+ * Poll until the polled operations have ended, and release the mutex in between. The
+ * worker must not sleep before: these operations may hold the tag that it would sleep
+ * for, or block the queue freeze that it would sleep for.
+ *
+ * After VHOST_BLK_FINISH_TIME the device counts as slow. No more operations are started
+ * as polled, and poll_timer brings the worker back to poll for those in flight.
+ *
+ * Returns whether the queue can still be served.
  */
 static bool vhost_blk_queue_finish_polled(struct vhost_blk_queue *queue)
 {
@@ -331,15 +343,15 @@ static bool vhost_blk_queue_finish_polled(struct vhost_blk_queue *queue)
 	return usable;
 }
 
-/* Until the IOTLB is updated or the ring mended. */
+/* True until the IOTLB is updated or the ring restarted. */
 static bool vhost_blk_queue_is_halted(const struct vhost_blk_queue *queue)
 {
 	return queue->broken || queue->chain_missing || queue->paused;
 }
 
 /*
- * Serve the queue until there is nothing to do. Returns true if the worker shall
- * come again by itself, after it has looked at its other queues.
+ * Serve the queue until there is nothing to do. Returns true if the worker is to run the
+ * queue again, after its other queues.
  */
 static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 {
@@ -360,14 +372,17 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 			vhost_blk_queue_reap_and_signal(queue);
 			return true;
 		case VHOST_BLK_STALLED:
-			/* What this answers, no completion will come for. */
+			/*
+			 * A reaped request frees what fetching lacked. Run again: it may
+			 * have been the last one that could wake the worker.
+			 */
 			return vhost_blk_queue_finish_polled(queue) &&
 			       vhost_blk_queue_reap_and_signal(queue);
 		case VHOST_BLK_HALTED:
 		case VHOST_BLK_RING_EMPTY:
 			break;
 		}
-		/* What a fast device has completed meanwhile shares the signal. */
+		/* Requests that a fast device has completed by now share the signal. */
 		vhost_blk_queue_reap_and_signal(queue);
 		if (vhost_blk_queue_is_halted(queue))
 			break;
@@ -387,8 +402,8 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 }
 
 /*
- * Do what there is to do. Returns true if the worker shall come again by itself. The
- * mutex is let go now and then; a queue that is stopped meanwhile is left.
+ * Run a queue whose ring has a translation. The mutex is released at times. If the queue
+ * is stopped meanwhile, leave it. Returns true if the worker is to run the queue again.
  */
 static bool vhost_blk_queue_run_mapped(struct vhost_blk_queue *queue)
 {
@@ -400,7 +415,7 @@ static bool vhost_blk_queue_run_mapped(struct vhost_blk_queue *queue)
 	if (!vhost_blk_queue_is_running(queue) || queue->ring_missing)
 		return false;
 	vhost_blk_queue_signal(queue);
-	/* Further parts of what has been answered in part. */
+	/* Submit the next parts of operations that vhost_blk_io_continue() went on with. */
 	return vhost_blk_queue_submit(queue) && requeue;
 }
 
@@ -417,12 +432,15 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 	WRITE_ONCE(queue->working, true);
 	if (vhost_blk_queue_is_mapped(queue))
 		requeue = vhost_blk_queue_run_mapped(queue);
-	/* The worker's other queues may have to sleep. */
+	/* The worker's other queues may sleep. */
 	vhost_blk_queue_finish_polled(queue);
-	/* The guest's kicks may be off. */
+	/* Kicks may be disabled, so vhost_blk_queue_resume() has to run the queue again. */
 	queue->run_after_pause |= queue->paused;
 	WRITE_ONCE(queue->working, false);
-	/* Pairs with llist_add() in vhost_blk_queue_completed(). */
+	/*
+	 * Pairs with llist_add() in vhost_blk_queue_completed(). Either that sees working
+	 * false and queues work, or this sees its request in queue->completed.
+	 */
 	smp_mb();
 	if (vhost_blk_queue_is_running(queue) &&
 	    (requeue || (!queue->ring_missing && !llist_empty(&queue->completed))))
@@ -433,7 +451,7 @@ out:
 		schedule();
 }
 
-/* The timer: polled operations are slow, and end only if they are polled for. */
+/* Polled operations that are slow end only if the worker polls for them. */
 static void vhost_blk_queue_poll_timer(struct timer_list *timer)
 {
 	struct vhost_blk_queue *queue = timer_container_of(queue, timer, poll_timer);
@@ -454,23 +472,23 @@ static void vhost_blk_queue_kicked(struct vhost_work *work)
 }
 
 /**
- * vhost_blk_queue_completed - hand a request back for its answer
+ * vhost_blk_queue_completed - hand a request over whose I/O has ended
  * @req: a started request; its queue owns it from here on
  *
- * Any context. The worker, or vhost_blk_queue_drain() if the queue is being
- * stopped, picks it up.
+ * Any context. The worker reaps the request, or vhost_blk_queue_drain() if the queue
+ * is being stopped.
  */
 void vhost_blk_queue_completed(struct vhost_blk_request *req)
 {
 	struct vhost_blk_queue *queue = req->queue;
 
 	/*
-	 * Once the request is on the list a drain can take it and the device
-	 * can go: its release waits for a grace period before it frees queues.
+	 * Once the request is on the list, a drain can take it and the device can be
+	 * released. The release waits for a grace period before it frees the queue.
 	 */
 	rcu_read_lock();
 	if (llist_add(&req->node, &queue->completed)) {
-		/* Else vhost_blk_queue_run() looks once more when it is done. */
+		/* Otherwise vhost_blk_queue_run() checks the list when it is done. */
 		if (!READ_ONCE(queue->working))
 			vhost_vq_work_queue(&queue->vq, &queue->work);
 		if (wq_has_sleeper(&queue->drained))
@@ -480,10 +498,10 @@ void vhost_blk_queue_completed(struct vhost_blk_request *req)
 }
 
 /**
- * vhost_blk_queue_init - prepare a queue before vhost_dev_init()
+ * vhost_blk_queue_init - initialize a queue before vhost_dev_init()
  * @queue: zeroed memory
- * @blk: the device it belongs to
- * @index: which of its queues it is
+ * @blk: its device
+ * @index: its index in @blk->queues
  */
 void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 			  unsigned int index)
@@ -534,15 +552,17 @@ static int vhost_blk_queue_alloc_requests(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_queue_start - serve the ring that the VMM has set up
+ * vhost_blk_queue_start - start serving the ring that the VMM has set up
  * @queue: a queue that is not started
  *
- * Called with the device's mutex and @vq.mutex held; may sleep. A ring without
- * addresses is one that the driver doesn't use, and stays stopped.
+ * Called with the device's mutex and @vq.mutex held. May sleep. A ring without addresses
+ * is not used by the driver. It stays stopped, and the call succeeds.
  *
- * Return: 0, -EFAULT if the ring isn't in the owner's memory, -E2BIG if it has
- * more than %VHOST_BLK_MAX_RING descriptors, -ENOMEM, or an error of
- * vhost_blk_record_open().
+ * Return: 0, or
+ *	-EFAULT	the ring is not in the owner's memory
+ *	-E2BIG	it has more than %VHOST_BLK_MAX_RING descriptors
+ *	-ENOMEM
+ *	an error of vhost_blk_record_open()
  */
 int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 {
@@ -579,7 +599,7 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 		goto err_backend;
 	vhost_blk_fetch_choose_path(queue);
 	queue->started = true;
-	/* Kicks from before this moment found nobody listening. */
+	/* The worker ignored all kicks before this moment. */
 	vhost_vq_work_queue(vq, &queue->work);
 	return 0;
 
@@ -590,9 +610,11 @@ err_backend:
 }
 
 /*
- * Wait until a request in flight has ended. As vhost_blk_queue_drain(). Of a stopped
- * queue without the mutex: a worker whose process is being killed takes it before it
- * ends, and with it the process.
+ * Wait until a request in flight has ended. Errors and @timeout as for
+ * vhost_blk_queue_drain().
+ *
+ * If the queue is stopped, release the mutex meanwhile. A worker whose process is being
+ * killed takes it before it exits, and the process does not end before its worker.
  */
 static int vhost_blk_queue_wait(struct vhost_blk_queue *queue, long *timeout)
 {
@@ -617,8 +639,9 @@ static int vhost_blk_queue_wait(struct vhost_blk_queue *queue, long *timeout)
 }
 
 /*
- * What a record has told of is done again before the ring stops or changes: who goes on
- * with it may have no record. 0, or -EAGAIN if the IOTLB lacks something.
+ * Start the chains that are left in record->redo. This happens before the ring stops or
+ * changes, because its next user may have no record. Returns 0, -EAGAIN if the IOTLB
+ * lacks a translation, or -EINTR if the process is being killed.
  */
 static int vhost_blk_queue_redo(struct vhost_blk_queue *queue)
 {
@@ -643,17 +666,24 @@ static bool vhost_blk_queue_is_drained(const struct vhost_blk_queue *queue,
 /**
  * vhost_blk_queue_drain - wait until nothing of a queue is in flight
  * @queue: the queue
- * @write_used: write the answers to guest memory; only in the owner's address space
- * @timeout: how long to wait, in jiffies, or MAX_SCHEDULE_TIMEOUT; what is left of it
- *	afterwards
+ * @write_used: write status bytes and used elements to guest memory; only in the owner's
+ *	address space
+ * @timeout: how long to wait, in jiffies, or MAX_SCHEDULE_TIMEOUT; set to the time that
+ *	is left
  *
- * Called with @vq.mutex held, which keeps the worker from fetching; may sleep, and lets
- * the mutex go meanwhile if the queue is stopped. Does the worker's part of a completion
- * itself: a worker whose process was killed does nothing any more.
+ * Called with @vq.mutex held, which keeps the worker from fetching. May sleep. If the
+ * queue is stopped, the mutex is released while waiting.
  *
- * Return: 0, -EINTR if the caller is being killed, -ETIMEDOUT; -EAGAIN if something is to
- * be done again that the IOTLB lacks. What is in flight then still is, and will be
- * answered by who drains next or by the running queue.
+ * This reaps the requests itself. A worker whose process was killed does nothing any
+ * more.
+ *
+ * After an error the requests in flight stay in flight. The next drain or the running
+ * queue reaps them.
+ *
+ * Return: 0, or
+ *	-EINTR	the caller is being killed
+ *	-ETIMEDOUT
+ *	-EAGAIN	a chain is to be redone for which the IOTLB lacks a translation
  */
 int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 			  long *timeout)
@@ -661,13 +691,13 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 	struct vhost_blk_bios made;
 	int ret = 0;
 
-	/* The memory table may be another one now. */
+	/* The memory table may have changed. */
 	vhost_blk_fetch_drop_region(queue);
 	for (;;) {
 		vhost_blk_queue_reap(queue, write_used);
 		if (write_used && !ret)
 			ret = vhost_blk_queue_redo(queue);
-		/* With the next parts of what was answered in part. */
+		/* Including the next parts of operations that the reaping went on with. */
 		made = vhost_blk_channel_take(&queue->channel);
 		vhost_blk_submit(&made);
 		if (vhost_blk_queue_is_drained(queue, write_used) || ret)
@@ -679,7 +709,7 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 	return ret;
 }
 
-/* Whether something in flight depends on a translation. */
+/* Whether a request in flight uses a translation of the range. */
 static bool vhost_blk_queue_uses(const struct vhost_blk_queue *queue, u64 start,
 				 u64 last)
 {
@@ -692,17 +722,19 @@ static bool vhost_blk_queue_uses(const struct vhost_blk_queue *queue, u64 start,
 }
 
 /**
- * vhost_blk_queue_pause - fetch nothing, and have nothing that depends on a translation
+ * vhost_blk_queue_pause - stop fetching, and finish requests that use a translation
  * @queue: the queue, running or not
- * @start: the first address of it, as the guest has it
- * @last: the last one
+ * @start: first I/O virtual address of the translation
+ * @last: its last address
  * @timeout: as for vhost_blk_queue_drain()
  *
- * Takes @vq.mutex; may sleep. Until vhost_blk_queue_resume(), which has to follow. If
- * the ring has no translation either, there is nowhere to put answers, and the guest has
- * taken away what it waits for: the queue stops as one that is broken.
+ * Takes @vq.mutex. May sleep. The caller has to call vhost_blk_queue_resume()
+ * afterwards, also after an error.
  *
- * Return: 0, or the errors of vhost_blk_queue_drain().
+ * If the IOTLB lacks the ring as well, used elements can't be written. The guest has
+ * unmapped what it waits for. Then the queue is broken, as after any error of the guest.
+ *
+ * Return: 0, or an error of vhost_blk_queue_drain().
  */
 int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
 			  long *timeout)
@@ -726,12 +758,12 @@ int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
 }
 
 /**
- * vhost_blk_queue_resume - translations have changed
+ * vhost_blk_queue_resume - fetch again after the IOTLB was updated
  * @queue: the queue, running or not
  *
- * Takes @vq.mutex; may sleep. Each miss of the IOTLB is a message to the VMM: it is
- * asked once, whatever the guest does, and again only when it has answered something,
- * before which its other messages have to be dropped.
+ * Takes @vq.mutex. May sleep. The caller has dropped all misses without a reply. The
+ * queue sends its miss again if it still lacks a translation. So there is one miss per
+ * queue and update, whatever the guest does.
  */
 void vhost_blk_queue_resume(struct vhost_blk_queue *queue)
 {
@@ -746,14 +778,14 @@ void vhost_blk_queue_resume(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_queue_can_write_used - whether a drain can tell the guest of everything
+ * vhost_blk_queue_can_write_used - whether a drain could write all used elements
  * @queue: the queue
  *
- * Takes @vq.mutex; may sleep. Called with the device's mutex held, without which
- * the IOTLB doesn't change.
+ * Called with the device's mutex held, without which the IOTLB does not change. Takes
+ * @vq.mutex. May sleep.
  *
- * Return: false if something is in flight and the IOTLB lacks the ring; the VMM
- * has a message about that then.
+ * Return: false if requests are in flight and the IOTLB lacks the ring. A miss was sent
+ * to the VMM then.
  */
 bool vhost_blk_queue_can_write_used(struct vhost_blk_queue *queue)
 {
@@ -766,15 +798,15 @@ bool vhost_blk_queue_can_write_used(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_queue_stop - serve the ring no more
+ * vhost_blk_queue_stop - stop serving the ring
  * @queue: the queue, running or not
  * @write_used: as for vhost_blk_queue_drain()
  * @timeout: as for vhost_blk_queue_drain()
  *
- * Takes @vq.mutex; may sleep. From the call on nothing is fetched.
+ * Takes @vq.mutex. May sleep. From the call on nothing is fetched.
  *
- * Return: 0 if nothing is in flight and guest memory is not touched any more; else
- * the errors of vhost_blk_queue_drain(), and the call is to be repeated.
+ * Return: 0 if nothing is in flight and nothing touches guest memory any more. Otherwise
+ * an error of vhost_blk_queue_drain(), and the call has to be repeated.
  */
 int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool write_used,
 			 long *timeout)
@@ -796,7 +828,7 @@ int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool write_used,
 
 /**
  * vhost_blk_queue_free - free a queue
- * @queue: a stopped queue, with a grace period after vhost_blk_queue_stop()
+ * @queue: a stopped queue; a grace period has passed since vhost_blk_queue_stop()
  */
 void vhost_blk_queue_free(struct vhost_blk_queue *queue)
 {
@@ -817,9 +849,9 @@ static const char * const vhost_blk_kind_names[VHOST_BLK_NUM_KINDS] = {
 /**
  * vhost_blk_queue_show - print the counters of a queue in one line
  * @queue: the queue
- * @seq: where to
+ * @seq: output file
  *
- * Takes no lock: the numbers may be of slightly different moments.
+ * Takes no lock. The counters may be of slightly different moments.
  */
 void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
 			  struct seq_file *seq)

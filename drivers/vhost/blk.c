@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vhost_blk: a virtio-blk device served by the host kernel from a block device.
+ * vhost_blk: a virtio-blk device that the host kernel serves from a block device.
  *
- * This file is /dev/vhost-blk: which block device is bound, what features and
- * configuration space follow from it, and when the rings run. What happens to a
- * request is told in blk.h and the three files that it names.
+ * This file implements /dev/vhost-blk: bind, features, configuration space, start and
+ * stop of the rings. blk.h has the path of a request and the list of files.
  *
- * The life of a device: opened, bound (only then are there queues), owned by a
- * process, running, stopped, perhaps bound again and running again, released.
- * Stopping waits until nothing is in flight, so that no bio, no worker and no write to
- * guest memory outlives it, unless the caller is killed meanwhile. Releasing does so for
- * a second; a device whose disk takes longer goes when that is done.
+ * A device goes through these states: open, bound (the queues exist from here on), owned
+ * by a process, running, stopped, released. A stopped device can be bound and started
+ * again.
  *
- * Locks, outermost first: &struct vhost_blk.lock serializes the ioctls, vhost
- * core's device mutex protects what vhost core keeps of the device, and a
- * virtqueue's mutex protects a queue. Completions take none of them.
+ * A stop waits until nothing is in flight. After it no bio and no worker touches guest
+ * memory. A fatal signal interrupts the wait. A release waits for up to
+ * VHOST_BLK_RELEASE_TIMEOUT. After that, release_work stops and frees the device.
+ *
+ * Locks, outermost first:
+ *	vhost_blk.lock	serializes the ioctls
+ *	dev.mutex	protects vhost core's state of the device
+ *	vq.mutex	protects a queue
+ * Bio completions take none of them.
  */
 #include <linux/compat.h>
 #include <linux/ctype.h>
@@ -35,19 +38,18 @@
 #include <trace/events/vhost_blk.h>
 
 /*
- * From the range for local use, and fixed: kmod makes the device node before
- * the module is loaded only of a number it knows, and opening it loads the
- * module.
+ * From the range of minors for local use. It is fixed because kmod creates a device node
+ * for an unloaded module only if its number is known. Opening that node loads the module.
  */
 #define VHOST_BLK_MINOR	250
 
-/* How often a device is asked for its capacity when somebody wants to know. */
+/* How often the capacity is checked while config_call is set. */
 #define VHOST_BLK_CAPACITY_INTERVAL	HZ
 
-/* More than any configuration space will ever have, in bytes. */
+/* The largest read of the configuration space, in bytes. More than any device has. */
 #define VHOST_BLK_MAX_CONFIG	4096
 
-/* Bits that the rings bring, beside those of the block device. */
+/* Feature bits of the rings. The block device adds its own. */
 #define VHOST_BLK_RING_FEATURES	(BIT_ULL(VIRTIO_F_NOTIFY_ON_EMPTY) | \
 				 BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) | \
 				 BIT_ULL(VIRTIO_RING_F_EVENT_IDX) | \
@@ -61,7 +63,7 @@
 
 #define VHOST_BLK_BACKEND_FEATURES	BIT_ULL(VHOST_BACKEND_F_IOTLB_MSG_V2)
 
-/* How long the last close of a device waits for what is in flight. */
+/* How long the last close of a device waits for requests in flight. */
 #define VHOST_BLK_RELEASE_TIMEOUT	HZ
 
 static atomic_t vhost_blk_next_id = ATOMIC_INIT(0);
@@ -69,10 +71,10 @@ static atomic_t vhost_blk_next_id = ATOMIC_INIT(0);
 struct workqueue_struct *vhost_blk_wq;
 
 /*
- * What is offered as long as the device is bound. It may lose abilities (a disk
- * whose first write zeroes fails does), but a driver that has negotiated them has
- * to get through a stop and a start, also where the VMM binds the same device
- * again in between; its requests are unsupported then.
+ * A bound device keeps all features that it once offered, even if the block device loses
+ * an ability (a disk whose first write zeroes fails does so). A driver that negotiated
+ * them must survive a stop and a start, and a new bind of the same device in between.
+ * Requests that the device can't do any more end with VIRTIO_BLK_S_UNSUPP.
  */
 static u64 vhost_blk_bind_features(const struct vhost_blk *blk,
 				   struct vhost_blk_backing *backing)
@@ -103,7 +105,7 @@ static void vhost_blk_free_queues(struct vhost_blk *blk)
 	blk->num_queues = 0;
 }
 
-/* The queues, and with them vhost core's part of the device. */
+/* Also initializes @dev. Sets @bound on success. */
 static int vhost_blk_alloc_queues(struct vhost_blk *blk, unsigned int num)
 {
 	unsigned int i;
@@ -123,7 +125,7 @@ static int vhost_blk_alloc_queues(struct vhost_blk *blk, unsigned int num)
 		blk->vqs[i] = &blk->queues[i]->vq;
 	}
 	vhost_dev_init(&blk->dev, blk->vqs, num, UIO_MAXIOV, 0, 0, true, NULL);
-	/* For those who don't hold the lock: from here on all of it is there. */
+	/* Pairs with vhost_blk_is_bound(): readers without @lock see all of the above. */
 	smp_store_release(&blk->bound, true);
 	return 0;
 err:
@@ -210,7 +212,7 @@ static long vhost_blk_get_config(struct vhost_blk *blk, void __user *argp)
 	return 0;
 }
 
-/* With @dev's mutex, as long as which the answer holds. */
+/* Called with @dev's mutex. The result is valid until that is released. */
 static bool vhost_blk_can_write_used(struct vhost_blk *blk)
 {
 	unsigned int i;
@@ -221,7 +223,7 @@ static bool vhost_blk_can_write_used(struct vhost_blk *blk)
 	return true;
 }
 
-/* The owner alone may do what reads or writes the guest's memory. */
+/* For calls that access guest memory: the caller must be the owner. */
 static long vhost_blk_check_owner(struct vhost_blk *blk)
 {
 	long ret = vhost_dev_check_owner(&blk->dev);
@@ -230,8 +232,8 @@ static long vhost_blk_check_owner(struct vhost_blk *blk)
 }
 
 /*
- * Wait until nothing that was fetched before is in flight. 0, or -EINTR if the caller
- * is being killed.
+ * Wait until no request that was fetched before the call is in flight. Returns the
+ * errors of vhost_blk_queue_drain().
  */
 static int vhost_blk_drain(struct vhost_blk *blk)
 {
@@ -248,8 +250,8 @@ static int vhost_blk_drain(struct vhost_blk *blk)
 }
 
 /*
- * Virtio 1.4, section 5.2.5.2: how writes are cached, at any time. On an error it is
- * as it was: no write that has ended is taken for durable.
+ * Virtio 1.4, section 5.2.5.2. The cache mode can change at any time. If this fails, the
+ * old mode stays: no write that has ended is taken for durable by mistake.
  */
 static long vhost_blk_set_write_back(struct vhost_blk *blk, bool write_back)
 {
@@ -260,7 +262,7 @@ static long vhost_blk_set_write_back(struct vhost_blk *blk, bool write_back)
 	ret = vhost_blk_check_owner(blk);
 	if (!ret) {
 		WRITE_ONCE(blk->write_back, write_back);
-		/* What began as write-back ends so, and then is made durable. */
+		/* Writes that were fetched as write-back end before the flush below. */
 		if (through)
 			ret = vhost_blk_drain(blk);
 	}
@@ -289,7 +291,10 @@ static long vhost_blk_set_config(struct vhost_blk *blk, void __user *argp)
 	return vhost_blk_set_write_back(blk, write_back);
 }
 
-/* Names are read without a lock, and stand in lines of text. */
+/*
+ * Counters and trace events read the name without a lock. Therefore it can't change
+ * while the device is running. They print it in lines of fields separated by spaces.
+ */
 static long vhost_blk_set_name(struct vhost_blk *blk, void __user *argp)
 {
 	struct vhost_blk_name name;
@@ -316,10 +321,11 @@ static void vhost_blk_schedule_capacity_check(struct vhost_blk *blk)
 }
 
 /*
- * The block layer tells user space of a new capacity (a uevent), but nobody in
- * the kernel, so that it has to be asked. Only the removal of a claimed device is
- * told: vhost_blk_gone(). An ioctl may wait for a device that hangs: then there is
- * nothing new either.
+ * The block layer reports a new capacity to user space (by a uevent), but to no one in
+ * the kernel. Therefore this polls. Only the removal of a claimed device is reported:
+ * see vhost_blk_gone().
+ *
+ * @lock is only tried. An ioctl that holds it may be waiting for a device that hangs.
  */
 static void vhost_blk_config_work(struct work_struct *work)
 {
@@ -341,7 +347,10 @@ static void vhost_blk_config_work(struct work_struct *work)
 	mutex_unlock(&blk->lock);
 }
 
-/* The claimed device is being removed: @config_work looks at it at once. */
+/*
+ * The claimed device is being removed: check its capacity now. Called with the block
+ * device's bd_holder_lock, which a bind takes inside @lock. So this must not take @lock.
+ */
 static void vhost_blk_gone(struct vhost_blk_holder *holder)
 {
 	struct vhost_blk *blk = container_of(holder, struct vhost_blk, holder);
@@ -377,14 +386,14 @@ static long vhost_blk_get_features(struct vhost_blk *blk, void __user *argp)
 	       -EFAULT : 0;
 }
 
-/* Whether vhost core is ready for the features; with @dev's mutex. */
+/* Check @features and prepare the IOTLB. Called with @dev's mutex. */
 static long vhost_blk_prepare_features(struct vhost_blk *blk, u64 features)
 {
 	u64 change = features ^ blk->vqs[0]->acked_features;
 
 	if (features & ~blk->features)
 		return -EOPNOTSUPP;
-	/* Migration begins and ends while the guest runs. */
+	/* VHOST_F_LOG_ALL changes while the guest runs, at both ends of a migration. */
 	if (blk->running && change & ~BIT_ULL(VHOST_F_LOG_ALL))
 		return -EBUSY;
 	if (features & BIT_ULL(VHOST_F_LOG_ALL) &&
@@ -393,10 +402,10 @@ static long vhost_blk_prepare_features(struct vhost_blk *blk, u64 features)
 	if (blk->running)
 		return 0;
 	/*
-	 * A VMM sets the features for each start. What was mapped for the one before
-	 * may be something else by now: nobody says so between a stop and a start.
-	 * What was asked for and not answered will not be: newer kernels would not
-	 * ask anything else for its queue.
+	 * A VMM sets the features before each start. Drop the translations of the last
+	 * run: no one invalidates them between a stop and a start. Drop its unanswered
+	 * IOTLB misses as well: there will be no reply. Newer kernels send no other miss
+	 * for a queue while one is pending.
 	 */
 	if (features & BIT_ULL(VIRTIO_F_ACCESS_PLATFORM)) {
 		vhost_clear_msg(&blk->dev);
@@ -425,7 +434,7 @@ static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 		struct vhost_virtqueue *vq = blk->vqs[i];
 
 		mutex_lock(&vq->mutex);
-		/* A request is logged from its fetch on, or not at all. */
+		/* A request in flight must not see VHOST_F_LOG_ALL change. */
 		if (blk->running)
 			ret = vhost_blk_queue_drain(blk->queues[i], true,
 						    &timeout);
@@ -459,7 +468,7 @@ static long vhost_blk_set_backend_features(struct vhost_blk *blk,
 	return 0;
 }
 
-/* Whether a ring has anything in flight, or could have. */
+/* Whether any ring is started. Only a started ring can have requests in flight. */
 static bool vhost_blk_any_started(const struct vhost_blk *blk)
 {
 	unsigned int i;
@@ -470,7 +479,6 @@ static bool vhost_blk_any_started(const struct vhost_blk *blk)
 	return false;
 }
 
-/* No ring runs any more. */
 static void vhost_blk_mark_stopped(struct vhost_blk *blk)
 {
 	if (blk->running)
@@ -479,8 +487,9 @@ static void vhost_blk_mark_stopped(struct vhost_blk *blk)
 }
 
 /*
- * Stop the rings. On an error, one of vhost_blk_queue_stop(), nothing is fetched any
- * more, the device still counts as running, and this is to be repeated.
+ * Stop all rings. On an error of vhost_blk_queue_stop() that ring and those before it
+ * fetch nothing any more, the rings behind it still run, and @running stays true. The
+ * caller has to repeat the call.
  */
 static int vhost_blk_stop(struct vhost_blk *blk, bool write_used, long timeout)
 {
@@ -494,7 +503,7 @@ static int vhost_blk_stop(struct vhost_blk *blk, bool write_used, long timeout)
 	return ret;
 }
 
-/* The device runs as long as one ring does. */
+/* The device stays running while one ring is started. */
 static int vhost_blk_stop_ring(struct vhost_blk *blk, unsigned int index)
 {
 	long timeout = MAX_SCHEDULE_TIMEOUT;
@@ -505,7 +514,7 @@ static int vhost_blk_stop_ring(struct vhost_blk *blk, unsigned int index)
 	return ret;
 }
 
-/* A stop that was interrupted comes to its end before. */
+/* Finishes a stop that was interrupted, before the start. */
 static int vhost_blk_start_queue(struct vhost_blk_queue *queue)
 {
 	long timeout = MAX_SCHEDULE_TIMEOUT;
@@ -524,13 +533,13 @@ static int vhost_blk_start_queue(struct vhost_blk_queue *queue)
 	return ret;
 }
 
-/* Whether the features fit: the device may have been bound again since they were set. */
+/* A bind after VHOST_SET_FEATURES can have changed the features that are offered. */
 static bool vhost_blk_can_start(const struct vhost_blk *blk)
 {
 	return !(blk->vqs[0]->acked_features & ~blk->features);
 }
 
-/* On an error no ring runs. */
+/* Start all rings that have addresses. On an error, stop all rings. */
 static long vhost_blk_start(struct vhost_blk *blk)
 {
 	unsigned int i;
@@ -553,13 +562,13 @@ static long vhost_blk_start_ring(struct vhost_blk *blk, unsigned int index)
 	if (!vhost_blk_can_start(blk))
 		return -EOPNOTSUPP;
 	ret = vhost_blk_start_queue(blk->queues[index]);
-	/* One without addresses. */
+	/* vhost_blk_queue_start() skips a ring without addresses. */
 	if (!ret && !blk->queues[index]->started)
 		ret = -EINVAL;
 	if (!ret)
 		blk->running = true;
 	else if (!vhost_blk_any_started(blk))
-		/* A stop that was interrupted has come to its end, no more. */
+		/* vhost_blk_start_queue() only finished an interrupted stop. */
 		vhost_blk_mark_stopped(blk);
 	return ret;
 }
@@ -632,9 +641,10 @@ static long vhost_blk_set_vring_inflight(struct vhost_blk *blk, void __user *arg
 }
 
 /*
- * Of a stopped device: everything of the owner's that vhost core has is gone
- * afterwards, and another process can become the owner. The worker stops for good:
- * after the grace period nothing queues work for it, and after the flush it has none.
+ * Stop the worker of a stopped device for good, so that vhost core's state can be freed
+ * and another process can become the owner. A completion may still be queueing work
+ * inside its RCU read section. After the grace period none is. After the flush the
+ * worker has no work.
  */
 static void vhost_blk_quiesce(struct vhost_blk *blk)
 {
@@ -679,8 +689,8 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	if (ret == -ENOIOCTLCMD)
 		ret = vhost_vring_ioctl(&blk->dev, cmd, argp);
 	/*
-	 * No answer may go to an address of the table that was replaced. With an
-	 * IOTLB the table is for the dirty log only.
+	 * Requests in flight have addresses of the old table: finish them first. With an
+	 * IOTLB only the dirty log uses the table.
 	 */
 	if (cmd == VHOST_SET_MEM_TABLE && !ret && vhost_blk_can_write_used(blk))
 		ret = vhost_blk_drain(blk);
@@ -744,7 +754,7 @@ static long vhost_blk_ioctl(struct file *file, unsigned int cmd,
 	void __user *argp = (void __user *)arg;
 	long ret;
 
-	/* vhost core would read an argument for any number. */
+	/* vhost core reads an argument for any command, even one that it doesn't know. */
 	if (_IOC_TYPE(cmd) != VHOST_VIRTIO)
 		return -ENOTTY;
 
@@ -761,11 +771,11 @@ static long vhost_blk_ioctl(struct file *file, unsigned int cmd,
 
 static bool vhost_blk_is_bound(const struct vhost_blk *blk)
 {
-	/* Pairs with vhost_blk_alloc_queues(), for who doesn't hold the lock. */
+	/* Pairs with vhost_blk_alloc_queues(), for callers without @lock. */
 	return smp_load_acquire(&blk->bound);
 }
 
-/* Misses of the IOTLB are read from the device, updates written to it. */
+/* The VMM reads IOTLB misses from the file and writes IOTLB updates to it. */
 static ssize_t vhost_blk_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct file *file = iocb->ki_filp;
@@ -777,7 +787,7 @@ static ssize_t vhost_blk_read_iter(struct kiocb *iocb, struct iov_iter *to)
 				   iocb->ki_flags & IOCB_NOWAIT);
 }
 
-/* A message, in either version. */
+/* An IOTLB message of either version. */
 union vhost_blk_message {
 	int type;
 	struct vhost_msg v1;
@@ -785,8 +795,8 @@ union vhost_blk_message {
 };
 
 /*
- * On return from the message that takes a translation away nothing of it is touched
- * any more.
+ * Before a translation is invalidated, finish the requests that use it. Afterwards
+ * nothing touches the memory.
  */
 static int vhost_blk_prepare_invalidation(struct vhost_blk *blk,
 					  const union vhost_blk_message *msg)
@@ -806,7 +816,7 @@ static int vhost_blk_prepare_invalidation(struct vhost_blk *blk,
 	return ret;
 }
 
-/* With @lock, so that the owner stays who it is. */
+/* Called with @lock, so that the owner does not change between check and update. */
 static ssize_t vhost_blk_handle_iotlb_msg(struct vhost_blk *blk, struct iov_iter *from)
 {
 	union vhost_blk_message msg = {};
@@ -828,7 +838,7 @@ static ssize_t vhost_blk_handle_iotlb_msg(struct vhost_blk *blk, struct iov_iter
 	mutex_unlock(&blk->dev.mutex);
 	if (!ret)
 		ret = vhost_chr_write_iter(&blk->dev, &iter);
-	/* Who waits for another translation asks for it anew. */
+	/* Queues that still lack a translation send their misses again. */
 	vhost_clear_msg(&blk->dev);
 	for (i = 0; i < blk->num_queues; i++)
 		vhost_blk_queue_resume(blk->queues[i]);
@@ -866,7 +876,7 @@ static void vhost_blk_show_fdinfo(struct seq_file *seq, struct file *file)
 	seq_printf(seq, "vhost-blk-id:\t%u\n", blk->id);
 	if (!vhost_blk_is_bound(blk))
 		return;
-	/* A long stop must not hold up who wants to know why it is long. */
+	/* Don't block on an ioctl that waits for I/O: the reader may want to know why. */
 	if (mutex_trylock(&blk->lock)) {
 		struct block_device *bdev = vhost_blk_backing_bdev(blk->backing);
 
@@ -881,7 +891,7 @@ static void vhost_blk_show_fdinfo(struct seq_file *seq, struct file *file)
 		vhost_blk_queue_show(blk->queues[i], seq);
 }
 
-/* Of a stopped device, or one that was never bound. */
+/* The device must be stopped, or never bound. */
 static void vhost_blk_destroy(struct vhost_blk *blk)
 {
 	if (blk->bound) {
@@ -898,10 +908,10 @@ static void vhost_blk_release_work(struct work_struct *work)
 	struct vhost_blk *blk = container_of(work, struct vhost_blk,
 					     release_work);
 
-	/* Nobody can kill this. */
+	/* A kernel thread gets no fatal signal: this can't fail. */
 	vhost_blk_stop(blk, false, MAX_SCHEDULE_TIMEOUT);
 	vhost_blk_destroy(blk);
-	/* The module's end waits for this function's. */
+	/* Safe: vhost_blk_exit() destroys the workqueue, which waits for this function. */
 	module_put(THIS_MODULE);
 }
 
@@ -922,15 +932,15 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 }
 
 /*
- * The owner may be gone and any other process current: guest memory is left alone.
- * A process that ends doesn't wait for a device that is stuck: what is in flight then
- * ends behind its back, and the claim of the device with it.
+ * The current process may not be the owner: don't write to guest memory. If the device is
+ * stuck, the closing process does not wait for it. release_work then waits for the
+ * requests in flight, and the claim of the block device lasts until that is done.
  */
 static int vhost_blk_release(struct inode *inode, struct file *file)
 {
 	struct vhost_blk *blk = file->private_data;
 
-	/* The device can go until it is closed, and then nothing looks at it. */
+	/* vhost_blk_gone() can come until the backing is closed. It must not queue work. */
 	disable_delayed_work_sync(&blk->config_work);
 	if (blk->config_call)
 		eventfd_ctx_put(blk->config_call);
