@@ -2,15 +2,18 @@
 /*
  * vhost_blk ring: how a descriptor chain is fetched.
  *
- * Nearly all chains are as long as a driver makes them and in one memory region. Those
- * are taken a short way: an indirect table is read at once, and the region of the last
- * address is tried first. It decides nothing: whatever is not of that kind (an IOTLB, the
- * dirty log, a ring of the other endianness, a longer chain, and above all anything that
- * is wrong with one) is left untouched for the long way, which says what is legal.
+ * The fast path handles nearly all chains: no longer than drivers make them, each piece in
+ * one memory region. It reads an indirect table at once, and tries the region of the
+ * last address first. It makes no decision about what is valid. It leaves these cases to
+ * the slow path:
  *
- * The long way is our own, too, because vhost core takes the descriptors of an indirect
- * table in the order in which they lie there, and not in that of their "next": the same
- * chain would mean one thing with the dirty log and another one without.
+ * - an IOTLB, the dirty log, or a ring of the other endianness,
+ * - a chain that is longer, or whose pieces cross regions,
+ * - a chain with any error.
+ *
+ * The slow path is not vhost core's. vhost core takes the descriptors of an indirect
+ * table in the order of the table, and ignores "next". Then one chain would mean two
+ * things, depending on the path.
  */
 #include <linux/nospec.h>
 #include <linux/uaccess.h>
@@ -18,7 +21,7 @@
 
 #include "blk.h"
 
-/* An empty piece ends before it begins: it is in no region. */
+/* False for @len 0, which wraps to a large value. */
 static bool vhost_blk_region_contains(const struct vhost_blk_region *region,
 				      u64 addr, u32 len)
 {
@@ -27,7 +30,7 @@ static bool vhost_blk_region_contains(const struct vhost_blk_region *region,
 	return offset < region->size && (u64)len - 1 < region->size - offset;
 }
 
-/* Descriptors as they are at this moment, each word of them read once. */
+/* Read each word once. The guest may change the descriptors at any time. */
 static bool vhost_blk_fetch_read(struct vhost_blk_desc *descs,
 				 const void __user *from, unsigned int num)
 {
@@ -48,7 +51,7 @@ fault:
 	return false;
 }
 
-/* Remember the region that a piece of guest memory is in, if it is in one. */
+/* Cache the region of @addr. Returns whether it contains all @len bytes. */
 static noinline bool vhost_blk_fetch_find_region(struct vhost_blk_queue *queue,
 						 u64 addr, u32 len)
 {
@@ -65,7 +68,7 @@ static noinline bool vhost_blk_fetch_find_region(struct vhost_blk_queue *queue,
 	return vhost_blk_region_contains(&queue->fetch.region, addr, len);
 }
 
-/* The owner's address of guest memory. False if that isn't in one region. */
+/* Translate to the owner's address. False if the piece is not in one region. */
 static __always_inline bool
 vhost_blk_fetch_translate(struct vhost_blk_queue *queue, u64 addr, u32 len,
 			  void __user **user)
@@ -80,8 +83,9 @@ vhost_blk_fetch_translate(struct vhost_blk_queue *queue, u64 addr, u32 len,
 }
 
 /*
- * Follow the chain that begins with @descs[0], into vq->iov. The descriptors are in
- * an indirect table of @num, all of them in @descs, or if @num is 0 in the ring.
+ * Follow the chain that begins at fetch.descs[0], and fill vq->iov. If @num is not 0,
+ * fetch.descs holds an indirect table of @num descriptors. Otherwise the next descriptors
+ * are in the ring.
  */
 static bool vhost_blk_fetch_chain(struct vhost_blk_queue *queue, unsigned int num)
 {
@@ -127,7 +131,7 @@ static bool vhost_blk_fetch_chain(struct vhost_blk_queue *queue, unsigned int nu
 	return false;
 }
 
-/* An indirect table, in one piece of memory, that @descs[0] tells of. */
+/* Read and follow the indirect table that fetch.descs[0] refers to. */
 static bool vhost_blk_fetch_table(struct vhost_blk_queue *queue)
 {
 	struct vhost_blk_desc *head = queue->fetch.descs;
@@ -143,10 +147,7 @@ static bool vhost_blk_fetch_table(struct vhost_blk_queue *queue)
 	       vhost_blk_fetch_chain(queue, num);
 }
 
-/*
- * Learn what else the guest has made available. False if that can't be, in which
- * case nothing is changed.
- */
+/* Update vq->avail_idx. On an error returns false and changes nothing. */
 static bool vhost_blk_fetch_avail_idx(struct vhost_virtqueue *vq)
 {
 	__virtio16 entry;
@@ -158,17 +159,17 @@ static bool vhost_blk_fetch_avail_idx(struct vhost_virtqueue *vq)
 	if ((u16)(idx - vq->last_avail_idx) > vq->num)
 		return false;
 	vq->avail_idx = idx;
-	/* The entries of the ring and their descriptors are read after it. */
+	/* Pairs with the driver's barrier: read ring entries and descriptors after idx. */
 	smp_rmb();
 	return true;
 }
 
 /**
- * vhost_blk_fetch_choose_path - learn what a ring is like
+ * vhost_blk_fetch_choose_path - decide whether the fast path can handle a ring
  * @queue: the queue, its @vq.mutex held
  *
- * To be called when it starts, and when its features change. An IOTLB comes and goes
- * while it is stopped.
+ * To be called when the ring starts and when its features change. The IOTLB is added and
+ * removed only while the ring is stopped.
  */
 void vhost_blk_fetch_choose_path(struct vhost_blk_queue *queue)
 {
@@ -180,8 +181,10 @@ void vhost_blk_fetch_choose_path(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_fetch_drop_region - look the memory table up anew
+ * vhost_blk_fetch_drop_region - drop the cached region
  * @queue: a queue with its @vq.mutex held
+ *
+ * To be called when the memory table may have changed.
  */
 void vhost_blk_fetch_drop_region(struct vhost_blk_queue *queue)
 {
@@ -189,8 +192,8 @@ void vhost_blk_fetch_drop_region(struct vhost_blk_queue *queue)
 }
 
 /*
- * The short way: index of the chain's first descriptor, the size of the ring if it is
- * empty, or -EOPNOTSUPP if the chain is nothing for here.
+ * The fast path. Returns the index of the chain's first descriptor, the size of the ring
+ * if it is empty, or -EOPNOTSUPP to use the slow path.
  */
 static int vhost_blk_fetch_fast(struct vhost_blk_queue *queue)
 {
@@ -226,9 +229,8 @@ static int vhost_blk_fetch_fast(struct vhost_blk_queue *queue)
 	return head;
 }
 
-/* Any chain */
+/* Slow path */
 
-/* Ask the VMM for a translation. */
 static void vhost_blk_fetch_send_miss(struct vhost_blk_queue *queue, u64 addr, u8 access)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
@@ -247,9 +249,11 @@ static void vhost_blk_fetch_send_miss(struct vhost_blk_queue *queue, u64 addr, u
 }
 
 /*
- * Where the owner has guest memory at @addr, and how much of *@len is in one piece there.
- * 0, -EFAULT: it is nowhere, -EPERM: not for such an access, -EAGAIN: the IOTLB lacks it
- * and the VMM was asked.
+ * Translate @addr to *@user, the owner's address, and shorten *@len to what is contiguous
+ * there. Returns 0, or
+ *	-EFAULT	the address is in no memory region
+ *	-EPERM	the translation does not permit @access
+ *	-EAGAIN	the IOTLB lacks the address, and a miss was sent to the VMM
  */
 static int vhost_blk_fetch_map(struct vhost_blk_queue *queue, u64 addr, u8 access,
 			       void __user **user, size_t *len)
@@ -271,7 +275,7 @@ static int vhost_blk_fetch_map(struct vhost_blk_queue *queue, u64 addr, u8 acces
 	return 0;
 }
 
-/* As vhost_blk_fetch_map(), or -EFAULT if it can't be read. */
+/* Errors as for vhost_blk_fetch_map(), or -EFAULT if the memory can't be read. */
 static int vhost_blk_fetch_copy(struct vhost_blk_queue *queue, void *to, u64 addr,
 				size_t len)
 {
@@ -292,7 +296,7 @@ static int vhost_blk_fetch_copy(struct vhost_blk_queue *queue, void *to, u64 add
 	return 0;
 }
 
-/* One index or entry of the available ring, read at once. Errors as above. */
+/* Read one index or entry of the available ring in one access. Errors as above. */
 static int vhost_blk_fetch_avail(struct vhost_blk_queue *queue,
 				 const __virtio16 __user *from, u16 *value)
 {
@@ -316,10 +320,10 @@ static int vhost_blk_fetch_avail(struct vhost_blk_queue *queue,
 }
 
 /**
- * struct vhost_blk_table - what the descriptors of a chain are elements of
- * @addr: of an indirect table
- * @num: its elements
- * @indirect: it is one, not the ring
+ * struct vhost_blk_table - the table that holds the descriptors of a chain
+ * @addr: guest address of an indirect table
+ * @num: number of descriptors
+ * @indirect: an indirect table; otherwise the ring's descriptor table
  */
 struct vhost_blk_table {
 	u64 addr;
@@ -343,7 +347,7 @@ static int vhost_blk_fetch_desc(struct vhost_blk_queue *queue,
 	return copy_from_user(desc, vq->desc + index, sizeof(*desc)) ? -EFAULT : 0;
 }
 
-/* Virtio 1.4, section 2.7.5.3: the last of a chain may tell of a table, once. */
+/* Virtio 1.4, section 2.7.5.3: no table within a table, and no NEXT beside INDIRECT. */
 static int vhost_blk_fetch_enter_table(struct vhost_blk_queue *queue,
 				       const struct vring_desc *desc,
 				       struct vhost_blk_table *table)
@@ -360,7 +364,7 @@ static int vhost_blk_fetch_enter_table(struct vhost_blk_queue *queue,
 	return table->addr + len < table->addr ? -EFAULT : 0;
 }
 
-/* Add the memory that a descriptor tells of to the chain. */
+/* Add the memory of a descriptor to the chain. */
 static int vhost_blk_fetch_add(struct vhost_blk_queue *queue,
 			       const struct vring_desc *desc)
 {
@@ -374,7 +378,10 @@ static int vhost_blk_fetch_add(struct vhost_blk_queue *queue,
 		return -EINVAL;
 	if (left && addr + left - 1 < addr)
 		return -EFAULT;
-	/* With an IOTLB the log is of addresses here, and this for invalidations. */
+	/*
+	 * With an IOTLB vq->log is for invalidations. The dirty log then takes the owner's
+	 * addresses from vq->iov.
+	 */
 	if (left && (vq->iotlb || (writable && chain->logged)))
 		vq->log[chain->log_num++] = (struct vhost_log){ addr, left };
 	*(writable ? &chain->in_bytes : &chain->out_bytes) += left;
@@ -398,8 +405,8 @@ static int vhost_blk_fetch_add(struct vhost_blk_queue *queue,
 }
 
 /*
- * Follow the chain from the ring's descriptor @next on. One that is longer than any
- * ring is none.
+ * Follow the chain that begins at the ring's descriptor @next. The number of steps is
+ * bounded because a chain can be a loop.
  */
 static int vhost_blk_fetch_follow(struct vhost_blk_queue *queue, u16 next)
 {
@@ -432,8 +439,8 @@ static int vhost_blk_fetch_follow(struct vhost_blk_queue *queue, u16 next)
 }
 
 /*
- * The head of the next available chain, the size of the ring if there is none, or an
- * error.
+ * Returns the head of the next available chain, the size of the ring if it is empty, or
+ * an error of vhost_blk_fetch_avail().
  */
 static int vhost_blk_fetch_head(struct vhost_blk_queue *queue)
 {
@@ -450,7 +457,7 @@ static int vhost_blk_fetch_head(struct vhost_blk_queue *queue)
 		if (idx == vq->last_avail_idx)
 			return vq->num;
 		vq->avail_idx = idx;
-		/* The entries of the ring and their descriptors are read after it. */
+		/* As in vhost_blk_fetch_avail_idx(). */
 		smp_rmb();
 	}
 	ret = vhost_blk_fetch_avail(queue, &vq->avail->ring[vq->last_avail_idx &
@@ -459,7 +466,7 @@ static int vhost_blk_fetch_head(struct vhost_blk_queue *queue)
 	return ret ?: head < vq->num ? head : -EINVAL;
 }
 
-/* The long way: as vhost_blk_fetch(). */
+/* The slow path. Returns as vhost_blk_fetch(). Chains to be redone come first. */
 static noinline int vhost_blk_fetch_slow(struct vhost_blk_queue *queue)
 {
 	struct vhost_blk_record *record = &queue->record;
@@ -488,8 +495,8 @@ static noinline int vhost_blk_fetch_slow(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_fetch_undo - fetch the same chain again the next time
- * @queue: the queue after vhost_blk_fetch()
+ * vhost_blk_fetch_undo - put the last chain back, so that it is fetched again
+ * @queue: the queue after a successful vhost_blk_fetch()
  */
 void vhost_blk_fetch_undo(struct vhost_blk_queue *queue)
 {
@@ -503,15 +510,15 @@ void vhost_blk_fetch_undo(struct vhost_blk_queue *queue)
 
 /**
  * vhost_blk_fetch - fetch the next chain
- * @queue: a running queue with its @vq.mutex held; its @chain gets what @vq.iov has
- *	of the chain then
+ * @queue: a running queue with its @vq.mutex held; @fetch.chain and @vq.iov receive the
+ *	chain
  *
- * Virtio 1.4, section 2.7. May sleep to get at guest memory.
+ * Virtio 1.4, section 2.7. May sleep to access guest memory.
  *
- * Return: index of the chain's first descriptor; the size of the ring if it is
- * empty; -EAGAIN if the IOTLB lacks something, for which the VMM was asked; -EINTR if it
- * could not be read by a process that is being killed; any other error if the ring can't be
- * followed.
+ * Return: index of the chain's first descriptor, the size of the ring if it is empty, or
+ *	-EAGAIN	the IOTLB lacks a translation, and a miss was sent to the VMM
+ *	-EINTR	guest memory is not accessible because the process is being killed
+ *	others	the chain is invalid
  */
 int vhost_blk_fetch(struct vhost_blk_queue *queue)
 {

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vhost_blk ring: a record of what is in flight, kept where the VMM wants it.
+ * vhost_blk ring: the record of the chains in flight, in memory of the VMM.
  *
- * It is the one that vhost-user defines for split rings ("Inflight I/O tracking" in
- * QEMU's docs/interop/vhost-user.rst), &struct vhost_blk_inflight. Whoever serves the
- * ring next, after the process that owned the device has died, learns from it which
- * chains were fetched and not used: these are done again, in the order in which they
- * were fetched, before anything new. The worker goes on for a moment when its process is
- * killed, and may lose the way to guest memory at any step; each prefix of the steps
- * below is one that the next start understands.
+ * vhost-user defines the record for split rings ("Inflight I/O tracking" in QEMU's
+ * docs/interop/vhost-user.rst); see &struct vhost_blk_inflight. If the owner of the
+ * device dies, the next owner of the ring passes the same record. It names the chains
+ * that were fetched and not used. The new device redoes them, in the order of their
+ * first fetch, before it fetches anything new.
  *
- * The record's memory is pinned while the ring runs. So it can be written to from
- * anywhere, and it tells who else has it: a device whose process was killed has it until
- * its last request has ended, and until then nobody may do that again.
+ * When the owner is killed, its worker goes on for a moment and may lose access to guest
+ * memory at any step. Therefore the steps below are ordered so that the next start
+ * understands the record after each of them.
+ *
+ * The record's pages are pinned while the ring is started, for two reasons:
+ *
+ * - Any process can write to the record.
+ * - The first page identifies the record. A device whose owner was killed keeps the record
+ *   until its last request has ended. Another device can't start with it before.
  */
 #include <linux/list.h>
 #include <linux/mm.h>
@@ -25,7 +29,7 @@
 static DEFINE_MUTEX(vhost_blk_records_lock); /* the list of records in use */
 static LIST_HEAD(vhost_blk_records);
 
-/* The place of the first byte tells records apart. */
+/* The address of the first byte identifies a record. */
 static int vhost_blk_record_claim(struct vhost_blk_record *record)
 {
 	struct vhost_blk_record *other;
@@ -100,7 +104,7 @@ err_pin:
 	return ret;
 }
 
-/* The first that was fetched comes first. */
+/* Sort by the order of fetching. */
 static int vhost_blk_record_compare(const void *a, const void *b)
 {
 	const struct vhost_blk_redo *x = a, *y = b;
@@ -118,7 +122,10 @@ static unsigned int vhost_blk_record_count(const struct vhost_blk_record *record
 	return count;
 }
 
-/* The used index was written, but maybe not yet that those chains are done with. */
+/*
+ * The last owner may have died after it wrote the used index, and before it cleared the
+ * chains of that batch. Clear them now.
+ */
 static int vhost_blk_record_end_batch(struct vhost_blk_queue *queue)
 {
 	struct vhost_blk_inflight *map = queue->record.map;
@@ -137,7 +144,7 @@ static int vhost_blk_record_end_batch(struct vhost_blk_queue *queue)
 	return 0;
 }
 
-/* Learn what is to be done again. The VMM can change the record meanwhile. */
+/* Collect the chains to redo. The VMM may change the record at any time. */
 static int vhost_blk_record_read(struct vhost_blk_queue *queue)
 {
 	struct vhost_blk_record *record = &queue->record;
@@ -160,7 +167,7 @@ static int vhost_blk_record_read(struct vhost_blk_queue *queue)
 		record->counter = redo[num - 1].counter + 1;
 	record->redo = redo;
 	record->num_redo = num;
-	/* What was fetched is used or in flight. */
+	/* Each chain that was fetched is either used or in record->redo. */
 	vq->last_avail_idx = vq->last_used_idx + num;
 	vq->avail_idx = vq->last_avail_idx;
 	return 0;
@@ -174,7 +181,7 @@ static int vhost_blk_record_recover(struct vhost_blk_queue *queue)
 	int ret = 0;
 
 	record->counter = 0;
-	/* A ring that was stopped may have begun another life since. */
+	/* If nothing is in flight, ignore the rest: the ring may have been reset since. */
 	if (vhost_blk_record_count(record, vq->num)) {
 		if (READ_ONCE(map->version) != VHOST_BLK_INFLIGHT_VERSION ||
 		    READ_ONCE(map->desc_num) != vq->num)
@@ -187,21 +194,23 @@ static int vhost_blk_record_recover(struct vhost_blk_queue *queue)
 	WRITE_ONCE(map->features, 0);
 	WRITE_ONCE(map->desc_num, vq->num);
 	WRITE_ONCE(map->used_idx, vq->last_used_idx);
-	/* The version says that the others are valid. */
+	/* A valid version says that the other fields are valid. */
 	smp_store_release(&map->version, VHOST_BLK_INFLIGHT_VERSION);
 	return 0;
 }
 
 /**
- * vhost_blk_record_open - begin to record, and learn what is to be done again
- * @queue: a queue that is being started, its used index read
+ * vhost_blk_record_open - start recording, and read the chains to redo
+ * @queue: a queue that is being started, its used index already read
  *
- * Called with @vq.mutex held, by the owner; may sleep. Without a record there is
- * nothing to do. Otherwise it decides which chain is fetched next.
+ * Called with @vq.mutex held, in the owner's address space. May sleep. Without a record
+ * it does nothing. With one it sets @vq.last_avail_idx.
  *
- * Return: 0; -EBUSY if another device has not ended all that is in flight by the same
- * record; -EINVAL if the record contradicts itself or the ring; -EFAULT if it is not in
- * the owner's memory; -ENOMEM if no memory may be locked for it, or there is none.
+ * Return: 0, or
+ *	-EBUSY	another device still has requests in flight with the same record
+ *	-EINVAL	the record contradicts itself or the ring
+ *	-EFAULT	the record is not in the owner's memory
+ *	-ENOMEM	the limit of locked memory is reached, or there is no memory
  */
 int vhost_blk_record_open(struct vhost_blk_queue *queue)
 {
@@ -219,10 +228,10 @@ int vhost_blk_record_open(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_record_close - leave the record to whoever starts the ring next
+ * vhost_blk_record_close - stop recording, and release the record for another device
  * @queue: a queue with nothing in flight
  *
- * Called with @vq.mutex held, in any process; may sleep.
+ * Called with @vq.mutex held, in any process. May sleep.
  */
 void vhost_blk_record_close(struct vhost_blk_queue *queue)
 {
@@ -242,24 +251,24 @@ void vhost_blk_record_close(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_record_mark_fetched - a chain is in flight from now on
+ * vhost_blk_record_mark_fetched - record that a chain is in flight
  * @queue: a running queue with a record, its @vq.mutex held
- * @head: index of the chain's first descriptor, below the ring's size
+ * @head: index of the chain's first descriptor, less than the size of the ring
  */
 void vhost_blk_record_mark_fetched(struct vhost_blk_queue *queue, u16 head)
 {
 	struct vhost_blk_inflight_desc *desc = &queue->record.map->desc[head];
 
 	WRITE_ONCE(desc->counter, queue->record.counter++);
-	/* In flight means that the counter is valid. */
+	/* If inflight is 1, counter is valid. */
 	smp_store_release(&desc->inflight, 1);
 }
 
 /**
- * vhost_blk_record_link_batch - chains are about to be used
- * @queue: a running queue with a record, its @vq.mutex held; the first @count of its
+ * vhost_blk_record_link_batch - record the chains that are about to be used
+ * @queue: a running queue with a record, its @vq.mutex held; the first @count elements of
  *	vq->heads are the chains
- * @count: how many
+ * @count: number of chains
  */
 void vhost_blk_record_link_batch(struct vhost_blk_queue *queue, unsigned int count)
 {
@@ -273,14 +282,14 @@ void vhost_blk_record_link_batch(struct vhost_blk_queue *queue, unsigned int cou
 		WRITE_ONCE(map->desc[head].next, map->last_batch_head);
 		WRITE_ONCE(map->last_batch_head, head);
 	}
-	/* The used index, which comes next, says that the list is whole. */
+	/* The list must be complete before the used index is written. */
 	smp_wmb();
 }
 
 /**
- * vhost_blk_record_clear_batch - and they have been
- * @queue: as for vhost_blk_record_link_batch()
- * @count: likewise
+ * vhost_blk_record_clear_batch - record that the chains of a batch were used
+ * @queue: as for vhost_blk_record_link_batch(), after the used index was written
+ * @count: as for vhost_blk_record_link_batch()
  */
 void vhost_blk_record_clear_batch(struct vhost_blk_queue *queue, unsigned int count)
 {
@@ -288,10 +297,10 @@ void vhost_blk_record_clear_batch(struct vhost_blk_queue *queue, unsigned int co
 	struct vhost_virtqueue *vq = &queue->vq;
 	unsigned int i;
 
-	/* Behind the used index. */
+	/* The used index must be written before inflight is cleared. */
 	smp_wmb();
 	for (i = 0; i < count; i++)
 		WRITE_ONCE(map->desc[vhost32_to_cpu(vq, vq->heads[i].id)].inflight, 0);
-	/* It says that the batch has been struck off. */
+	/* used_idx says that inflight is cleared for all chains up to it. */
 	smp_store_release(&map->used_idx, vq->last_used_idx);
 }

@@ -1,27 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vhost_blk ring: how long the worker looks for more before it signals or sleeps.
+ * vhost_blk ring: how long the worker waits for more work before it signals or sleeps.
  *
- * Gathering, before a signal. A signal takes the guest's processor from whoever
- * makes requests there. A worker that is done with each of them before the next
- * one is made, and says so, slows down whom it serves. So where several requests
- * are under way answers are gathered first: most of those that the guest waits
- * for, at most VHOST_BLK_GATHER_MAX, as long as more keep coming. The next one is
- * waited for no longer than the guest takes to react to a signal: that is what the
- * signal costs, and whoever waits for as long as the alternative costs never pays
- * more than twice the least. Waiting in vain is followed by signals without any.
+ * Gathering, before a signal: an interrupt takes the guest's CPU from the code that makes
+ * requests. If each request is completed and signalled before the guest makes the next
+ * one, the guest slows down. So if several requests are in flight, completions are
+ * gathered first: most of those that the guest waits for, at most VHOST_BLK_GATHER_MAX.
  *
- * Both the number of requests and that time are learned from the event index of
- * the used ring (virtio 1.4, section 2.7.7), by which the driver says how far it
- * has seen it. Without that, with fewer than VHOST_BLK_GATHER_MIN requests, or if
- * somebody else wants the CPU, nothing is gathered.
+ * Gathering goes on as long as more completions arrive. The wait for the next one is no
+ * longer than the guest takes to react to a signal. This time is what a signal costs, and
+ * a wait that is bounded by the cost of its alternative costs at most twice the optimum.
+ * After a wait without a new completion, some signals are sent without a wait.
  *
- * Busy polling, before sleep (VHOST_SET_VRING_BUSYLOOP_TIMEOUT, microseconds):
- * before it turns the kicks on and sleeps, the worker goes on looking for a while.
- * It grows that time up to the limit while looking pays, and shrinks it to nothing
- * while it doesn't. It looks in short slices and queues itself behind whatever
- * else its worker has to do, so that neither other queues nor an ioctl wait for
- * long.
+ * The number of requests and the reaction time are estimated from the event index of the
+ * used ring (virtio 1.4, section 2.7.7), which says how far the driver has read the used
+ * ring. Nothing is gathered
+ *
+ * - without the event index, or on a ring that needs the slow path of fetching,
+ * - with fewer than VHOST_BLK_GATHER_MIN requests in flight,
+ * - while another task wants the CPU.
+ *
+ * Busy polling, before sleep (VHOST_SET_VRING_BUSYLOOP_TIMEOUT, in microseconds): the
+ * worker polls for work for a while before it enables kicks and sleeps. This time grows
+ * up to the limit while polling finds work, and shrinks to 0 while it does not. The
+ * worker polls in short slices, and queues itself behind its other work in between. So
+ * neither another queue nor an ioctl waits for long.
  */
 #include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
@@ -30,33 +33,33 @@
 
 #include "blk.h"
 
-/* Requests that the guest waits for, with which gathering begins. */
+/* Estimated requests in flight from which on completions are gathered. */
 #define VHOST_BLK_GATHER_MIN	4
 
-/* Answers that are gathered at most. */
+/* The most completions that are gathered. */
 #define VHOST_BLK_GATHER_MAX	16u
 
-/* Signals that are let go at most, after gathering was in vain. */
+/* The most signals that are sent without a wait, after repeated failures. */
 #define VHOST_BLK_GATHER_PAUSE	63u
 
 /*
- * Signals after gathering as much as was meant to be, until that is more: first, and
- * at most, after trying for more was in vain.
+ * Successes after which the estimate of requests in flight grows by one: the initial
+ * number, and the limit to which failures raise it.
  */
 #define VHOST_BLK_GATHER_GROW_MIN	16
 #define VHOST_BLK_GATHER_GROW_MAX	1024u
 
-/* What the guest's time to react can be, in nanoseconds, whatever is measured. */
+/* Bounds of the estimated reaction time, in nanoseconds. */
 #define VHOST_BLK_REACTION_MIN	(2 * (u64)NSEC_PER_USEC)
 #define VHOST_BLK_REACTION_MAX	(100 * (u64)NSEC_PER_USEC)
 
-/* When gathering ends, in nanoseconds, whatever the guest says meanwhile. */
+/* Limit of one wait, in nanoseconds. The guest can't extend it. */
 #define VHOST_BLK_GATHER_TIME	(3 * VHOST_BLK_REACTION_MAX)
 
-/* How long one run of a worker looks for work, in nanoseconds. */
+/* Length of a slice of busy polling, in nanoseconds. */
 #define VHOST_BLK_POLL_SLICE	(50 * NSEC_PER_USEC)
 
-/* Where a window of polling starts to grow, and below which it is not worth it. */
+/* The window from which polling starts to grow, in nanoseconds. Half of it becomes 0. */
 #define VHOST_BLK_POLL_MIN	(5 * NSEC_PER_USEC)
 
 static u64 vhost_blk_poll_limit(const struct vhost_blk_queue *queue)
@@ -65,8 +68,8 @@ static u64 vhost_blk_poll_limit(const struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_wait_start - forget what was learned of the guest
- * @queue: a queue that is about to run
+ * vhost_blk_wait_start - reset all estimates
+ * @queue: a queue that is being started
  */
 void vhost_blk_wait_start(struct vhost_blk_queue *queue)
 {
@@ -81,10 +84,10 @@ void vhost_blk_wait_start(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_wait_should_resched - whether somebody else could use the CPU
+ * vhost_blk_wait_should_resched - whether another task wants this CPU
  *
- * With lazy preemption the kernel would leave it to whoever runs until the next
- * tick, and cond_resched() does nothing.
+ * With lazy preemption need_resched() stays false until the next tick, and
+ * cond_resched() does nothing.
  *
  * Return: true if so.
  */
@@ -93,7 +96,7 @@ bool vhost_blk_wait_should_resched(void)
 	return need_resched() || test_thread_flag(TIF_NEED_RESCHED_LAZY);
 }
 
-/* Whether the CPU or the worker is wanted for something else. */
+/* Whether another task wants the CPU, or the worker has other work. */
 static bool vhost_blk_wait_should_stop(struct vhost_blk_queue *queue)
 {
 	return vhost_blk_wait_should_resched() || signal_pending(current) ||
@@ -111,8 +114,8 @@ static bool vhost_blk_has_work(struct vhost_blk_queue *queue)
 /* Gathering */
 
 /*
- * Up to where the driver has seen the used ring, as an index of it. False if it
- * doesn't say so, or something that can't be.
+ * Read the event index: how far the driver has read the used ring. Returns false if it is
+ * not available or not valid.
  */
 static bool vhost_blk_gather_seen(struct vhost_blk_queue *queue, u16 *seen)
 {
@@ -127,7 +130,7 @@ static bool vhost_blk_gather_seen(struct vhost_blk_queue *queue, u16 *seen)
 	return (u16)(vq->avail_idx - *seen) <= vq->num;
 }
 
-/* All but a few, so that the guest can go on while the signal is under way. */
+/* A few less than in flight, so that the guest can make requests until the interrupt. */
 static unsigned int vhost_blk_gather_target(const struct vhost_blk_queue *queue)
 {
 	if (queue->wait.depth < VHOST_BLK_GATHER_MIN)
@@ -136,7 +139,7 @@ static unsigned int vhost_blk_gather_target(const struct vhost_blk_queue *queue)
 		   VHOST_BLK_GATHER_MAX);
 }
 
-/* Learn from one time that the guest took to react, in nanoseconds. */
+/* Update the estimate with one measured reaction time, in nanoseconds. */
 static void vhost_blk_gather_learn(struct vhost_blk_queue *queue, u64 reaction)
 {
 	reaction = clamp(reaction, VHOST_BLK_REACTION_MIN,
@@ -144,14 +147,14 @@ static void vhost_blk_gather_learn(struct vhost_blk_queue *queue, u64 reaction)
 	queue->wait.reaction_ns = (7 * queue->wait.reaction_ns + reaction) / 8;
 }
 
-/* Whether the guest hasn't reacted to the last signal yet. */
+/* Whether the guest has not reacted to the last signal yet. */
 static bool vhost_blk_gather_signal_is_unseen(const struct vhost_blk_queue *queue,
 					      u16 seen)
 {
 	return (s16)(seen - queue->vq.signalled_used) < 0;
 }
 
-/* Waiting was worth it. Try for more, now and then. */
+/* A wait succeeded. Now and then, let the estimate of requests in flight grow. */
 static void vhost_blk_gather_succeed(struct vhost_blk_queue *queue)
 {
 	queue->wait.gather_backoff = 0;
@@ -176,7 +179,7 @@ static bool vhost_blk_gather_should_signal(struct vhost_blk_queue *queue, u16 *s
 		queue->wait.gather_grow = VHOST_BLK_GATHER_GROW_MIN;
 	}
 	target = vhost_blk_gather_target(queue);
-	/* Another signal would change nothing then. */
+	/* While a signal is unseen, another one would change nothing. */
 	if (vhost_blk_gather_signal_is_unseen(queue, *seen) ||
 	    (u16)(vq->last_used_idx - *seen) < target)
 		return false;
@@ -186,10 +189,10 @@ static bool vhost_blk_gather_should_signal(struct vhost_blk_queue *queue, u16 *s
 }
 
 /**
- * vhost_blk_wait_should_signal - whether the guest is to be told of its answers now
+ * vhost_blk_wait_should_signal - whether to signal the guest now
  * @queue: a running queue with its @vq.mutex held
  *
- * Return: false if more answers are to be gathered before.
+ * Return: false if more completions are to be gathered first.
  */
 bool vhost_blk_wait_should_signal(struct vhost_blk_queue *queue)
 {
@@ -198,7 +201,7 @@ bool vhost_blk_wait_should_signal(struct vhost_blk_queue *queue)
 	return vhost_blk_gather_should_signal(queue, &seen);
 }
 
-/* Waiting was in vain: let the next signals go, the more the oftener that happens. */
+/* A wait ended without a new completion. Each failure in a row skips more waits. */
 static void vhost_blk_gather_fail(struct vhost_blk_queue *queue, u16 seen)
 {
 	queue->wait.gather_backoff = min(2 * queue->wait.gather_backoff + 1,
@@ -215,10 +218,10 @@ static void vhost_blk_gather_fail(struct vhost_blk_queue *queue, u16 seen)
 }
 
 /**
- * vhost_blk_wait_note_signal - the guest is about to be told of its answers
+ * vhost_blk_wait_note_signal - note that the guest is about to be signalled
  * @queue: a running queue with its @vq.mutex held
  *
- * It reacts to the first of the signals that it hasn't seen.
+ * The reaction time counts from the first signal that the guest has not seen.
  */
 void vhost_blk_wait_note_signal(struct vhost_blk_queue *queue)
 {
@@ -233,14 +236,14 @@ void vhost_blk_wait_note_signal(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_wait_gather - look for work before the guest is told of its answers
+ * vhost_blk_wait_gather - wait for work before the guest is signalled
  * @queue: a running queue with its @vq.mutex held, after
- *	vhost_blk_wait_should_signal() has denied
+ *	vhost_blk_wait_should_signal() returned false
  *
- * The time begins anew when the guest is seen to react to the last signal. While
- * somebody else wants this CPU nothing is waited for: it may be the guest.
+ * The wait starts again when the guest reacts to the last signal. It ends when another
+ * task wants this CPU, because that may be the guest.
  *
- * Return: whether there is work; if not the guest is to be told now.
+ * Return: true if there is work; false if the guest is to be signalled now.
  */
 bool vhost_blk_wait_gather(struct vhost_blk_queue *queue)
 {
@@ -274,10 +277,11 @@ bool vhost_blk_wait_gather(struct vhost_blk_queue *queue)
 /* Busy polling */
 
 /**
- * vhost_blk_wait_adapt - learn from the end of the worker's sleep
+ * vhost_blk_wait_adapt - adapt the polling time to the length of the last sleep
  * @queue: a running queue with its @vq.mutex held
  *
- * Would looking for longer have spared it? If not, that is for nothing.
+ * If the sleep was shorter than the limit, polling for longer would have avoided it.
+ * Otherwise polling was useless.
  */
 void vhost_blk_wait_adapt(struct vhost_blk_queue *queue)
 {
@@ -297,11 +301,11 @@ void vhost_blk_wait_adapt(struct vhost_blk_queue *queue)
 }
 
 /**
- * vhost_blk_wait_poll - look for work for a slice of time, before sleep
+ * vhost_blk_wait_poll - poll for work for one slice, before sleep
  * @queue: a running queue with its @vq.mutex held
  *
- * Return: whether there is any. If not, and @queue->wait.poll_end is still set, then
- * this is to go on in the next run.
+ * Return: true if there is work. If false and @queue->wait.poll_end is set, the window is
+ * not over, and the worker is to run the queue again.
  */
 bool vhost_blk_wait_poll(struct vhost_blk_queue *queue)
 {
