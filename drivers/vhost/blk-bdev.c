@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vhost_blk storage: a block device as the backing of a virtio-blk device, with
- * the features and limits that follow from it. Most are read when they are asked
- * for: a device can grow, shrink and lose abilities at any time. How long ranges may
- * be is offered once: a driver may go by it as long as it runs.
+ * vhost_blk storage: the block device behind a virtio-blk device, with the features and
+ * limits that follow from it.
  *
- * A device that is bound for writing is claimed exclusively, since a mounted file
- * system or a second VM would corrupt it, unless the VMM says that others may have
- * it. Read-only bindings can always share.
+ * Most properties are read from the block device each time, because it can grow, shrink
+ * and lose abilities at any time. The limits of ranges are read once, at the bind. A
+ * driver may rely on them while it runs.
+ *
+ * A device that is bound for writing is claimed exclusively: a mounted file system or a
+ * second VM would corrupt it. The VMM can ask for a bind without a claim. A read-only
+ * bind never claims.
  */
 #include <linux/blkdev.h>
 #include <linux/file.h>
@@ -18,10 +20,10 @@
 
 #include "blk.h"
 
-/* The longest range of one bio, in sectors of 512 bytes: bytes count in 32 bits. */
+/* The longest range of a bio in sectors of 512 bytes: bi_size has 32 bits for bytes. */
 #define VHOST_BLK_MAX_BIO_SECTORS	(UINT_MAX >> SECTOR_SHIFT)
 
-/* The operations on ranges, as indices. */
+/* Operations on ranges; indices of vhost_blk_backing.offered. */
 enum vhost_blk_range_op {
 	VHOST_BLK_RANGE_DISCARD,
 	VHOST_BLK_RANGE_WRITE_ZEROES,
@@ -31,11 +33,11 @@ enum vhost_blk_range_op {
 
 /**
  * struct vhost_blk_backing - a bound block device
- * @file: the backend's own open file of it, with the claim if there is one
- * @bdev: the same device
+ * @file: vhost_blk's own open file of the device; it has the claim, if any
+ * @bdev: block device of @file
  * @read_only: writes are refused
- * @offered: the longest ranges that a driver may send, in sectors of 512 bytes, 0
- *	for what can't be done
+ * @offered: the longest range that a driver may send, in sectors of 512 bytes; 0 if the
+ *	operation is not offered
  */
 struct vhost_blk_backing {
 	struct file *file;
@@ -45,12 +47,12 @@ struct vhost_blk_backing {
 };
 
 /**
- * struct vhost_blk_flush - a flush whose maker may be killed before it ends
- * @work: does it
- * @done: it has ended
- * @file: of the device
- * @users: its maker and @work
- * @error: how it ended, from @done on
+ * struct vhost_blk_flush - a flush whose caller may be killed before it ends
+ * @work: performs the flush
+ * @done: completed when the flush has ended
+ * @file: file of the device
+ * @users: references of the caller and of @work; the last one frees the structure
+ * @error: result; valid after @done
  */
 struct vhost_blk_flush {
 	struct work_struct work;
@@ -61,8 +63,8 @@ struct vhost_blk_flush {
 };
 
 /*
- * Called with the lock, to let go of it, and for a device that is still there. What
- * the block layer does for a holder without this operation is done here as well.
+ * Called with bd_holder_lock held, which it has to release. The device still exists here.
+ * The sync is what the block layer does itself for a holder without mark_dead.
  */
 static void vhost_blk_mark_dead(struct block_device *bdev, bool surprise)
 {
@@ -79,8 +81,9 @@ static const struct blk_holder_ops vhost_blk_holder_ops = {
 };
 
 /*
- * Open the device of @user once more, for as long as it is bound. A device that
- * went away can leave its number to another one, even with @user still open.
+ * Open the device of @user again. The new file has its own claim, and stays open if the
+ * VMM closes @user. The device number may belong to another device by now, even though
+ * @user is open. So compare the two.
  */
 static struct file *vhost_blk_reopen(struct file *user, bool writable,
 				     struct vhost_blk_holder *holder)
@@ -104,9 +107,10 @@ static struct file *vhost_blk_reopen(struct file *user, bool writable,
 }
 
 /*
- * The page cache of a disk knows nothing of those of its partitions, and these know
- * nothing of it. The functions below do for @bytes bytes from @start on what
- * vhost_blk_apply_to_caches() does for all pages that may have data of the device.
+ * The page cache of a disk and the page caches of its partitions are separate. A page of
+ * either can hold data of the same sectors. vhost_blk_apply_to_caches() calls one of the
+ * next functions for each cache, with the @bytes bytes from @start on that belong to the
+ * device.
  */
 static int vhost_blk_sync_cache(struct block_device *bdev, loff_t start,
 				loff_t bytes)
@@ -114,7 +118,7 @@ static int vhost_blk_sync_cache(struct block_device *bdev, loff_t start,
 	return sync_blockdev_range(bdev, start, start + bytes - 1);
 }
 
-/* Pages that are mapped or locked, too. -EBUSY if somebody goes on changing one. */
+/* Drops mapped and locked pages, too. -EBUSY if a page is made dirty again meanwhile. */
 static int vhost_blk_drop_cache(struct block_device *bdev, loff_t start,
 				loff_t bytes)
 {
@@ -123,14 +127,14 @@ static int vhost_blk_drop_cache(struct block_device *bdev, loff_t start,
 
 	if (ret)
 		return ret;
-	/* A page whose buffers a CPU keeps at hand stays without this. */
+	/* Releases buffers that per-CPU caches hold. Their pages could not be dropped. */
 	invalidate_bdev(bdev);
 	return invalidate_inode_pages2_range(bdev->bd_mapping,
 					     start >> PAGE_SHIFT,
 					     last >> PAGE_SHIFT);
 }
 
-/* Nothing is waited for: what is being read or written right now stays. */
+/* Does not wait. Pages that are being read or written stay. */
 static int vhost_blk_invalidate_cache(struct block_device *bdev, loff_t start,
 				      loff_t bytes)
 {
@@ -166,9 +170,9 @@ static int vhost_blk_apply_to_caches(struct block_device *bdev,
 }
 
 /*
- * What the host wrote is there for the guest; what it has cached is not there
- * any more when the guest has written. Others may go on using a device that is
- * shared.
+ * Write back what the host has cached, so that the guest reads it. Drop it if the guest
+ * may write, so that the host reads the guest's data later. Other users of a device
+ * without a claim may keep changing pages. That is not an error.
  */
 static int vhost_blk_prepare(struct vhost_blk_backing *backing, bool claimed)
 {
@@ -193,11 +197,11 @@ static enum vhost_blk_range_op vhost_blk_range_op(enum req_op op)
 }
 
 /**
- * vhost_blk_backing_current_range - the longest range that the device now takes
+ * vhost_blk_backing_current_range - the longest range that the device takes now
  * @backing: the device
  * @op: REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES or REQ_OP_SECURE_ERASE
  *
- * Return: sectors of 512 bytes; 0 if the device can't do it.
+ * Return: length in sectors of 512 bytes; 0 if the device can't do the operation.
  */
 unsigned int vhost_blk_backing_current_range(const struct vhost_blk_backing *backing,
 					     enum req_op op)
@@ -218,11 +222,11 @@ unsigned int vhost_blk_backing_current_range(const struct vhost_blk_backing *bac
 }
 
 /**
- * vhost_blk_backing_max_range - the longest range that a request may have
+ * vhost_blk_backing_max_range - the longest range that a driver may send
  * @backing: the device
  * @op: REQ_OP_DISCARD, REQ_OP_WRITE_ZEROES or REQ_OP_SECURE_ERASE
  *
- * Return: sectors of 512 bytes; 0 if that was not offered.
+ * Return: length in sectors of 512 bytes; 0 if the operation was not offered.
  */
 unsigned int vhost_blk_backing_max_range(const struct vhost_blk_backing *backing,
 					 enum req_op op)
@@ -231,9 +235,9 @@ unsigned int vhost_blk_backing_max_range(const struct vhost_blk_backing *backing
 }
 
 /**
- * vhost_blk_backing_keep_offer - go on offering what another binding has
+ * vhost_blk_backing_keep_offer - keep the limits of ranges of an earlier bind
  * @backing: the device
- * @old: a binding of the same device, alike
+ * @old: the earlier bind, for which vhost_blk_backing_is_same() is true
  */
 void vhost_blk_backing_keep_offer(struct vhost_blk_backing *backing,
 				  const struct vhost_blk_backing *old)
@@ -258,19 +262,24 @@ static void vhost_blk_backing_offer(struct vhost_blk_backing *backing)
 
 /**
  * vhost_blk_backing_open - bind a block device
- * @user: an open file of it; only its device and access mode are used
- * @read_only: bind for reading even where @user may write
- * @holder: who claims a device bound for writing, NULL for nobody; the same
- *	holder can claim it again while it still has it. It stays until the backing
- *	is closed.
+ * @user: an open file of the device; only its device and access mode are used
+ * @read_only: bind for reading even if @user permits writing
+ * @holder: claims a device that is bound for writing; NULL for no claim. The same holder
+ *	can claim it again while it still has it. It must exist until the backing is
+ *	closed.
  *
  * May sleep.
  *
- * Return: the backing, or an ERR_PTR(): -ENOTBLK no block device, -EACCES not
- * open for reading, -EPERM not allowed in the caller's device cgroup, -EBUSY
- * mounted or claimed by somebody else, or written to through the page cache right
- * now, -EOPNOTSUPP zoned, -EIO what the host has
- * cached could not be written, -ENXIO the device is gone, -ENOMEM.
+ * Return: the backing, or an ERR_PTR():
+ *	-ENOTBLK	not a block device
+ *	-EACCES	not open for reading
+ *	-EPERM	not allowed by the caller's device cgroup
+ *	-EBUSY	mounted, claimed by another holder, or being written through the page
+ *		cache
+ *	-EOPNOTSUPP	a zoned device
+ *	-EIO	data in the page cache could not be written back
+ *	-ENXIO	the device is gone
+ *	-ENOMEM
  */
 struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
 						 bool read_only,
@@ -307,7 +316,7 @@ err_free:
 
 /**
  * vhost_blk_backing_close - undo vhost_blk_backing_open()
- * @backing: with no operation under way or unreleased; NULL does nothing
+ * @backing: a backing without operations, in flight or unreleased; or NULL
  *
  * May sleep.
  */
@@ -322,10 +331,9 @@ void vhost_blk_backing_close(struct vhost_blk_backing *backing)
 
 /**
  * vhost_blk_backing_invalidate_cache - drop what the host has cached of the device
- * @backing: the device, with no operation under way
+ * @backing: a backing without operations in flight
  *
- * May sleep. What somebody read through the page cache while a guest was writing
- * may be stale; after this it is read anew.
+ * Pages that were read while a guest was writing may be stale. May sleep.
  */
 void vhost_blk_backing_invalidate_cache(struct vhost_blk_backing *backing)
 {
@@ -348,18 +356,18 @@ static void vhost_blk_flush_work(struct work_struct *work)
 	fput(flush->file);
 	complete(&flush->done);
 	vhost_blk_flush_put(flush);
-	/* The module's end waits for this function's. */
+	/* Safe: vhost_blk_exit() destroys the workqueue, which waits for this function. */
 	module_put(THIS_MODULE);
 }
 
 /**
- * vhost_blk_backing_flush - make every finished write durable
+ * vhost_blk_backing_flush - flush the device's write cache
  * @backing: the device
  *
  * May sleep.
  *
- * Return: 0 or the device's error; -EINTR if the caller is being killed, -ENOMEM: it
- * isn't known then.
+ * Return: 0, an error of the device, -EINTR if the caller is being killed, or -ENOMEM.
+ * After the last two it is unknown which writes are durable.
  */
 int vhost_blk_backing_flush(struct vhost_blk_backing *backing)
 {
@@ -381,10 +389,10 @@ int vhost_blk_backing_flush(struct vhost_blk_backing *backing)
 }
 
 /**
- * vhost_blk_backing_bdev - the block device itself, to make bios for
- * @backing: the device
+ * vhost_blk_backing_bdev - the block device of a backing
+ * @backing: the backing
  *
- * Return: the device, for as long as @backing is open.
+ * Return: the block device; valid while @backing is open.
  */
 struct block_device *vhost_blk_backing_bdev(const struct vhost_blk_backing *backing)
 {
@@ -392,11 +400,11 @@ struct block_device *vhost_blk_backing_bdev(const struct vhost_blk_backing *back
 }
 
 /**
- * vhost_blk_backing_is_same - whether two are bindings of one device, alike
- * @a: one of them
- * @b: the other
+ * vhost_blk_backing_is_same - compare two backings
+ * @a: one backing
+ * @b: the other backing
  *
- * Return: true if they are.
+ * Return: true if both are the same device with the same access mode.
  */
 bool vhost_blk_backing_is_same(const struct vhost_blk_backing *a,
 			       const struct vhost_blk_backing *b)
@@ -405,7 +413,7 @@ bool vhost_blk_backing_is_same(const struct vhost_blk_backing *a,
 }
 
 /**
- * vhost_blk_backing_features - virtio-blk features that the device makes possible
+ * vhost_blk_backing_features - virtio-blk features of a backing device
  * @backing: the device
  *
  * Virtio 1.4, section 5.2.3.
@@ -433,7 +441,7 @@ u64 vhost_blk_backing_features(const struct vhost_blk_backing *backing)
 	return features;
 }
 
-/* The fields of ranges; each has a meaning only where its feature is offered. */
+/* Fields without their feature stay 0. */
 static void vhost_blk_config_ranges(const struct vhost_blk_backing *backing,
 				    struct virtio_blk_config *config)
 {
@@ -468,10 +476,10 @@ static void vhost_blk_config_ranges(const struct vhost_blk_backing *backing,
 }
 
 /**
- * vhost_blk_backing_config - fill the configuration space from the device
+ * vhost_blk_backing_config - fill the configuration space
  * @backing: the device
- * @config: zeroed by the caller; gets the fields of the features that
- *	vhost_blk_backing_features() returns, and the capacity
+ * @config: zeroed by the caller; receives the capacity and the fields of the features that
+ *	vhost_blk_backing_features() returns
  *
  * Virtio 1.4, section 5.2.4.
  */
@@ -489,7 +497,7 @@ void vhost_blk_backing_config(const struct vhost_blk_backing *backing,
 	config->blk_size = __cpu_to_virtio32(true, block);
 	config->physical_block_exp = ilog2(bdev_physical_block_size(bdev) /
 					   block);
-	/* A stacked device can answer -1: its parts are not aligned alike. */
+	/* -1 for a stacked device whose parts have different alignments. */
 	config->alignment_offset = alignment > 0 ? alignment / block : 0;
 	config->min_io_size = __cpu_to_virtio16(true,
 						min_t(unsigned int, U16_MAX,
@@ -506,11 +514,10 @@ static u64 vhost_blk_whole_blocks(struct block_device *bdev)
 }
 
 /**
- * vhost_blk_backing_capacity - how large the device is now
+ * vhost_blk_backing_capacity - current capacity of a backing device
  * @backing: the device
  *
- * Return: whole logical blocks of it, in sectors of 512 bytes; 0 from the moment that
- * its removal begins.
+ * Return: whole logical blocks, in sectors of 512 bytes; 0 once its removal has begun.
  */
 u64 vhost_blk_backing_capacity(const struct vhost_blk_backing *backing)
 {
@@ -523,7 +530,7 @@ u64 vhost_blk_backing_capacity(const struct vhost_blk_backing *backing)
  * vhost_blk_backing_read_only - whether writes are refused
  * @backing: the device
  *
- * Return: true if they are.
+ * Return: true if so.
  */
 bool vhost_blk_backing_read_only(const struct vhost_blk_backing *backing)
 {
@@ -531,7 +538,7 @@ bool vhost_blk_backing_read_only(const struct vhost_blk_backing *backing)
 }
 
 /**
- * vhost_blk_backing_write_cache - whether a finished write can still get lost
+ * vhost_blk_backing_write_cache - whether a write that has ended can be lost
  * @backing: the device
  *
  * Return: true if the device has a volatile write cache.
@@ -544,10 +551,10 @@ bool vhost_blk_backing_write_cache(const struct vhost_blk_backing *backing)
 /**
  * vhost_blk_backing_contains - check a range against capacity and block size
  * @backing: the device
- * @sector: start, in sectors of 512 bytes, as the guest gave it
+ * @sector: start, in sectors of 512 bytes, from the guest
  * @bytes: length
  *
- * Return: true if the range is made of whole logical blocks of the device.
+ * Return: true if the range consists of whole logical blocks of the device.
  */
 bool vhost_blk_backing_contains(const struct vhost_blk_backing *backing,
 				u64 sector, u64 bytes)

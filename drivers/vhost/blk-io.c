@@ -2,58 +2,61 @@
 /*
  * vhost_blk storage: operations on the backing device as bios.
  *
- * An operation is one bio in the ordinary case and a row of them when its data
- * needs more vectors than one holds. The first bio and its vectors are part of
- * the operation, so that an ordinary request allocates nothing. The guest's
- * pages are pinned while a bio is being filled and let go in process context:
- * dirtying a page may sleep, ending a bio may not.
+ * An operation usually is one bio. It is several bios if its data needs more vectors than
+ * one bio holds. The first bio and its vectors are part of struct vhost_blk_io, so that
+ * most operations allocate nothing.
  *
- * A bio that is made waits in its channel until the owner has it submitted, which
- * can take as long as the device takes to end others.
+ * The guest's pages are pinned while a bio is filled. They are released in process
+ * context, because marking a page dirty may sleep and the end of a bio may not.
  *
- * Data that the device can't reach where it is, because of its alignment or of
- * pieces that are no whole blocks, goes through a bounce buffer, a part of it at
- * a time: vhost_blk_io_continue() copies what was read and starts the next part.
- * So does data that is written to a device which reads it more than once, for a
- * checksum or a second copy: the guest may change it meanwhile. A read whose
- * checksum is wrong is done again like that: two pieces of it can be one page.
+ * A bio waits in channel->made until the owner submits it. Submitting may sleep until the
+ * device has ended other bios.
  *
- * Ranges that have become longer than the device takes go in parts, too, so many at
- * a time.
+ * Data goes through a bounce buffer, part by part, in these cases:
  *
- * Memory. A bio beyond the first is tried for, else the channel's spare one is
- * taken, else one that has ended is waited for; all end by themselves, since
- * none of them is polled for. A bounce buffer is tried for, else the caller is
- * asked to come again when it has nothing else under way, and then there is the
- * channel's reserve; likewise for the copy of a list of ranges. So operations wait
- * for memory, but always get on.
+ * - The device's DMA can't take its address, or its pieces are not whole blocks.
+ * - It is written to a device that reads it more than once, for a checksum or for a
+ *   second copy. The guest may change it in between.
+ * - A read failed because of a checksum. Two pieces of the data can be the same page.
+ *
+ * vhost_blk_io_continue() copies the data that was read, and starts the next part.
+ *
+ * Ranges longer than the device's current limit are also split into parts.
+ *
+ * Operations may wait for memory, but always make progress:
+ *
+ * - A bio beyond the first is allocated if possible. Otherwise it is channel->spare, or
+ *   the first bio that ends. These bios end by themselves, because none is polled.
+ * - A bounce buffer or a copy of ranges is allocated if possible. Otherwise the start
+ *   fails with -EBUSY. When nothing else of the channel is in flight, the caller sets
+ *   may_use_reserve, and the channel's reserve is used.
  */
 #include <linux/blkdev.h>
 #include <linux/slab.h>
 
 #include "blk.h"
 
-/* Vectors of a further bio at most: with them it fills a page. */
+/* The most vectors of a bio beyond the first. The allocation then fits into one page. */
 #define VHOST_BLK_MAX_VECS	240
 
-/* Flags of a bio that is polled for. */
+/* Flags of a polled bio; see vhost_blk_io_can_poll(). */
 #define VHOST_BLK_POLLED	(REQ_POLLED | REQ_NOWAIT | REQ_NOMERGE)
 
 /*
- * For how many requests the block layer is asked for tags at once. It takes them
- * from one word of a bitmap, and one of 64 tags has four: more are never had.
+ * Tags to allocate at once. The block layer takes them from one word of its bitmap. With
+ * 64 tags a word has 16 of them, so a larger number gains nothing.
  */
 #define VHOST_BLK_TAG_BATCH	16u
 
-/* Parts of ranges that are submitted before any of them has to end. */
+/* Parts of ranges in flight at once. */
 #define VHOST_BLK_MAX_PARTS	32
 
-/* Pages of all bounce buffers of a channel at which no more are made. */
+/* Pages in all bounce buffers of a channel at which no more are allocated. */
 #define VHOST_BLK_MAX_BOUNCE_PAGES	1024
 
 /**
- * struct vhost_blk_bio - a bio of an operation beyond its first
- * @node: in &vhost_blk_channel.ended
+ * struct vhost_blk_bio - a bio of an operation beyond the first one
+ * @node: in vhost_blk_channel.ended
  * @bio: the bio
  * @vecs: its vectors
  */
@@ -64,14 +67,14 @@ struct vhost_blk_bio {
 };
 
 /**
- * struct vhost_blk_bounce - an operation's data on its way through a buffer
- * @iter: what is still to come of the guest's memory
- * @iov: own copy of what @iter goes through, or NULL
- * @opf: operation and flags of every part
- * @sector: where the part under way begins
- * @is_reserve: it is the channel's, and goes back there
- * @num_pages: elements of @pages; 0 as long as the data may go without
- * @pages: the buffer: whole logical blocks
+ * struct vhost_blk_bounce - a bounce buffer and the data that goes through it
+ * @iter: the guest memory that is left
+ * @iov: copy of the iovecs of @iter, or NULL if @iter uses the caller's
+ * @opf: operation and flags of all parts
+ * @sector: start of the next part
+ * @is_reserve: it is vhost_blk_channel.reserve
+ * @num_pages: elements of @pages; 0 if the buffer is not needed yet
+ * @pages: the pages; whole logical blocks of the device
  */
 struct vhost_blk_bounce {
 	struct iov_iter iter;
@@ -100,7 +103,8 @@ static void vhost_blk_io_start(struct vhost_blk_io *io)
  * vhost_blk_io_mark_void - mark a failed operation as void if its owner is being killed
  * @io: an operation that is being started or continued
  *
- * The memory of a process that is being killed is there, and can't be had by it.
+ * A process that is being killed can't pin its memory. The failure then says nothing
+ * about the request.
  */
 void vhost_blk_io_mark_void(struct vhost_blk_io *io)
 {
@@ -118,7 +122,7 @@ static void vhost_blk_bio_end(struct bio *bio)
 	struct vhost_blk_io *io = bio->bi_private;
 	struct vhost_blk_channel *channel = io->channel;
 
-	/* Any of several errors will do. */
+	/* If several bios fail, the last error stored wins. Any one is correct. */
 	if (unlikely(bio->bi_status))
 		WRITE_ONCE(io->status, bio->bi_status);
 	if (bio != &io->first) {
@@ -131,19 +135,19 @@ static void vhost_blk_bio_end(struct bio *bio)
 	}
 	if (unlikely(io->is_polled))
 		atomic_dec(&channel->num_polled);
-	/* The operation, and with it the channel, can go from here on. */
+	/* The owner may free the operation and the channel from here on. */
 	vhost_blk_io_put(io);
 }
 
-/* Let the guest's pages go. */
+/* Unpin the guest's pages. May sleep. */
 static void vhost_blk_bio_release(struct bio *bio)
 {
 	bool written = bio_op(bio) == REQ_OP_READ;
 	unsigned int i;
 
 	/*
-	 * Vector by vector as they were pinned. A page that is dirty already,
-	 * as a guest's mostly are, is not locked to make it dirty.
+	 * One call per vector, which matches the pins. Most guest pages are already
+	 * dirty. The call skips the page lock for them.
 	 */
 	for (i = 0; bio_flagged(bio, BIO_PAGE_PINNED) && i < bio->bi_vcnt; i++) {
 		struct bio_vec *bv = &bio->bi_io_vec[i];
@@ -180,10 +184,10 @@ static void vhost_blk_channel_add(struct vhost_blk_channel *channel,
 }
 
 /**
- * vhost_blk_channel_take - what has been made to be submitted
+ * vhost_blk_channel_take - take the bios that are to be submitted
  * @channel: the channel
  *
- * Return: its bios, which it doesn't know any more.
+ * Return: the bios. The caller has to pass them to vhost_blk_submit().
  */
 struct vhost_blk_bios vhost_blk_channel_take(struct vhost_blk_channel *channel)
 {
@@ -194,26 +198,26 @@ struct vhost_blk_bios vhost_blk_channel_take(struct vhost_blk_channel *channel)
 }
 
 /**
- * vhost_blk_submit - hand bios to the block layer
- * @bios: what vhost_blk_channel_take() gave
+ * vhost_blk_submit - submit bios to the block layer
+ * @bios: the result of vhost_blk_channel_take()
  *
- * May sleep for as long as the device takes to end others, for want of a tag: to be
- * called without a lock that somebody needs before that. When it returns the
- * operations, and with them the channel, can be gone.
+ * May sleep for a tag, for as long as the device takes to end other bios. To be called
+ * without a lock that is needed meanwhile. On return the operations and their channel
+ * may be gone.
  */
 void vhost_blk_submit(struct vhost_blk_bios *bios)
 {
 	struct blk_plug plug;
 	struct bio *bio;
 
-	/* One alone has nothing to wait for. */
+	/* A single bio gains nothing from a plug. */
 	if (bios->num == 1) {
 		submit_bio(bio_list_pop(&bios->bios));
 		return;
 	}
 	blk_start_plug(&plug);
 	while ((bio = bio_list_pop(&bios->bios))) {
-		/* For how many requests to get tags at once. */
+		/* The number of tags to allocate at once. */
 		plug.nr_ios = min(bios->num--, VHOST_BLK_TAG_BATCH);
 		submit_bio(bio);
 	}
@@ -221,8 +225,8 @@ void vhost_blk_submit(struct vhost_blk_bios *bios)
 }
 
 /*
- * Get a bio with room for *@nr_vecs vectors, or if memory is short for however many
- * that says then. Any of the largest can be the spare, which has to return as such.
+ * Get a bio with @nr_vecs vectors. If memory is short, get channel->spare, and set
+ * *@nr_vecs to its size. Any bio of that size can later become the spare.
  */
 static struct vhost_blk_bio *
 vhost_blk_channel_get_bio(struct vhost_blk_channel *channel,
@@ -242,7 +246,11 @@ vhost_blk_channel_get_bio(struct vhost_blk_channel *channel,
 			*nr_vecs = VHOST_BLK_MAX_VECS;
 			return further;
 		}
-		/* One of those that have not been submitted may be the last. */
+		/*
+		 * All bios that exist may still be in channel->made, so submit them
+		 * before the wait. This sleeps with the queue's mutex held, but only
+		 * when memory is short.
+		 */
 		made = vhost_blk_channel_take(channel);
 		vhost_blk_submit(&made);
 		wait_event(channel->ended_wait, !llist_empty(&channel->ended));
@@ -250,7 +258,7 @@ vhost_blk_channel_get_bio(struct vhost_blk_channel *channel,
 	}
 }
 
-/* What a bio has of its operation, and what a reset takes from it. */
+/* Set the fields that bio_init() and bio_reset() clear. */
 static void vhost_blk_bio_attach(struct vhost_blk_io *io, struct bio *bio)
 {
 	bio->bi_ioprio = io->priority;
@@ -258,7 +266,7 @@ static void vhost_blk_bio_attach(struct vhost_blk_io *io, struct bio *bio)
 	bio->bi_end_io = vhost_blk_bio_end;
 }
 
-/* Make a bio with room for @nr_vecs vectors, or for as many as can be. */
+/* Get and initialize a bio with @nr_vecs vectors, or with fewer. */
 static struct bio *vhost_blk_bio_make(struct vhost_blk_io *io,
 				      unsigned int nr_vecs, blk_opf_t opf)
 {
@@ -282,9 +290,11 @@ static struct bio *vhost_blk_bio_make(struct vhost_blk_io *io,
 }
 
 /*
- * Add pinned pages of @bytes bytes from @offset into the first one. A pin per
- * page and vector is what bio_release_pages() undoes, so that data which goes
- * on in the page where the vector so far ends must give its second pin back.
+ * Add @bytes bytes in pinned pages, from @offset into the first page.
+ *
+ * vhost_blk_bio_release() drops one pin per vector and page. If data is merged into the
+ * last vector, and begins in that vector's last page, this page has a second pin. Drop
+ * it here.
  */
 static int vhost_blk_bio_add_pages(struct bio *bio, struct page **pages,
 				   size_t offset, size_t bytes)
@@ -310,7 +320,7 @@ static int vhost_blk_bio_add_pages(struct bio *bio, struct page **pages,
 	return 0;
 }
 
-/* Take @bytes off the end of @bio, and off the pins what no vector needs now. */
+/* Cut @bytes off the end of @bio. Unpin the pages that no vector needs any more. */
 static void vhost_blk_bio_shorten(struct bio *bio, unsigned int bytes)
 {
 	while (bytes) {
@@ -334,7 +344,7 @@ static void vhost_blk_bio_shorten(struct bio *bio, unsigned int bytes)
 	}
 }
 
-/* Take back the last @bytes bytes that @data has gone on. */
+/* Move @data back by @bytes. */
 static void vhost_blk_data_rewind(struct vhost_blk_data *data, size_t bytes)
 {
 	data->bytes += bytes;
@@ -347,7 +357,7 @@ static void vhost_blk_data_rewind(struct vhost_blk_data *data, size_t bytes)
 	data->skip -= bytes;
 }
 
-/* Pin some pages from where @data is and add them to @bio. */
+/* Pin the next pages of @data and add them to @bio. */
 static int vhost_blk_bio_pin(struct bio *bio, struct vhost_blk_data *data,
 			     struct page **pages)
 {
@@ -374,8 +384,8 @@ static int vhost_blk_bio_pin(struct bio *bio, struct vhost_blk_data *data,
 }
 
 /*
- * Fill @bio from @data until either is at its end. A bio that is full ends at a
- * logical block, and what was too much goes back to @data.
+ * Fill @bio from @data until either is at its end. If the bio is full, cut it at a logical
+ * block, and move @data back accordingly.
  */
 static noinline int vhost_blk_bio_fill(struct vhost_blk_channel *channel,
 				       struct bio *bio, struct vhost_blk_data *data)
@@ -395,17 +405,20 @@ static noinline int vhost_blk_bio_fill(struct vhost_blk_channel *channel,
 		vhost_blk_bio_shorten(bio, over);
 		vhost_blk_data_rewind(data, over);
 	}
-	/* The device would have to gather one block from too many pieces. */
+	/* Not even one block fitted: its pieces are more than the vectors of a bio. */
 	return bio->bi_iter.bi_size ? 0 : -EINVAL;
 }
 
 /*
- * Operations that are polled for must not sleep, neither for a tag nor for a
- * queue that is being frozen: both can be with others that nobody polls for
- * meanwhile. Where they would, they end with BLK_STS_AGAIN, and go the ordinary
- * way when no other polled one is under way. For the same reason nothing else is
- * started beside them. They don't merge: what merges in front of one takes its
- * cookie away.
+ * Submitting a polled bio must not sleep, neither for a tag nor for the end of a queue
+ * freeze. Other polled bios may hold the tag or block the freeze, and nobody polls for
+ * them meanwhile. Therefore:
+ *
+ * - Polled bios have REQ_NOWAIT. If submitting would sleep, the bio ends with
+ *   BLK_STS_AGAIN, and is submitted again without polling when no polled one is in flight.
+ * - No other operation is started while polled ones are in flight.
+ *
+ * Polled bios are not merged: a bio that is merged in front of one takes its cookie away.
  */
 static bool vhost_blk_io_can_poll(const struct vhost_blk_io *io,
 				  unsigned int nr_vecs)
@@ -462,7 +475,7 @@ static void vhost_blk_io_resubmit_unpolled(struct vhost_blk_io *io)
 	vhost_blk_channel_add(io->channel, bio);
 }
 
-/* Data where it is */
+/* Data in the guest's pages */
 
 static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
 				   sector_t sector, struct vhost_blk_data *data,
@@ -472,9 +485,9 @@ static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
 	bool more;
 
 	/*
-	 * The block layer compares a bio with all that are plugged. For one that
-	 * doesn't go on where the last one ended that is for nothing; one that
-	 * does can still be merged with what follows.
+	 * The block layer compares each bio with all bios in the plug for a merge. Skip
+	 * that unless this bio continues the last one. A following bio can still be
+	 * merged with it.
 	 */
 	if (sector != channel->next_sector)
 		opf |= REQ_NOMERGE;
@@ -491,7 +504,7 @@ static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
 			return;
 		}
 		more = data->bytes;
-		/* On behalf of the next bio, before this one can end. */
+		/* Count the next bio before this one can end. */
 		if (more)
 			atomic_inc(&io->pending);
 		sector += bio_sectors(bio);
@@ -500,7 +513,7 @@ static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
 	} while (more);
 }
 
-/* Data through a buffer */
+/* Bounce buffers */
 
 static void vhost_blk_bounce_free_pages(struct vhost_blk_bounce *bounce)
 {
@@ -509,8 +522,9 @@ static void vhost_blk_bounce_free_pages(struct vhost_blk_bounce *bounce)
 }
 
 /*
- * Whole blocks of pages for up to @bytes bytes. Returns 0, or -ENOMEM. They are
- * zeroed: a device can end a read well without having written all of them.
+ * Allocate whole blocks of pages for up to @bytes bytes. Returns 0 or -ENOMEM. The pages
+ * are zeroed: a device can report success without having written all of a read, and the
+ * guest must not see old host memory.
  */
 static int vhost_blk_bounce_alloc_pages(struct vhost_blk_bounce *bounce,
 					struct block_device *bdev, size_t bytes,
@@ -548,7 +562,6 @@ static int vhost_blk_bounce_get_pages(struct vhost_blk_channel *channel,
 	return ret;
 }
 
-/* Get the buffer for when there is no memory; NULL while it is in use. */
 static struct vhost_blk_bounce *
 vhost_blk_bounce_take_reserve(struct vhost_blk_channel *channel)
 {
@@ -572,7 +585,7 @@ static void vhost_blk_bounce_free(struct vhost_blk_channel *channel,
 	kfree(bounce);
 }
 
-/* What a buffer for @iter has to know, without its pages. */
+/* Allocate a bounce buffer for @iter, without pages. */
 static struct vhost_blk_bounce *vhost_blk_bounce_make(struct iov_iter *iter)
 {
 	struct vhost_blk_bounce *bounce;
@@ -588,8 +601,8 @@ static struct vhost_blk_bounce *vhost_blk_bounce_make(struct iov_iter *iter)
 }
 
 /*
- * Get a buffer for @data, or if @defer_pages one that gets its pages when they are needed.
- * NULL for want of memory, unless @may_use_reserve.
+ * Get a bounce buffer for @data. With @defer_pages it has no pages yet. Returns NULL if
+ * there is no memory and @may_use_reserve is false.
  */
 static struct vhost_blk_bounce *
 vhost_blk_bounce_get(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
@@ -627,7 +640,7 @@ static void vhost_blk_io_put_bounces(struct vhost_blk_io *io)
 	io->reread = NULL;
 }
 
-/* Start the next part of an operation: as much as the buffer takes. */
+/* Start the next part of an operation, as large as the buffer. */
 static void vhost_blk_bounce_submit(struct vhost_blk_io *io)
 {
 	struct vhost_blk_bounce *bounce = io->bounce;
@@ -656,7 +669,7 @@ static void vhost_blk_bounce_submit(struct vhost_blk_io *io)
 	vhost_blk_channel_add(io->channel, bio);
 }
 
-/* Returns whether all that was read has got to the guest. */
+/* Returns whether all data that was read was copied to the guest. */
 static bool vhost_blk_bounce_copy_read(struct vhost_blk_io *io)
 {
 	struct vhost_blk_bounce *bounce = io->bounce;
@@ -675,9 +688,9 @@ static bool vhost_blk_bounce_copy_read(struct vhost_blk_io *io)
 }
 
 /*
- * The bits that must be 0 in the address of a piece. Drivers that say less than 511
- * for their DMA handle pieces of any such alignment. 511 is what the block layer
- * says for the others: those with larger blocks may rely on a block being in one page.
+ * The bits that must be 0 in the address of a piece. A driver that sets its DMA alignment
+ * to less than 511 handles pieces of that alignment. 511 is the block layer's default.
+ * Drivers with larger blocks that keep it may rely on a block being in one page.
  */
 static unsigned int vhost_blk_piece_mask(struct block_device *bdev)
 {
@@ -689,9 +702,9 @@ static unsigned int vhost_blk_piece_mask(struct block_device *bdev)
 }
 
 /*
- * How many vectors @data needs at most; 0 if the device can't take its pieces as
- * they are: addresses as its driver wants them, and lengths of whole blocks, without
- * which the block layer can't split a bio between any two of them.
+ * The most vectors that @data can need; 0 if the device can't take its pieces. They must
+ * have the alignment of vhost_blk_piece_mask(). They must be whole blocks, because the
+ * block layer can split a bio between any two pieces.
  */
 static unsigned int vhost_blk_data_vecs(const struct vhost_blk_data *data,
 					struct block_device *bdev)
@@ -731,9 +744,9 @@ static int vhost_blk_io_rw_bounced(struct vhost_blk_io *io, blk_opf_t opf,
 }
 
 /*
- * Start a read again, whose pages did not have what the device's checksums say:
- * into pages that nobody else knows. Without memory it waits for the reserve,
- * which somebody under way has then.
+ * A read failed because of its checksum. Read again into a bounce buffer, which no other
+ * piece shares. If there is no memory, use the reserve. While another operation has the
+ * reserve, return -EBUSY.
  */
 static int vhost_blk_io_reread(struct vhost_blk_io *io)
 {
@@ -762,7 +775,7 @@ static int vhost_blk_io_reread(struct vhost_blk_io *io)
 }
 
 /**
- * vhost_blk_io_init - prepare an operation for use and reuse
+ * vhost_blk_io_init - initialize an operation, once
  * @io: zeroed memory
  */
 void vhost_blk_io_init(struct vhost_blk_io *io)
@@ -771,20 +784,20 @@ void vhost_blk_io_init(struct vhost_blk_io *io)
 }
 
 /**
- * vhost_blk_io_rw - read or write
+ * vhost_blk_io_rw - start a read or write
  * @io: the operation, with @done, @channel and @priority set
  * @opf: REQ_OP_READ or REQ_OP_WRITE, with flags
- * @sector: where, in sectors of 512 bytes; the whole range was checked with
+ * @sector: start, in sectors of 512 bytes; the whole range was checked with
  *	vhost_blk_backing_contains()
- * @data: user memory to write from or read into, at least one block of it; used up
- * @may_use_reserve: no other operation of the channel is under way, and the iovecs stay as
- *	they are until this one is done
+ * @data: user memory to write from or to read into, at least one block; consumed
+ * @may_use_reserve: no other operation of the channel is in flight, and the iovecs stay
+ *	unchanged until this one has ended
  *
- * Starts the operation. May sleep to get at user memory or at a bio. Must run
- * in the address space that @data is of. Errors arrive by @io->status.
+ * Must run in the address space of @data. May sleep for user memory or for a bio. Errors
+ * of the operation are in @io->status.
  *
- * Return: 0, or -EBUSY without @may_use_reserve: there is no memory for a bounce buffer, or
- * polled operations have to end first; nothing was started then.
+ * Return: 0; or -EBUSY, only without @may_use_reserve, if there is no memory for a bounce
+ * buffer or if polled operations must end first. Then nothing was started.
  */
 int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 		    struct vhost_blk_data *data, bool may_use_reserve)
@@ -815,7 +828,7 @@ int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 	return 0;
 }
 
-/* Whether some range is longer than what the device takes now. */
+/* Whether a range is longer than the device's current limit. */
 static bool vhost_blk_ranges_need_split(const struct vhost_blk_io *io,
 					const struct vhost_blk_range *ranges,
 					unsigned int num)
@@ -850,9 +863,9 @@ static void vhost_blk_range_submit(struct vhost_blk_io *io,
 }
 
 /*
- * How much of @range can be done at once: not a part of a unit of discard, which
- * would not be discarded, unless the range begins or ends there. 0 if the device
- * can't do it any more.
+ * The length of the next part of @range; 0 if the device can't do the operation any more.
+ * A discard is split at the device's granularity, because devices ignore a part of a
+ * unit.
  */
 static unsigned int vhost_blk_range_part(const struct vhost_blk_backing *backing,
 					 const struct vhost_blk_range *range)
@@ -872,7 +885,7 @@ static unsigned int vhost_blk_range_part(const struct vhost_blk_backing *backing
 	return over < max ? max - over : max;
 }
 
-/* Submit the next parts of ranges. */
+/* Start the next parts of the ranges. */
 static void vhost_blk_ranges_submit(struct vhost_blk_io *io)
 {
 	struct vhost_blk_ranges *ranges = io->ranges;
@@ -918,18 +931,18 @@ static int vhost_blk_io_ranges_in_parts(struct vhost_blk_io *io,
 }
 
 /**
- * vhost_blk_io_ranges - discard, zero or erase parts of the device
+ * vhost_blk_io_ranges - start a discard, write zeroes or secure erase
  * @io: the operation, with @done, @channel and @priority set
- * @ranges: the parts, each checked with vhost_blk_backing_contains() and not
- *	longer than vhost_blk_backing_max_range(); empty ones are left out
+ * @ranges: the ranges, each checked with vhost_blk_backing_contains() and no longer than
+ *	vhost_blk_backing_max_range(); empty ones are skipped
  * @num: elements of @ranges, at most %VHOST_BLK_MAX_RANGES
- * @durable: not done before it is durable; FUA is for plain writes only
- * @may_use_reserve: no other operation of the channel is under way
+ * @durable: end with a flush, because REQ_FUA is for writes of data only
+ * @may_use_reserve: no other operation of the channel is in flight
  *
- * Starts the operation. May sleep.
+ * May sleep.
  *
- * Return: 0, or -EBUSY if polled operations have to end first, or without @may_use_reserve if
- * there is no memory.
+ * Return: 0; or -EBUSY if polled operations must end first, or without @may_use_reserve
+ * if there is no memory. Then nothing was started.
  */
 int vhost_blk_io_ranges(struct vhost_blk_io *io,
 			const struct vhost_blk_range *ranges, unsigned int num,
@@ -953,12 +966,12 @@ int vhost_blk_io_ranges(struct vhost_blk_io *io,
 }
 
 /**
- * vhost_blk_io_flush - make finished writes durable
+ * vhost_blk_io_flush - start a flush of the device's write cache
  * @io: the operation, with @done, @channel and @priority set
  *
- * Starts the operation. May sleep.
+ * May sleep.
  *
- * Return: 0, or -EBUSY if polled operations have to end first.
+ * Return: 0; or -EBUSY if polled operations must end first. Then nothing was started.
  */
 int vhost_blk_io_flush(struct vhost_blk_io *io)
 {
@@ -971,7 +984,7 @@ int vhost_blk_io_flush(struct vhost_blk_io *io)
 	return 0;
 }
 
-/* Of a polled bio both mean that it has to go another way. */
+/* The status of a bio that can't be polled, or whose submission would have slept. */
 static bool vhost_blk_io_needs_resubmit(const struct vhost_blk_io *io)
 {
 	return (io->status == BLK_STS_AGAIN || io->status == BLK_STS_NOTSUPP) &&
@@ -1001,14 +1014,15 @@ static void vhost_blk_io_release_bios(struct vhost_blk_io *io)
 }
 
 /**
- * vhost_blk_io_continue_slow - go on with an operation whose @done was called
+ * vhost_blk_io_continue_slow - continue an operation whose @done was called
  * @io: the operation
  *
- * For vhost_blk_io_continue(). May sleep. Must run in the address space of the operation's data.
+ * For vhost_blk_io_continue(). Must run in the address space of the operation's data. May
+ * sleep.
  *
- * Return: 1 if it is under way again, so that @done will be called once more; 0 if
- * it has ended, with @io->status; -EBUSY if it will go on when other operations
- * have ended: to be called again.
+ * Return: 1 if another part was started, for which @done will be called again; 0 if the
+ * operation has ended, with @io->status; -EBUSY if other operations must end first, and
+ * the call has to be repeated.
  */
 int vhost_blk_io_continue_slow(struct vhost_blk_io *io)
 {
@@ -1043,11 +1057,10 @@ int vhost_blk_io_continue_slow(struct vhost_blk_io *io)
 }
 
 /**
- * vhost_blk_io_release - let go what an operation held
+ * vhost_blk_io_release - release the resources of an operation
  * @io: an operation whose @done was called, or that was never started
  *
- * May sleep. Touches no user memory through an address, so that it may run
- * anywhere.
+ * May run in any process, because it accesses no user memory by address. May sleep.
  */
 void vhost_blk_io_release(struct vhost_blk_io *io)
 {
@@ -1064,7 +1077,7 @@ void vhost_blk_io_release(struct vhost_blk_io *io)
 }
 
 /**
- * vhost_blk_channel_init - prepare a channel
+ * vhost_blk_channel_init - initialize a channel, once
  * @channel: zeroed memory
  */
 void vhost_blk_channel_init(struct vhost_blk_channel *channel)
@@ -1075,13 +1088,13 @@ void vhost_blk_channel_init(struct vhost_blk_channel *channel)
 }
 
 /**
- * vhost_blk_channel_open - get a channel ready for operations
- * @channel: the channel, closed
- * @backing: where they shall go
+ * vhost_blk_channel_open - open a channel to a backing device
+ * @channel: a closed channel
+ * @backing: the backing device of its operations
  *
  * May sleep.
  *
- * Return: 0, or -ENOMEM for want of what is held in reserve.
+ * Return: 0, or -ENOMEM if the reserves can't be allocated.
  */
 int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 			   struct vhost_blk_backing *backing)
@@ -1110,7 +1123,7 @@ int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 
 /**
  * vhost_blk_channel_close - undo vhost_blk_channel_open()
- * @channel: with every operation released; a closed one is left as it is
+ * @channel: a channel whose operations are all released; closing it twice is harmless
  */
 void vhost_blk_channel_close(struct vhost_blk_channel *channel)
 {
@@ -1124,10 +1137,10 @@ void vhost_blk_channel_close(struct vhost_blk_channel *channel)
 }
 
 /**
- * vhost_blk_channel_poll - look for the end of polled operations, once
+ * vhost_blk_channel_poll - poll once for the end of the polled operations
  * @channel: the channel
  *
- * Return: true if some have not ended, so that more polling is due.
+ * Return: true if some are still in flight.
  */
 bool vhost_blk_channel_poll(struct vhost_blk_channel *channel)
 {
@@ -1142,11 +1155,11 @@ bool vhost_blk_channel_poll(struct vhost_blk_channel *channel)
 }
 
 /**
- * vhost_blk_channel_disable_polling - poll for what is under way, and no more
+ * vhost_blk_channel_disable_polling - start no more polled operations
  * @channel: the channel, whose polled operations take too long
  *
- * The device may be slow, or the block layer hold them back before it. Until the
- * channel is opened again nothing else is started as one of them.
+ * Either the device is slow, or the block layer holds its bios back. Polling is enabled
+ * again when the channel is opened. The polled operations in flight still need polling.
  */
 void vhost_blk_channel_disable_polling(struct vhost_blk_channel *channel)
 {

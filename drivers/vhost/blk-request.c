@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vhost_blk protocol: what a descriptor chain asks for, and its answer.
+ * vhost_blk protocol: parses requests, and writes their status.
  *
- * A virtio-blk request (virtio 1.4, section 5.2.6) is a readable part, which
- * opens with a header of 16 bytes, and a writable part, which ends with a
- * status byte. How the chain is cut into descriptors means nothing
- * (VIRTIO_F_ANY_LAYOUT), so that both parts are read as byte streams.
+ * A virtio-blk request (virtio 1.4, section 5.2.6) has a readable part, which begins with
+ * a header of 16 bytes, and a writable part, which ends with the status byte. The
+ * boundaries of the descriptors mean nothing (VIRTIO_F_ANY_LAYOUT). So both parts are
+ * read as streams of bytes.
  *
- * Everything in the chain is the guest's: the header and the list of ranges are
- * copied once and only the copies are looked at; data is reached through pinned
- * pages or checked user addresses. A chain that can be answered is answered,
- * with VIRTIO_BLK_S_IOERR or VIRTIO_BLK_S_UNSUPP if it makes no sense. One
- * without room for a status can't be: it stops its queue. The table of answers
- * is in Documentation/vhost-blk-abi.rst.
+ * The guest may change everything in the chain at any time. The header and the list of
+ * ranges are copied once, and only the copies are checked and used. Data is accessed
+ * through pinned pages or checked user addresses.
+ *
+ * An invalid request ends with VIRTIO_BLK_S_IOERR or VIRTIO_BLK_S_UNSUPP. A chain without
+ * a writable byte has no place for a status. It breaks its queue. All results are in
+ * Documentation/vhost-blk-abi.rst.
  */
 #include <linux/ioprio.h>
 #include <linux/slab.h>
@@ -27,7 +28,7 @@ static void vhost_blk_request_io_done(struct vhost_blk_io *io)
 	vhost_blk_queue_completed(container_of(io, struct vhost_blk_request, io));
 }
 
-/* Settle a request that needs no I/O. */
+/* End a request without I/O. Always returns 0, for the callers' sake. */
 static int vhost_blk_request_end(struct vhost_blk_request *req,
 				 blk_status_t status)
 {
@@ -39,9 +40,9 @@ static int vhost_blk_request_end(struct vhost_blk_request *req,
 }
 
 /**
- * vhost_blk_request_init - prepare a request for use and reuse
+ * vhost_blk_request_init - initialize a request, once
  * @req: zeroed memory
- * @queue: the queue that it belongs to
+ * @queue: its queue
  */
 void vhost_blk_request_init(struct vhost_blk_request *req,
 			    struct vhost_blk_queue *queue)
@@ -72,8 +73,8 @@ static void vhost_blk_request_trace_submitted(const struct vhost_blk_request *re
 }
 
 /*
- * Keep what the dirty log needs to know of the chain's writable part until the
- * answer. The array that vhost core filled serves only until the next fetch.
+ * Keep the addresses of the chain's writable part, for the dirty log. vq->log and vq->iov
+ * are overwritten by the next fetch.
  */
 static noinline int vhost_blk_request_copy_log(struct vhost_blk_request *req)
 {
@@ -103,7 +104,7 @@ static int vhost_blk_request_keep_log(struct vhost_blk_request *req)
 	return likely(!req->logged) ? 0 : vhost_blk_request_copy_log(req);
 }
 
-/* Keep the addresses of the chain for who takes their translation away. */
+/* Keep the addresses of the chain, for vhost_blk_request_uses(). */
 static noinline int vhost_blk_request_copy_translated(struct vhost_blk_request *req)
 {
 	const struct vhost_blk_chain *chain = &req->queue->fetch.chain;
@@ -118,7 +119,7 @@ static noinline int vhost_blk_request_copy_translated(struct vhost_blk_request *
 	return 0;
 }
 
-/* A driver that does not flush relies on every write being durable. */
+/* A driver without VIRTIO_BLK_F_FLUSH expects each write to be durable. */
 static bool vhost_blk_request_is_durable(const struct vhost_blk_request *req)
 {
 	if (!vhost_blk_backing_write_cache(vhost_blk_request_backing(req)))
@@ -187,16 +188,16 @@ static int vhost_blk_request_get_id(struct vhost_blk_request *req,
 		return ret;
 	vhost_blk_data_iter(data, ITER_DEST, &iter);
 	req->bytes = bytes;
-	/* Also if only a part of it gets there. */
+	/* The dirty log must cover a copy that fails halfway. */
 	req->data_bytes = bytes;
 	if (copy_to_iter(req->queue->blk->serial, bytes, &iter) != bytes)
 		return vhost_blk_request_end(req, BLK_STS_IOERR);
-	/* The status follows at once, or somewhere behind. */
+	/* The status byte is contiguous with the serial only if that fills the buffer. */
 	req->used_bytes = bytes + (bytes == data->bytes);
 	return vhost_blk_request_end(req, BLK_STS_OK);
 }
 
-/* Virtio 1.4, section 5.2.6.2: only write zeroes knows a flag, and one. */
+/* Virtio 1.4, section 5.2.6.2. Only write zeroes has a flag: UNMAP. */
 static blk_status_t
 vhost_blk_request_read_range(const struct vhost_blk_request *req,
 			     enum req_op op, struct iov_iter *list,
@@ -219,7 +220,7 @@ vhost_blk_request_read_range(const struct vhost_blk_request *req,
 			range->opf |= REQ_NOUNMAP;
 		flags &= ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 	}
-	/* The device may have lost the ability that it had when it was bound. */
+	/* The device may have lost the ability since the bind. */
 	if (flags || !vhost_blk_backing_current_range(backing, op))
 		return BLK_STS_NOTSUPP;
 	if (range->sectors > vhost_blk_backing_max_range(backing, op) ||
@@ -229,7 +230,7 @@ vhost_blk_request_read_range(const struct vhost_blk_request *req,
 	return BLK_STS_OK;
 }
 
-/* As data counts: how long a range takes is known to nobody but the device. */
+/* Only the device knows how long a range takes. This is an estimate. */
 static u64 vhost_blk_request_range_load(const struct vhost_blk_range *range)
 {
 	u64 bytes = (u64)range->sectors << SECTOR_SHIFT;
@@ -237,7 +238,7 @@ static u64 vhost_blk_request_range_load(const struct vhost_blk_range *range)
 	return max(bytes / VHOST_BLK_RANGE_DISCOUNT, VHOST_BLK_RANGE_LOAD);
 }
 
-/* Nothing is done unless every range is good. */
+/* All ranges are checked before any is started. */
 static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
 				    enum req_op op,
 				    const struct vhost_blk_data *list)
@@ -271,7 +272,7 @@ static int vhost_blk_request_ranges(struct vhost_blk_request *req, int feature,
 				   vhost_blk_request_is_durable(req), req->has_reserve);
 }
 
-/* Data in the part where its type has none: the two sides disagree. */
+/* Whether there is data in a part of the chain in which the type has none. */
 static bool vhost_blk_request_has_unexpected_data(const struct vhost_blk_request *req,
 						  const struct vhost_blk_data *readable,
 						  const struct vhost_blk_data *writable)
@@ -293,9 +294,8 @@ static bool vhost_blk_request_has_unexpected_data(const struct vhost_blk_request
 }
 
 /*
- * The priority that the guest gives a request, in Linux's encoding, which its
- * driver uses; never a better one than the owner of the worker has. 0 leaves it
- * at that.
+ * The priority of the request, in Linux's encoding, which Linux guests use. It is never
+ * better than that of the worker's owner. 0 means the worker's priority.
  */
 static u16 vhost_blk_request_priority(u32 guest)
 {
@@ -308,7 +308,7 @@ static u16 vhost_blk_request_priority(u32 guest)
 	guest = IOPRIO_PRIO_VALUE(IOPRIO_PRIO_CLASS(guest),
 				  IOPRIO_PRIO_LEVEL(guest));
 	own = get_current_ioprio();
-	/* The greater value is the lower priority. */
+	/* A larger value is a lower priority. */
 	return max_t(u16, guest, own);
 }
 
@@ -322,7 +322,7 @@ vhost_blk_request_gather_header(struct virtio_blk_outhdr *hdr,
 	return copy_from_iter_full(hdr, sizeof(*hdr), &iter);
 }
 
-/* Nearly always in one piece, for which an iterator would be much ado. */
+/* The header nearly always is in one piece. An iov_iter would cost more. */
 static bool vhost_blk_request_copy_header(struct virtio_blk_outhdr *hdr,
 					  struct vhost_blk_data *readable)
 {
@@ -344,9 +344,8 @@ fault:
 }
 
 /*
- * What a type says, as one of VIRTIO_BLK_T_*. The lowest bit of a type is the
- * direction of its data, which the type tells as well, and the highest was a
- * barrier: there are drivers that set them, and drivers that don't.
+ * Map a type to VIRTIO_BLK_T_*. Bit 0 is the direction of the data, and the highest bit
+ * was a barrier. Some drivers set them for types that don't need them. Ignore them there.
  */
 static u32 vhost_blk_request_type(u32 guest)
 {
@@ -361,7 +360,7 @@ static u32 vhost_blk_request_type(u32 guest)
 		return VIRTIO_BLK_T_DISCARD;
 	case VIRTIO_BLK_T_WRITE_ZEROES | VIRTIO_BLK_T_OUT:
 		return VIRTIO_BLK_T_WRITE_ZEROES;
-	/* SECURE_ERASE with that bit is another type, for zoned disks. */
+	/* Bit 0 of SECURE_ERASE (14) makes it another type, of zoned devices (15). */
 	default:
 		return type;
 	}
@@ -425,7 +424,7 @@ static int vhost_blk_request_dispatch(struct vhost_blk_request *req)
 	}
 }
 
-/* Forget what the request was before. */
+/* Initialize all fields that an earlier request may have set. */
 static void vhost_blk_request_reset(struct vhost_blk_request *req)
 {
 	const struct vhost_blk_chain *chain = &req->queue->fetch.chain;
@@ -456,16 +455,18 @@ static void vhost_blk_request_reset(struct vhost_blk_request *req)
 }
 
 /**
- * vhost_blk_request_start - carry out the chain that was just fetched
- * @req: an unused request, with @head set; its queue's @chain and @vq.iov say
- *	what it is to be
+ * vhost_blk_request_start - start the chain that was just fetched
+ * @req: a free request with @head set; the chain is in its queue's @fetch.chain and
+ *	@vq.iov
  *
- * Runs in the queue's worker with @vq.mutex held; may sleep. On success
- * vhost_blk_queue_completed() is or will be called for @req, once.
+ * Runs in the queue's worker, or in the owner's process for a drain, with @vq.mutex held.
+ * May sleep. On success vhost_blk_queue_completed() is called once for @req, maybe before
+ * this returns.
  *
- * Return: 0; -EINVAL if there is nowhere to put a status; -EBUSY, only if there
- * are others in flight, if it has to wait for them: there is no memory for it, or
- * they are polled for. @req is unused after an error.
+ * Return: 0, or an error, after which @req is free:
+ *	-EINVAL	the chain has no place for a status
+ *	-EBUSY	there is no memory, or polled operations must end first; only if other
+ *		requests are in flight
  */
 int vhost_blk_request_start(struct vhost_blk_request *req)
 {
@@ -502,7 +503,7 @@ static u8 vhost_blk_request_status(const struct vhost_blk_request *req)
 	}
 }
 
-/* With an IOTLB vhost core marks the whole of what it is given. */
+/* With an IOTLB, vhost_log_write() ignores the length and marks all of the iovecs. */
 static unsigned int vhost_blk_iov_shorten(struct iovec *iov, size_t bytes)
 {
 	unsigned int num;
@@ -515,8 +516,8 @@ static unsigned int vhost_blk_iov_shorten(struct iovec *iov, size_t bytes)
 }
 
 /*
- * Mark what was written of the guest's memory. What failed may have got part of
- * its data there.
+ * Mark what was written in guest memory. A request that failed may have written a part of
+ * its data.
  */
 static int vhost_blk_request_write_log(struct vhost_blk_request *req)
 {
@@ -554,17 +555,17 @@ static void vhost_blk_request_count(struct vhost_blk_request *req, u8 status)
 }
 
 /**
- * vhost_blk_request_write_status - tell the guest how a request ended
- * @req: a request for which vhost_blk_queue_completed() was called and whose
- *	vhost_blk_io_continue() had no more to do
- * @used_bytes: gets what belongs into the used element: the bytes that were
- *	written for certain, from the first writable one on (virtio 1.4, section
- *	2.7.8). Of a failed request that is the status, if nothing is before it.
+ * vhost_blk_request_write_status - write the status byte of a request
+ * @req: a request after vhost_blk_queue_completed(), whose vhost_blk_io_continue()
+ *	returned 0
+ * @used_bytes: set to the length for the used element: the bytes that were certainly
+ *	written, from the start of the writable part (virtio 1.4, section 2.7.8). For a
+ *	failed request this is the status byte if the writable part begins with it.
  *
- * Must run in the owner's address space; may sleep.
+ * Also counts the request and marks the dirty log. Must run in the owner's address space.
+ * May sleep.
  *
- * Return: 0, or -EFAULT if the guest's memory or its dirty log is not there any
- * more.
+ * Return: 0, or -EFAULT if the guest's memory or the dirty log is not accessible any more.
  */
 int vhost_blk_request_write_status(struct vhost_blk_request *req, u32 *used_bytes)
 {
@@ -581,10 +582,10 @@ int vhost_blk_request_write_status(struct vhost_blk_request *req, u32 *used_byte
 }
 
 /**
- * vhost_blk_request_uses - whether a request depends on a translation
+ * vhost_blk_request_uses - whether a request uses a translation of a range
  * @req: a request, in flight or free, of a queue with an IOTLB
- * @start: the first address of it, as the guest has it
- * @last: the last one
+ * @start: first I/O virtual address of the range
+ * @last: its last address
  *
  * Return: true if so.
  */
@@ -601,8 +602,8 @@ bool vhost_blk_request_uses(const struct vhost_blk_request *req, u64 start,
 }
 
 /**
- * vhost_blk_request_release - let go what a request held
- * @req: an answered request, or one that need not be
+ * vhost_blk_request_release - release the resources of a request
+ * @req: a request that has ended, or that was not started
  *
  * May sleep.
  */
