@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The one place that knows about kernel versions. drivers/ is written for the
- * newest supported kernel; here older ones learn its interfaces.
+ * All kernel version checks. drivers/ is written for the newest supported kernel. This
+ * file provides its interfaces on older kernels.
  *
  * Supported and tested: 6.12 (LTS, Debian 13) and 7.3.
  */
@@ -22,7 +22,7 @@
 #define kvzalloc_obj(obj, gfp)	kvzalloc(sizeof(obj), gfp)
 #endif
 
-/* Lazy preemption is as old as 6.13, and not of all architectures. */
+/* Lazy preemption exists since 6.13, and only on some architectures. */
 #ifndef TIF_NEED_RESCHED_LAZY
 #define TIF_NEED_RESCHED_LAZY TIF_NEED_RESCHED
 #endif
@@ -33,7 +33,7 @@
 #define blk_mq_map_hw_queues(map, dev, offset) \
 	blk_mq_virtio_map_queues(map, dev_to_virtio(dev), offset)
 
-/* Merging had to be asked for. */
+/* Older kernels merge requests only with this flag. */
 static inline int compat_alloc_tag_set(struct blk_mq_tag_set *set)
 {
 	set->flags |= BLK_MQ_F_SHOULD_MERGE;
@@ -47,7 +47,7 @@ static inline int compat_alloc_tag_set(struct blk_mq_tag_set *set)
 #define blk_mq_unfreeze_queue_nomemrestore	blk_mq_unfreeze_queue
 #endif
 
-/* Of block/blk.h. */
+/* From block/blk.h, which is private to the block layer. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
 #define BLK_MIN_SEGMENT_SIZE	PAGE_SIZE
 #else
@@ -55,8 +55,8 @@ static inline int compat_alloc_tag_set(struct blk_mq_tag_set *set)
 #endif
 
 /*
- * Operations that have other arguments in older kernels: X_OP(name) makes, of
- * the function that is written for the newest, the one to point to: name_op.
+ * Operations whose arguments changed. X_OP(name) defines name_op() with the arguments of
+ * the running kernel. It calls name(), which is written for the newest kernel.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
 #define GETGEO_OP(name) \
@@ -104,13 +104,14 @@ static inline int disk_report_zone(struct gendisk *disk, struct blk_zone *zone,
 #endif
 
 /*
- * A disk whose zones are all conventional is refused with the lock of its limits
- * held, in 6.12 at least: by this thread, where another one may have it as well as not.
+ * In 6.12 at least, blk_revalidate_disk_zones() returns with limits_lock held if all zones
+ * of a disk are conventional. Release the lock only if this thread holds it, because
+ * another thread can hold it at any time.
  */
 #if defined(CONFIG_BLK_DEV_ZONED) && LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
 #include <linux/blkdev.h>
 
-/* The lowest bits of a mutex's owner are flags, of both kinds. */
+/* The low bits of a mutex's owner are flags, with and without PREEMPT_RT. */
 static inline bool compat_holds(struct mutex *lock)
 {
 #ifdef CONFIG_PREEMPT_RT
@@ -146,7 +147,7 @@ static inline int compat_revalidate_disk_zones(struct gendisk *disk)
 		return name(set, rq, index, node); \
 	}
 
-/* Of struct virtio_driver, where the transport can be reset under a driver. */
+/* Members of struct virtio_driver: the transport resets a device under its driver. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
 #define VIRTIO_RESET_OPS(prepare, done)
 #else
@@ -168,9 +169,9 @@ static inline int compat_revalidate_disk_zones(struct gendisk *disk)
 #endif
 
 /*
- * The block layer makes and checks protection information vector by vector, and
- * gets it wrong where an interval goes on in the next one. Newer kernels ask for
- * the alignment that prevents it where it is needed.
+ * The block layer makes and checks protection information vector by vector. It fails if a
+ * protection interval continues in the next vector. Newer kernels require an alignment
+ * that prevents this. Require it here for older ones.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
 #include <linux/blk-integrity.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Trace events of vhost_blk: a request is received, submitted if it needs the
- * backing device, and completed. The device's id is in the fdinfo of its file, its name
- * is what its owner calls it.
+ * Trace events of vhost_blk. A request is received, submitted (if it needs the backing
+ * device), and completed. "device" is the id in the fdinfo of the device's file. "name" is
+ * set by the VMM with VHOST_BLK_SET_NAME.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM vhost_blk
@@ -63,14 +63,14 @@ DECLARE_EVENT_CLASS(vhost_blk_request,
 		  __entry->bytes, __get_str(name))
 );
 
-/* Its header was read; bytes are those of its data. */
+/* The header was read. "bytes" is the length of the data that follows it. */
 DEFINE_EVENT(vhost_blk_request, vhost_blk_request_received,
 	TP_PROTO(const struct vhost_blk *blk, unsigned int queue, u16 head_index,
 		 u32 type, u64 sector, u64 bytes),
 	TP_ARGS(blk, queue, head_index, type, sector, bytes)
 );
 
-/* It goes to the backing device; bytes are those that it concerns there. */
+/* The request goes to the backing device. "bytes" is the length there. */
 DEFINE_EVENT(vhost_blk_request, vhost_blk_request_submitted,
 	TP_PROTO(const struct vhost_blk *blk, unsigned int queue, u16 head_index,
 		 u32 type, u64 sector, u64 bytes),
@@ -78,7 +78,7 @@ DEFINE_EVENT(vhost_blk_request, vhost_blk_request_submitted,
 );
 
 /*
- * It is answered. The latency counts from its fetch, in nanoseconds; 0 if this
+ * The status is written. "latency_ns" is the time since the chain was fetched; 0 if the
  * event was off then.
  */
 TRACE_EVENT(vhost_blk_request_completed,

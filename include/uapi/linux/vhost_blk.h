@@ -1,27 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * The ABI of /dev/vhost-blk: a virtio-blk device (virtio 1.4, section 5.2)
- * whose rings the kernel serves from a block device.
+ * The ABI of /dev/vhost-blk: a virtio-blk device (virtio 1.4, section 5.2) whose rings the
+ * kernel serves from a block device.
  *
- * Beside the calls of <linux/vhost.h> there are eight. A VMM uses them in this
- * order:
+ * It adds eight ioctls to those of <linux/vhost.h>. A VMM uses them in this order:
  *
  *	open("/dev/vhost-blk")
- *	VHOST_BLK_BIND			which block device, how many queues
- *	VHOST_GET_FEATURES		what that device makes possible
- *	VHOST_BLK_GET_CONFIG		the configuration space that follows from it
- *	VHOST_BLK_SET_CONFIG_CALL	an eventfd for when it changes
- *	VHOST_BLK_SET_NAME		what it is called in counters and traces
+ *	VHOST_BLK_BIND			sets the block device and the number of queues
+ *	VHOST_GET_FEATURES		returns the features that this device allows
+ *	VHOST_BLK_GET_CONFIG		returns its configuration space
+ *	VHOST_BLK_SET_CONFIG_CALL	sets an eventfd for changes of the capacity
+ *	VHOST_BLK_SET_NAME		sets its name in counters and trace events
  *	VHOST_SET_OWNER, VHOST_SET_FEATURES, VHOST_SET_MEM_TABLE,
  *	VHOST_SET_VRING_{NUM,BASE,ADDR,KICK,CALL,ERR}
- *	VHOST_BLK_SET_VRING_INFLIGHT	where to write down what is in flight
+ *	VHOST_BLK_SET_VRING_INFLIGHT	sets the record of the chains in flight
  *	VHOST_BLK_SET_RUNNING 1, or VHOST_BLK_SET_VRING_RUNNING for each ring
- *	VHOST_BLK_SET_CONFIG		when the driver writes to it
+ *	VHOST_BLK_SET_CONFIG		passes on a write of the driver
  *	...
  *	VHOST_BLK_SET_RUNNING 0		returns when nothing is in flight
  *	close
  *
- * Documentation/vhost-blk-abi.rst has every call with its errors.
+ * Documentation/vhost-blk-abi.rst describes every ioctl with its errors.
  */
 #ifndef _UAPI_LINUX_VHOST_BLK_H
 #define _UAPI_LINUX_VHOST_BLK_H
@@ -30,27 +29,27 @@
 #include <linux/types.h>
 #include <linux/vhost.h>
 
-/* Limits: requests beyond them are refused with the errno in the ABI text. */
+/* Limits. Larger values are refused; the ABI text has the errors. */
 #define VHOST_BLK_MAX_QUEUES	256
 #define VHOST_BLK_MAX_RING	1024	/* descriptors of one ring */
 #define VHOST_BLK_SERIAL_BYTES	20	/* VIRTIO_BLK_ID_BYTES */
 #define VHOST_BLK_NAME_BYTES	64
 
-/* Refuse writes even where the file descriptor would allow them. */
+/* Refuse writes, even if the file descriptor permits them. */
 #define VHOST_BLK_BIND_READ_ONLY	(1U << 0)
-/* Don't claim the block device: others may have it open, mount or bind it, too. */
+/* Don't claim the block device. Others may open, mount or bind it as well. */
 #define VHOST_BLK_BIND_SHARED		(1U << 1)
 
 /**
- * struct vhost_blk_bind - the block device to serve
- * @fd: an open file descriptor of a block device; its access mode decides
- *	whether the guest may write. The kernel keeps its own reference.
- * @flags: VHOST_BLK_BIND_*, all other bits zero
- * @num_queues: request queues of the device, 1 to %VHOST_BLK_MAX_QUEUES; must
- *	stay the same when a bound device is bound again
+ * struct vhost_blk_bind - argument of VHOST_BLK_BIND
+ * @fd: file descriptor of a block device. Its access mode decides whether the guest may
+ *	write. The kernel keeps its own reference.
+ * @flags: VHOST_BLK_BIND_*; all other bits zero
+ * @num_queues: number of request queues, 1 to %VHOST_BLK_MAX_QUEUES. It must be the same
+ *	in all binds of one open file.
  * @reserved: zero
- * @serial: what VIRTIO_BLK_T_GET_ID answers: ASCII, padded with NUL, without
- *	NUL at the end where all bytes are used
+ * @serial: data for VIRTIO_BLK_T_GET_ID: ASCII, padded with NUL. If all bytes are used,
+ *	there is no NUL.
  */
 struct vhost_blk_bind {
 	__s32 fd;
@@ -61,9 +60,9 @@ struct vhost_blk_bind {
 };
 
 /**
- * struct vhost_blk_config - a piece of the device's configuration space
- * @offset: its first byte, counted in struct virtio_blk_config
- * @size: its bytes; those that this kernel does not know read as zero
+ * struct vhost_blk_config - a part of the configuration space
+ * @offset: offset of the first byte in struct virtio_blk_config
+ * @size: number of bytes. Bytes that this kernel does not know read as zero.
  * @data: the bytes, little endian
  */
 struct vhost_blk_config {
@@ -73,19 +72,20 @@ struct vhost_blk_config {
 };
 
 /**
- * struct vhost_blk_name - what people call the device
- * @name: printable ASCII without spaces, padded with NUL, at least one
+ * struct vhost_blk_name - argument of VHOST_BLK_SET_NAME
+ * @name: printable ASCII without spaces, padded with NUL, with at least one NUL
  */
 struct vhost_blk_name {
 	char name[VHOST_BLK_NAME_BYTES];
 };
 
 /**
- * struct vhost_blk_vring_inflight - the record of what is in flight in a ring
- * @index: of the ring
+ * struct vhost_blk_vring_inflight - argument of VHOST_BLK_SET_VRING_INFLIGHT
+ * @index: index of the ring
  * @reserved: zero
- * @addr: of &struct vhost_blk_inflight in the owner's memory, aligned to 8 bytes,
- *	with as many elements as the ring has descriptors when it starts; 0 for none
+ * @addr: address of a &struct vhost_blk_inflight in the owner's memory, aligned to 8
+ *	bytes; 0 for no record. Its @desc must have as many elements as the ring has
+ *	descriptors when it is started.
  */
 struct vhost_blk_vring_inflight {
 	__u32 index;
@@ -96,11 +96,11 @@ struct vhost_blk_vring_inflight {
 #define VHOST_BLK_INFLIGHT_VERSION	1
 
 /**
- * struct vhost_blk_inflight_desc - what is known of a descriptor
- * @inflight: 1 from when the chain that begins with it is fetched until it is used
- * @padding: not touched
- * @next: the chain that was used before it
- * @counter: the higher, the later it was fetched
+ * struct vhost_blk_inflight_desc - one descriptor in the record
+ * @inflight: 1 from the fetch of the chain that begins with it until its used element
+ * @padding: not accessed
+ * @next: head of the chain that was used before this one
+ * @counter: order of fetching; higher is later
  */
 struct vhost_blk_inflight_desc {
 	__u8  inflight;
@@ -110,17 +110,16 @@ struct vhost_blk_inflight_desc {
 };
 
 /**
- * struct vhost_blk_inflight - vhost-user's record of a split ring
+ * struct vhost_blk_inflight - vhost-user's record of the chains in flight of a split ring
  * @features: zero
- * @version: %VHOST_BLK_INFLIGHT_VERSION, or 0 if nothing has been recorded yet: all of
- *	it is zero then
+ * @version: %VHOST_BLK_INFLIGHT_VERSION; or 0 for a new record, which is all zero
  * @desc_num: elements of @desc
- * @last_batch_head: the chain that was used last
- * @used_idx: of the used ring, when @desc was true the last time
- * @desc: of each descriptor
+ * @last_batch_head: head of the chain that was used last
+ * @used_idx: index of the used ring up to which @desc is up to date
+ * @desc: one element for each descriptor
  *
- * In the byte order of the machine, as the section "Inflight I/O tracking" of QEMU's
- * docs/interop/vhost-user.rst has it.
+ * All fields are in the machine's byte order. See "Inflight I/O tracking" in QEMU's
+ * docs/interop/vhost-user.rst.
  */
 struct vhost_blk_inflight {
 	__u64 features;
@@ -133,18 +132,18 @@ struct vhost_blk_inflight {
 
 #define VHOST_BLK_BIND		_IOW(VHOST_VIRTIO, 0x90, struct vhost_blk_bind)
 #define VHOST_BLK_GET_CONFIG	_IOWR(VHOST_VIRTIO, 0x91, struct vhost_blk_config)
-/* 1 starts the rings, 0 stops them and waits for the requests in flight. */
+/* 1 starts all rings. 0 stops them and waits for the requests in flight. */
 #define VHOST_BLK_SET_RUNNING	_IOW(VHOST_VIRTIO, 0x92, __u32)
-/* Only the byte "wce" can be written: 1 write-back, 0 write-through. */
+/* Only the byte "wce" can be written: 1 for write-back, 0 for write-through. */
 #define VHOST_BLK_SET_CONFIG	_IOW(VHOST_VIRTIO, 0x93, struct vhost_blk_config)
-/* An eventfd that fires when the capacity has changed, or -1 for none. */
+/* An eventfd that is signalled when the capacity changes, or -1 for none. */
 #define VHOST_BLK_SET_CONFIG_CALL _IOW(VHOST_VIRTIO, 0x94, __s32)
-/* Start (num 1) or stop (num 0) one ring, as VHOST_BLK_SET_RUNNING does all of them. */
+/* Starts (num 1) or stops (num 0) one ring. */
 #define VHOST_BLK_SET_VRING_RUNNING _IOW(VHOST_VIRTIO, 0x95, struct vhost_vring_state)
 /* Only while the ring is stopped. */
 #define VHOST_BLK_SET_VRING_INFLIGHT _IOW(VHOST_VIRTIO, 0x96, \
 					  struct vhost_blk_vring_inflight)
-/* For counters and traces; before the device runs. */
+/* Only while the device is not running. */
 #define VHOST_BLK_SET_NAME	_IOW(VHOST_VIRTIO, 0x97, struct vhost_blk_name)
 
 #endif /* _UAPI_LINUX_VHOST_BLK_H */
