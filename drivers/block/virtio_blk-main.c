@@ -102,7 +102,7 @@ static blk_status_t virtio_blk_map_many(struct request *rq)
 		if (sg_alloc_table_chained(&pdu->chain, segments, pdu->data,
 					   VIRTIO_BLK_INLINE_SEGMENTS))
 			return BLK_STS_RESOURCE;
-		pdu->cleanup = true;
+		pdu->needs_cleanup = true;
 	}
 	pdu->segments = blk_rq_map_sg(rq, pdu->data);
 	return BLK_STS_OK;
@@ -168,7 +168,7 @@ static blk_status_t virtio_blk_map_ranges(struct request *rq, u32 flags)
 		if (!range)
 			return BLK_STS_RESOURCE;
 		pdu->ranges = range;
-		pdu->cleanup = true;
+		pdu->needs_cleanup = true;
 	}
 	virtio_blk_fill_ranges(rq, flags, range);
 	sg_set_buf(pdu->data, range, n * sizeof(*range));
@@ -198,7 +198,7 @@ static blk_status_t virtio_blk_prepare_append(struct virtio_blk *vblk,
 	status = virtio_blk_map_data(rq);
 	if (status)
 		return status;
-	pdu->cleanup = true;
+	pdu->needs_cleanup = true;
 	sg_set_buf(&pdu->in_sg, &pdu->in,
 		   offsetofend(typeof(pdu->in), status));
 	return BLK_STS_OK;
@@ -273,9 +273,9 @@ static void virtio_blk_init_status(struct virtio_blk_pdu *pdu)
 /* Undoes what virtio_blk_prepare() did. */
 static void virtio_blk_cleanup(struct virtio_blk_pdu *pdu)
 {
-	if (likely(!pdu->cleanup))
+	if (likely(!pdu->needs_cleanup))
 		return;
-	pdu->cleanup = false;
+	pdu->needs_cleanup = false;
 	virtio_blk_init_status(pdu);
 	kfree(pdu->ranges);
 	pdu->ranges = NULL;
@@ -341,7 +341,7 @@ static bool virtio_blk_park(struct virtio_blk_queue *queue, struct request *rq)
 	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
 
 	if (!queue->vq || !virtqueue_is_broken(queue->vq) ||
-	    !virtio_blk_want_recovery(queue->vblk))
+	    !virtio_blk_schedule_recovery(queue->vblk))
 		return false;
 	pdu->sent = true;
 	blk_mq_start_request(rq);
@@ -385,7 +385,7 @@ static blk_status_t virtio_blk_send(struct virtio_blk_queue *queue,
  * The virtqueue that is to be kicked, if one is, with the queue's lock held. It can be
  * kicked without: the caller is a dispatcher.
  */
-static struct virtqueue *virtio_blk_to_kick(struct virtio_blk_queue *queue)
+static struct virtqueue *virtio_blk_kick_prepare(struct virtio_blk_queue *queue)
 {
 	struct virtqueue *vq = queue->vq;
 
@@ -412,7 +412,7 @@ static blk_status_t virtio_blk_queue_rq(struct blk_mq_hw_ctx *hctx,
 	}
 	/* What did not fit waits for requests that the device must hear of. */
 	if (bd->last || status)
-		to_kick = virtio_blk_to_kick(queue);
+		to_kick = virtio_blk_kick_prepare(queue);
 	spin_unlock_irq(&queue->lock);
 
 	if (to_kick)
@@ -426,7 +426,7 @@ static void virtio_blk_commit_rqs(struct blk_mq_hw_ctx *hctx)
 	struct virtqueue *to_kick;
 
 	spin_lock_irq(&queue->lock);
-	to_kick = virtio_blk_to_kick(queue);
+	to_kick = virtio_blk_kick_prepare(queue);
 	spin_unlock_irq(&queue->lock);
 	if (to_kick)
 		virtqueue_notify(to_kick);
@@ -443,7 +443,7 @@ static void virtio_blk_send_batch(struct virtio_blk_queue *queue,
 	while ((rq = rq_list_pop(ready)))
 		if (unlikely(virtio_blk_send(queue, rq)))
 			rq_list_add_tail(left, rq);
-	to_kick = virtio_blk_to_kick(queue);
+	to_kick = virtio_blk_kick_prepare(queue);
 	spin_unlock_irq(&queue->lock);
 	if (to_kick)
 		virtqueue_notify(to_kick);
@@ -507,7 +507,7 @@ static void virtio_blk_complete(struct request *rq)
  * Tells the block layer where the data of a zone append are, if the device can
  * have put them there: in the zone that was asked for.
  */
-static void virtio_blk_appended(struct virtio_blk *vblk, struct request *rq)
+static void virtio_blk_set_append_sector(struct virtio_blk *vblk, struct request *rq)
 {
 	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
 	u64 sector = virtio64_to_cpu(vblk->vdev, pdu->in.sector);
@@ -539,9 +539,9 @@ static void virtio_blk_take_used(struct virtio_blk_queue *queue,
 		return;
 	}
 	pdu->sent = false;
-	if (unlikely(pdu->cleanup)) {
+	if (unlikely(pdu->needs_cleanup)) {
 		if (req_op(rq) == REQ_OP_ZONE_APPEND)
-			virtio_blk_appended(queue->vblk, rq);
+			virtio_blk_set_append_sector(queue->vblk, rq);
 		virtio_blk_cleanup(pdu);
 	}
 	failed = READ_ONCE(pdu->in.status) != VIRTIO_BLK_S_OK;
@@ -584,7 +584,7 @@ unsigned int virtio_blk_reap(struct virtio_blk_queue *queue,
 		}
 	} while (!queue->polled && !virtqueue_enable_cb(vq));
 	if (unlikely(virtqueue_is_broken(vq)))
-		virtio_blk_want_recovery(queue->vblk);
+		virtio_blk_schedule_recovery(queue->vblk);
 	if (found) {
 		was_full = queue->full;
 		queue->full = false;
@@ -1226,16 +1226,16 @@ static DEVICE_ATTR_RW(cache_type);
 static int virtio_blk_get_lifetime(struct device *dev,
 				   struct virtio_blk_lifetime *lifetime)
 {
-	struct virtio_blk_lifetime *answer;
+	struct virtio_blk_lifetime *data;
 	int err;
 
-	answer = kzalloc_obj(*answer, GFP_KERNEL);
-	if (!answer)
+	data = kzalloc_obj(*data, GFP_KERNEL);
+	if (!data)
 		return -ENOMEM;
 	err = virtio_blk_get(virtio_blk_of(dev), VIRTIO_BLK_T_GET_LIFETIME, 0,
-			     answer, sizeof(*answer));
-	*lifetime = *answer;
-	kfree(answer);
+			     data, sizeof(*data));
+	*lifetime = *data;
+	kfree(data);
 	return err;
 }
 
@@ -1380,7 +1380,7 @@ static int virtio_blk_read_capacity(struct virtio_device *vdev, u64 *capacity)
  * Without its zones the block layer would reorder writes to them. So nothing is written
  * until they are known.
  */
-static void virtio_blk_learn_zones(struct virtio_blk *vblk)
+static void virtio_blk_update_zones(struct virtio_blk *vblk)
 {
 	bool failed = virtio_blk_revalidate_zones(vblk);
 
@@ -1416,7 +1416,7 @@ static void virtio_blk_config_work(struct work_struct *work)
 		return;
 	resized = virtio_blk_set_capacity(vblk, capacity, true);
 	if (resized || vblk->zones_unknown)
-		virtio_blk_learn_zones(vblk);
+		virtio_blk_update_zones(vblk);
 }
 
 static void virtio_blk_config_changed(struct virtio_device *vdev)
@@ -1505,7 +1505,7 @@ static struct virtio_blk *virtio_blk_new(struct virtio_device *vdev)
 }
 
 /* From here on there is I/O: zones, then the partition table are read. */
-static int virtio_blk_go_live(struct virtio_blk *vblk)
+static int virtio_blk_add_disk(struct virtio_blk *vblk)
 {
 	u64 capacity;
 	int err;
@@ -1542,7 +1542,7 @@ static int virtio_blk_probe(struct virtio_device *vdev)
 	err = virtio_blk_alloc_disk(vblk);
 	if (err)
 		goto err_tags;
-	err = virtio_blk_go_live(vblk);
+	err = virtio_blk_add_disk(vblk);
 	if (err)
 		goto err_disk;
 	return 0;
@@ -1570,7 +1570,7 @@ err_free:
  * The work may wait for a report of zones, which the device need not answer. A reset, which
  * the removal brings anyway, ends it.
  */
-static void virtio_blk_end_config_work(struct virtio_blk *vblk)
+static void virtio_blk_stop_config_work(struct virtio_blk *vblk)
 {
 	unsigned long end = jiffies + VIRTIO_BLK_REPORT_TIMEOUT;
 
@@ -1589,9 +1589,9 @@ static void virtio_blk_remove(struct virtio_device *vdev)
 {
 	struct virtio_blk *vblk = vdev->priv;
 	/* Requests fail before those who use the disk hear of it, and wait. */
-	bool dead = virtio_blk_abandon(vblk);
+	bool dead = virtio_blk_fail_if_dead(vblk);
 
-	virtio_blk_end_config_work(vblk);
+	virtio_blk_stop_config_work(vblk);
 	if (dead)
 		blk_mark_disk_dead(vblk->disk);
 	/* Waits for the requests in flight, for which the device must still work. */

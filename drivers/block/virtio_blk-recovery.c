@@ -7,7 +7,7 @@
  * device broke, which stays out of service until there is a reset; and the transport
  * (suspend, a reset of the bus).
  *
- * Whoever finds a reason calls virtio_blk_want_recovery(), and the work does the rest:
+ * Whoever finds a reason calls virtio_blk_schedule_recovery(), and the work does the rest:
  *
  *	the queue is quiesced, the device is reset, all requests are taken back
  *	the virtqueues are deleted; features, virtqueues and the cache mode are set
@@ -127,7 +127,7 @@ static unsigned int virtio_blk_attempts(struct virtio_blk *vblk)
 }
 
 /**
- * virtio_blk_want_recovery - have the device reset
+ * virtio_blk_schedule_recovery - have the device reset
  * @vblk: disk. The caller holds the lock of one of its queues, whose virtqueue is in
  *	use, or the recovery lock; may be called in interrupts
  *
@@ -135,7 +135,7 @@ static unsigned int virtio_blk_attempts(struct virtio_blk *vblk)
  *
  * Return: whether it will be reset, which it is not any more once devices are shut down
  */
-bool virtio_blk_want_recovery(struct virtio_blk *vblk)
+bool virtio_blk_schedule_recovery(struct virtio_blk *vblk)
 {
 	unsigned long not_before = READ_ONCE(vblk->recovery.not_before);
 	unsigned long delay = 0;
@@ -144,7 +144,7 @@ bool virtio_blk_want_recovery(struct virtio_blk *vblk)
 		return false;
 	if (time_before(jiffies, not_before))
 		delay = not_before - jiffies;
-	WRITE_ONCE(vblk->recovery.wanted, true);
+	WRITE_ONCE(vblk->recovery.reset_scheduled, true);
 	queue_delayed_work(virtio_blk_workqueue, &vblk->recovery.work, delay);
 	return true;
 }
@@ -164,7 +164,7 @@ void virtio_blk_check_status(struct virtio_blk *vblk)
 	    !(status & VIRTIO_CONFIG_S_NEEDS_RESET))
 		return;
 	if (READ_ONCE(vblk->recovery.attempts)) {
-		virtio_blk_want_recovery(vblk);
+		virtio_blk_schedule_recovery(vblk);
 	} else if (!vblk->recovery.reset_requested) {
 		vblk->recovery.reset_requested = true;
 		dev_warn(&vdev->dev,
@@ -298,7 +298,7 @@ static int virtio_blk_stop(struct virtio_blk *vblk)
 	/* From here on no handler of timeouts looks at what was taken back. */
 	blk_sync_queue(vblk->disk->queue);
 	vblk->vdev->config->del_vqs(vblk->vdev);
-	WRITE_ONCE(vblk->recovery.wanted, false);
+	WRITE_ONCE(vblk->recovery.reset_scheduled, false);
 	return err;
 }
 
@@ -407,7 +407,7 @@ static void virtio_blk_continue(struct virtio_blk *vblk)
 	blk_mq_kick_requeue_list(q);
 }
 
-static void virtio_blk_give_up(struct virtio_blk *vblk, int err)
+static void virtio_blk_mark_dead(struct virtio_blk *vblk, int err)
 {
 	vblk->recovery.state = VIRTIO_BLK_DEAD;
 	if (err == -ENODEV)
@@ -447,7 +447,7 @@ static void virtio_blk_recover(struct virtio_blk *vblk)
 		return;
 	}
 	if (err)
-		virtio_blk_give_up(vblk, err);
+		virtio_blk_mark_dead(vblk, err);
 	else
 		dev_warn_ratelimited(&vblk->vdev->dev, "%s: the device was reset\n",
 				     vblk->recovery.timed_out ?
@@ -466,7 +466,7 @@ static void virtio_blk_recovery_work(struct work_struct *work)
 	mutex_lock(&recovery->lock);
 	if (!READ_ONCE(virtio_blk_shut_down) &&
 	    (recovery->state == VIRTIO_BLK_STOPPED ||
-	     (recovery->state == VIRTIO_BLK_LIVE && READ_ONCE(recovery->wanted))))
+	     (recovery->state == VIRTIO_BLK_LIVE && READ_ONCE(recovery->reset_scheduled))))
 		virtio_blk_recover(vblk);
 	mutex_unlock(&recovery->lock);
 	memalloc_noio_restore(noio);
@@ -508,14 +508,14 @@ void virtio_blk_exit_recovery(struct virtio_blk *vblk)
 /**
  * virtio_blk_suspend - stop a device for the transport
  * @vblk: disk
- * @must_be_idle: fail if a request does not end in time, instead of taking it back
+ * @fail_if_busy: fail if a request does not end in time, instead of taking it back
  *
  * Waits for requests as long as one may take (queue/io_timeout), with recovery as long
  * as all its attempts may. What comes is held up until virtio_blk_resume().
  *
  * Return: 0, or %-EBUSY after a message
  */
-int virtio_blk_suspend(struct virtio_blk *vblk, bool must_be_idle)
+int virtio_blk_suspend(struct virtio_blk *vblk, bool fail_if_busy)
 {
 	struct virtio_blk_recovery *recovery = &vblk->recovery;
 	struct request_queue *q = vblk->disk->queue;
@@ -523,7 +523,7 @@ int virtio_blk_suspend(struct virtio_blk *vblk, bool must_be_idle)
 
 	blk_freeze_queue_start(q);
 	if (!blk_mq_freeze_queue_wait_timeout(q, tries * q->rq_timeout + HZ) &&
-	    must_be_idle) {
+	    fail_if_busy) {
 		blk_mq_unfreeze_queue_nomemrestore(q);
 		dev_err(&vblk->vdev->dev,
 			"a request does not end: the disk can't be suspended\n");
@@ -558,7 +558,7 @@ int virtio_blk_resume(struct virtio_blk *vblk)
 	mutex_lock(&vblk->recovery.lock);
 	err = virtio_blk_start(vblk);
 	if (err)
-		virtio_blk_give_up(vblk, err);
+		virtio_blk_mark_dead(vblk, err);
 	virtio_blk_continue(vblk);
 	mutex_unlock(&vblk->recovery.lock);
 	memalloc_noio_restore(noio);
@@ -566,12 +566,12 @@ int virtio_blk_resume(struct virtio_blk *vblk)
 }
 
 /**
- * virtio_blk_abandon - fail all requests of a device that will end none
+ * virtio_blk_fail_if_dead - fail all requests of a device that will end none
  * @vblk: disk, which is removed
  *
  * Return: whether it is such a device: it is not there, or could not be started again
  */
-bool virtio_blk_abandon(struct virtio_blk *vblk)
+bool virtio_blk_fail_if_dead(struct virtio_blk *vblk)
 {
 	struct virtio_blk_recovery *recovery = &vblk->recovery;
 	bool dead, gone;
@@ -584,7 +584,7 @@ bool virtio_blk_abandon(struct virtio_blk *vblk)
 		recovery->state = VIRTIO_BLK_STOPPED;
 	}
 	if (recovery->state == VIRTIO_BLK_STOPPED) {
-		virtio_blk_give_up(vblk, gone ? -ENODEV : -EIO);
+		virtio_blk_mark_dead(vblk, gone ? -ENODEV : -EIO);
 		virtio_blk_continue(vblk);
 	}
 	dead = recovery->state == VIRTIO_BLK_DEAD;
@@ -605,7 +605,7 @@ void virtio_blk_fail_queries(struct virtio_blk *vblk)
 	mutex_lock(&recovery->lock);
 	recovery->queries_fail = true;
 	if (recovery->state == VIRTIO_BLK_LIVE)
-		virtio_blk_want_recovery(vblk);
+		virtio_blk_schedule_recovery(vblk);
 	mutex_unlock(&recovery->lock);
 }
 
@@ -642,7 +642,7 @@ enum blk_eh_timer_return virtio_blk_timeout(struct request *rq)
 	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
 	enum blk_eh_timer_return ret = BLK_EH_DONE;
 	struct virtio_blk *vblk = queue->vblk;
-	bool hopeless = virtio_blk_is_gone(vblk);
+	bool gone = virtio_blk_is_gone(vblk);
 	DEFINE_IO_COMP_BATCH(iob);
 	unsigned int found;
 
@@ -663,9 +663,9 @@ enum blk_eh_timer_return virtio_blk_timeout(struct request *rq)
 		ret = BLK_EH_RESET_TIMER;
 	} else if (READ_ONCE(vblk->recovery.attempts)) {
 		vblk->recovery.timed_out = true;
-		if (!virtio_blk_want_recovery(vblk))
+		if (!virtio_blk_schedule_recovery(vblk))
 			ret = BLK_EH_RESET_TIMER;
-	} else if (!hopeless || !virtio_blk_want_recovery(vblk)) {
+	} else if (!gone || !virtio_blk_schedule_recovery(vblk)) {
 		ret = BLK_EH_RESET_TIMER;
 	}
 	spin_unlock_irq(&queue->lock);

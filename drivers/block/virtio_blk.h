@@ -36,7 +36,7 @@
  * @sent: in the ring or in the list "parked" of its queue, whose lock protects this
  * @timed_out: ends with a timeout; @in.status is %VIRTIO_BLK_STATUS_NONE
  * @attempts: how often it was sent again, if it was (%RQF_DONTPREP)
- * @cleanup: @chain or @ranges is to be freed, or @in_sg to be made as it was
+ * @needs_cleanup: @chain or @ranges is to be freed, or @in_sg to be made as it was
  * @segments: data segments in use
  * @hdr_sg: @hdr
  * @in_sg: the status alone, but of a zone append all of @in
@@ -57,7 +57,7 @@ struct virtio_blk_pdu {
 	bool sent;
 	bool timed_out;
 	u8 attempts;
-	bool cleanup;
+	bool needs_cleanup;
 	unsigned short segments;
 	struct scatterlist hdr_sg;
 	struct scatterlist in_sg;
@@ -134,8 +134,8 @@ enum virtio_blk_counter {
  * @outstanding: requests that were taken from the device and are to be sent again
  *	or to fail; protected by @lock
  * @failed_starts: how often the device did not start since it was stopped
- * @work: resets the device and starts it, if @wanted
- * @wanted: there is a reason to. Set where a virtqueue is in use, under its lock;
+ * @work: resets the device and starts it, if @reset_scheduled
+ * @reset_scheduled: there is a reason to. Set where a virtqueue is in use, under its lock;
  *	cleared after all were taken from their queues
  * @timed_out: the reason is a request whose time was up
  * @not_before: the time of the next reset, in jiffies
@@ -152,7 +152,7 @@ struct virtio_blk_recovery {
 	struct rq_list outstanding;
 	unsigned int failed_starts;
 	struct delayed_work work;
-	bool wanted;
+	bool reset_scheduled;
 	bool timed_out;
 	unsigned long not_before;
 	u8 attempts;
@@ -230,11 +230,11 @@ int virtio_blk_init_workqueue(void);
 void virtio_blk_exit_workqueue(void);
 void virtio_blk_init_recovery(struct virtio_blk *vblk);
 void virtio_blk_exit_recovery(struct virtio_blk *vblk);
-bool virtio_blk_want_recovery(struct virtio_blk *vblk);
+bool virtio_blk_schedule_recovery(struct virtio_blk *vblk);
 void virtio_blk_check_status(struct virtio_blk *vblk);
-int virtio_blk_suspend(struct virtio_blk *vblk, bool must_be_idle);
+int virtio_blk_suspend(struct virtio_blk *vblk, bool fail_if_busy);
 int virtio_blk_resume(struct virtio_blk *vblk);
-bool virtio_blk_abandon(struct virtio_blk *vblk);
+bool virtio_blk_fail_if_dead(struct virtio_blk *vblk);
 void virtio_blk_fail_queries(struct virtio_blk *vblk);
 void virtio_blk_release_device(struct virtio_blk *vblk);
 enum blk_eh_timer_return virtio_blk_timeout(struct request *rq);
