@@ -2,26 +2,30 @@
 /*
  * virtio_blk: the guest driver for virtio block devices (virtio 1.4, section 5.2).
  *
- * Every hardware queue of blk-mq is a virtqueue with its own lock and interrupt.
- * A request becomes a scatter-gather list of three parts: the header that the
- * device reads, the data, and the status byte that the device writes. All three
- * live in the request's driver part (struct virtio_blk_pdu), which is made once,
- * so that an ordinary request allocates nothing here.
+ * Each hardware queue of blk-mq is a virtqueue with its own lock and interrupt. A request
+ * becomes a scatter-gather list of three parts: the header, which the device reads, the
+ * data, and the status byte, which the device writes. Header, status and the first
+ * segments are in struct virtio_blk_pdu. So most requests allocate nothing.
  *
- * This file follows the life of a request, and then of a disk. A request is prepared
- * outside of the queue's lock, added to the ring under it, and the device is kicked
- * once for a batch. The interrupt, or who polls a queue that has none, takes what the
- * device has used; what ended well is ended in a batch, after the lock is released,
- * the rest one by one or on the CPU that blk-mq wants. Requests that don't end, and
- * devices that are to be reset, are the business of virtio_blk-recovery.c.
+ * This file is in the order of a request's life, and then of a disk's:
  *
- * The device need not be trusted, as it is not in a confidential guest: whatever it says
- * or does costs at most the data of its own disk. What its configuration space says is
- * checked: what the driver can't do without fails the probe, with a message; what it
- * can, it clamps or leaves out, with a message. A used id that is out of range or not in
- * flight is refused by the virtio core, which takes the queue out of service; where the
- * ring is used in order, it first returns all requests, which have no status then. A
- * status byte that means nothing fails its request.
+ * - A request is prepared without the queue's lock, and added to the ring under it. The
+ *   device is kicked once for a batch.
+ * - The interrupt, or blk_mq_poll() for a polled queue, takes the used requests from the
+ *   ring. Requests that succeeded end in a batch after the lock is released. All others
+ *   end one by one, or on the CPU that blk-mq prefers.
+ * - virtio_blk-recovery.c handles requests that don't end, and devices that need a reset.
+ *
+ * The device need not be trusted. In a confidential guest it is not. A malicious device can
+ * harm at most the data of its own disk:
+ *
+ * - Values of the configuration space are checked. If the driver needs a value that is
+ *   invalid, the probe fails with a message. Otherwise the value is clamped or ignored,
+ *   with a message.
+ * - The virtio core checks used ids. After one that is invalid it breaks the virtqueue. A
+ *   ring that is used in order may first return all requests. They have no status, and
+ *   fail.
+ * - A request with an unknown status byte fails.
  */
 #include <linux/delay.h>
 #include <linux/idr.h>
@@ -39,27 +43,27 @@
 
 #define VIRTIO_BLK_MINORS	16
 
-/* Descriptors of a request that are not data: header and status. */
+/* Descriptors of a request without data: header and status. */
 #define VIRTIO_BLK_OVERHEAD	2
 
 /*
- * Ranges of one discard request. They have to fit into one segment, of which
- * the smallest that the block layer knows has 4 KiB.
+ * Ranges of one request. They must fit into one segment. The smallest maximum segment
+ * size of the block layer is 4 KiB.
  */
 #define VIRTIO_BLK_MAX_RANGES \
 	(SZ_4K / sizeof(struct virtio_blk_discard_write_zeroes))
 
-/* Bytes of the file offset type bound what a disk can hold. */
+/* In sectors. Offsets in bytes must fit into loff_t. */
 #define VIRTIO_BLK_MAX_CAPACITY	((u64)LLONG_MAX >> SECTOR_SHIFT)
 
-/* Of virtio 1.4, section 5.2; the kernel's headers don't have it. */
+/* From virtio 1.4, section 5.2; missing in the kernel's headers. */
 #define VIRTIO_BLK_F_LIFETIME		15
 #define VIRTIO_BLK_T_GET_LIFETIME	10
 
-/* Tries to learn the zones of a disk, a second apart, before it waits for a change. */
+/* Tries to read the zones, one second apart. After that only a change starts another. */
 #define VIRTIO_BLK_ZONE_TRIES	5
 
-/* For a report of zones that is under way when the disk is removed, in jiffies. */
+/* How long the removal of a disk waits for a report of zones, in jiffies. */
 #define VIRTIO_BLK_REPORT_TIMEOUT	HZ
 
 static int virtio_blk_major;
@@ -117,7 +121,7 @@ static blk_status_t virtio_blk_map_data(struct request *rq)
 	if (pdu->segments > 1)
 		return virtio_blk_map_many(rq);
 	if (pdu->segments) {
-		/* One segment never has more than one vector. */
+		/* One segment is one vector. */
 		bvec = req_bvec(rq);
 		sg_set_page(pdu->data, bvec.bv_page, bvec.bv_len,
 			    bvec.bv_offset);
@@ -127,10 +131,9 @@ static blk_status_t virtio_blk_map_data(struct request *rq)
 }
 
 /*
- * The ranges of a request. What follows on the one before, as happens to
- * discards of a device that takes one range only, makes it longer.
- *
- * With NULL in place of an array they are just counted.
+ * Write the ranges of a request to @range, or only count them if @range is NULL. Ranges
+ * that touch are combined. This happens to discards of a device that takes one range per
+ * request.
  */
 static unsigned int virtio_blk_fill_ranges(struct request *rq, u32 flags,
 					   struct virtio_blk_discard_write_zeroes *range)
@@ -154,7 +157,7 @@ static unsigned int virtio_blk_fill_ranges(struct request *rq, u32 flags,
 	return n;
 }
 
-/* Discard, write zeroes and secure erase: the data are the ranges. */
+/* For discard, write zeroes and secure erase, whose data are the ranges. */
 static blk_status_t virtio_blk_map_ranges(struct request *rq, u32 flags)
 {
 	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
@@ -241,7 +244,7 @@ static blk_status_t virtio_blk_prepare_other(struct virtio_blk *vblk,
 		pdu->segments = 0;
 		return BLK_STS_OK;
 	case REQ_OP_DRV_IN:
-		/* virtio_blk_get() filled the header. */
+		/* virtio_blk_get() has set the header. */
 		return virtio_blk_map_data(rq);
 	default:
 		return BLK_STS_NOTSUPP;
@@ -270,7 +273,7 @@ static void virtio_blk_init_status(struct virtio_blk_pdu *pdu)
 	sg_init_one(&pdu->in_sg, &pdu->in.status, sizeof(pdu->in.status));
 }
 
-/* Undoes what virtio_blk_prepare() did. */
+/* Undo virtio_blk_prepare(). */
 static void virtio_blk_cleanup(struct virtio_blk_pdu *pdu)
 {
 	if (likely(!pdu->needs_cleanup))
@@ -282,14 +285,15 @@ static void virtio_blk_cleanup(struct virtio_blk_pdu *pdu)
 	if (pdu->chain.orig_nents) {
 		sg_free_table_chained(&pdu->chain, VIRTIO_BLK_INLINE_SEGMENTS);
 		pdu->chain.orig_nents = 0;
-		/* It was the link to the others. */
+		/* This element linked to the rest of the chain. */
 		sg_init_table(&pdu->data[VIRTIO_BLK_INLINE_SEGMENTS - 1], 1);
 	}
 }
 
 /*
- * Whether the ring has as many free descriptors. Of a split ring that has not, the
- * virtio core would kick the device at once: under the lock, and asked for or not.
+ * Whether a request fits into the ring. If it does not fit into a split ring,
+ * virtqueue_add_sgs() kicks the device, even if no kick is needed, and under the lock.
+ * Avoid that.
  */
 static bool virtio_blk_fits(struct virtqueue *vq, unsigned int descriptors)
 {
@@ -299,7 +303,7 @@ static bool virtio_blk_fits(struct virtqueue *vq, unsigned int descriptors)
 	       virtio_has_feature(vq->vdev, VIRTIO_RING_F_INDIRECT_DESC);
 }
 
-/* Header, data, status: the order of virtio 1.4, section 5.2.6. */
+/* Virtio 1.4, section 5.2.6: header, data, status. */
 static int virtio_blk_add(struct virtio_blk_queue *queue, struct request *rq)
 {
 	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
@@ -321,7 +325,7 @@ static int virtio_blk_add(struct virtio_blk_queue *queue, struct request *rq)
 	else
 		in++;
 	parts[2] = &pdu->in_sg;
-	/* A device that writes no status has not succeeded. */
+	/* If the device writes no status, the request has failed. */
 	pdu->in.status = VIRTIO_BLK_STATUS_NONE;
 	pdu->sent = true;
 	err = virtqueue_add_sgs(queue->vq, parts, out, in, rq, GFP_ATOMIC);
@@ -333,8 +337,8 @@ static int virtio_blk_add(struct virtio_blk_queue *queue, struct request *rq)
 }
 
 /*
- * A ring whose rules the device broke takes nothing any more. The request waits for
- * the reset like those that are in the ring, and is taken back with them.
+ * A broken virtqueue accepts no request. Park the request, so that recovery takes it back
+ * together with those in the ring.
  */
 static bool virtio_blk_park(struct virtio_blk_queue *queue, struct request *rq)
 {
@@ -350,11 +354,10 @@ static bool virtio_blk_park(struct virtio_blk_queue *queue, struct request *rq)
 }
 
 /*
- * Adds a prepared request, which then belongs to the device. Else it is as if it
- * had not been prepared.
+ * Add a prepared request to the ring. On an error the preparation is undone.
  *
- * It starts only when it is added, so that there is nothing to undo in the block
- * layer if it can't be; under the lock nobody can end it meanwhile.
+ * blk_mq_start_request() follows only after success, so that a failure leaves nothing to
+ * undo in the block layer. The lock keeps the request from ending before.
  */
 static blk_status_t virtio_blk_send(struct virtio_blk_queue *queue,
 				    struct request *rq)
@@ -382,8 +385,8 @@ static blk_status_t virtio_blk_send(struct virtio_blk_queue *queue,
 }
 
 /*
- * The virtqueue that is to be kicked, if one is, with the queue's lock held. It can be
- * kicked without: the caller is a dispatcher.
+ * Returns the virtqueue if it has to be kicked, else NULL. Called with the queue's lock.
+ * The caller is a dispatcher, so that it may kick without the lock.
  */
 static struct virtqueue *virtio_blk_kick_prepare(struct virtio_blk_queue *queue)
 {
@@ -406,11 +409,11 @@ static blk_status_t virtio_blk_queue_rq(struct blk_mq_hw_ctx *hctx,
 	spin_lock_irq(&queue->lock);
 	status = virtio_blk_send(queue, bd->rq);
 	if (unlikely(status == BLK_STS_DEV_RESOURCE)) {
-		/* The next one that ends starts it again. */
+		/* virtio_blk_reap() starts the queue again when a request has ended. */
 		queue->full = true;
 		blk_mq_stop_hw_queue(hctx);
 	}
-	/* What did not fit waits for requests that the device must hear of. */
+	/* A request that did not fit waits for others. The device must know about them. */
 	if (bd->last || status)
 		to_kick = virtio_blk_kick_prepare(queue);
 	spin_unlock_irq(&queue->lock);
@@ -432,7 +435,7 @@ static void virtio_blk_commit_rqs(struct blk_mq_hw_ctx *hctx)
 		virtqueue_notify(to_kick);
 }
 
-/* Sends a batch, with one kick. What can't be sent goes to the list "left". */
+/* Send a batch of prepared requests with one kick. Move those that fail to @left. */
 static void virtio_blk_send_batch(struct virtio_blk_queue *queue,
 				  struct rq_list *ready, struct rq_list *left)
 {
@@ -450,8 +453,8 @@ static void virtio_blk_send_batch(struct virtio_blk_queue *queue,
 }
 
 /*
- * What remains in the list is tried again by blk-mq, through queue_rq, where there
- * is a way to say why a request can't be sent.
+ * blk-mq passes the requests that are left in @rqlist to queue_rq, which can return the
+ * reason of a failure.
  */
 static void virtio_blk_queue_rqs(struct rq_list *rqlist)
 {
@@ -504,8 +507,8 @@ static void virtio_blk_complete(struct request *rq)
 }
 
 /*
- * Tells the block layer where the data of a zone append are, if the device can
- * have put them there: in the zone that was asked for.
+ * Tell the block layer to which sector a zone append was written. Fail the request if
+ * that is not in its zone.
  */
 static void virtio_blk_set_append_sector(struct virtio_blk *vblk, struct request *rq)
 {
@@ -523,8 +526,8 @@ static void virtio_blk_set_append_sector(struct virtio_blk *vblk, struct request
 }
 
 /*
- * Ends a request that the device has used, with the queue's lock held: with the batch, or
- * elsewhere, or it remains to be ended.
+ * End a request that the device has used. Called with the queue's lock. The request is
+ * added to @iob, ended on another CPU, or added to @remaining for the caller to end.
  */
 static void virtio_blk_take_used(struct virtio_blk_queue *queue,
 				 struct request *rq, struct io_comp_batch *iob,
@@ -547,18 +550,18 @@ static void virtio_blk_take_used(struct virtio_blk_queue *queue,
 	failed = READ_ONCE(pdu->in.status) != VIRTIO_BLK_S_OK;
 	if (blk_mq_complete_request_remote(rq))
 		return;
-	/* A batch knows no errors. */
+	/* A batch can contain only requests that succeeded. */
 	if (unlikely(failed) ||
 	    !blk_mq_add_to_batch(rq, iob, failed, blk_mq_end_request_batch))
 		rq_list_add_tail(remaining, rq);
 }
 
 /**
- * virtio_blk_reap - end what the device has used
+ * virtio_blk_reap - end the requests that the device has used
  * @queue: queue, whose lock is taken
- * @iob: for what ended well; the caller ends it, without the lock
+ * @iob: receives requests that succeeded; the caller ends them, without the lock
  *
- * Return: the number of requests
+ * Return: number of requests
  */
 unsigned int virtio_blk_reap(struct virtio_blk_queue *queue,
 			     struct io_comp_batch *iob)
@@ -572,7 +575,7 @@ unsigned int virtio_blk_reap(struct virtio_blk_queue *queue,
 
 	spin_lock_irqsave(&queue->lock, flags);
 	vq = queue->vq;
-	/* A device may interrupt when it should not, and pollers come at any time. */
+	/* Interrupts and pollers can come while the device is stopped. */
 	if (unlikely(!vq))
 		goto out;
 	do {
@@ -616,12 +619,12 @@ static int virtio_blk_poll(struct blk_mq_hw_ctx *hctx, struct io_comp_batch *iob
 
 /**
  * virtio_blk_take_outstanding - take all requests and the virtqueue from a queue
- * @queue: queue of a device that is reset or not there any more; quiesced
- * @outstanding: list for the requests, which are not prepared any more
+ * @queue: quiesced queue of a device that was reset or is not present
+ * @outstanding: receives the requests, with their preparation undone
  *
- * The ring is asked for as many as there are, and no more: the virtio core would find by
- * descriptors that the device can write to whether it is empty, and stops the kernel if
- * it is not.
+ * virtqueue_detach_unused_buf() is called exactly in_ring times. On an empty ring it
+ * checks memory that the device can write, and stops the kernel if that says the
+ * ring is not empty.
  */
 void virtio_blk_take_outstanding(struct virtio_blk_queue *queue,
 				 struct rq_list *outstanding)
@@ -649,14 +652,14 @@ static void virtio_blk_map_queues(struct blk_mq_tag_set *set)
 	struct virtio_blk *vblk = set->driver_data;
 	struct blk_mq_queue_map *map = &set->map[HCTX_TYPE_DEFAULT];
 
-	/* Each CPU submits to the queue whose interrupt comes back to it. */
+	/* Map each CPU to the queue whose interrupt is delivered to it. */
 	map->nr_queues = vblk->num_queues - vblk->num_poll_queues;
 	map->queue_offset = 0;
 	blk_mq_map_hw_queues(map, &vblk->vdev->dev, 0);
 	if (!vblk->num_poll_queues)
 		return;
 
-	/* None for reads alone, the last ones for polling. */
+	/* No queues for reads only. The last queues are for polling. */
 	set->map[HCTX_TYPE_READ].nr_queues = 0;
 	set->map[HCTX_TYPE_POLL].queue_offset = map->nr_queues;
 	set->map[HCTX_TYPE_POLL].nr_queues = vblk->num_poll_queues;
@@ -705,7 +708,7 @@ static int virtio_blk_alloc_tags(struct virtio_blk *vblk)
 	struct blk_mq_tag_set *set = &vblk->tag_set;
 	unsigned int depth = vblk->ring_size;
 
-	/* An indirect table takes one descriptor a request, a flush takes two. */
+	/* With an indirect table a request takes one descriptor, without one two or more. */
 	if (!virtio_has_feature(vblk->vdev, VIRTIO_RING_F_INDIRECT_DESC))
 		depth /= VIRTIO_BLK_OVERHEAD;
 	if (queue_depth)
@@ -722,14 +725,14 @@ static int virtio_blk_alloc_tags(struct virtio_blk *vblk)
 }
 
 /**
- * virtio_blk_get - ask the device for something and wait for it
+ * virtio_blk_get - send a request of the driver and wait for it
  * @vblk: disk
- * @type: of the request, a %VIRTIO_BLK_T_*
- * @sector: of the request
- * @buf: for the answer; not on the stack, which a request can't be mapped from
+ * @type: %VIRTIO_BLK_T_* of the request
+ * @sector: sector of the request
+ * @buf: receives the data; not on the stack, because a request can't map that
  * @len: size of @buf
  *
- * Return: 0 or an error, %-EOPNOTSUPP if the device does not know the request
+ * Return: 0 or an error; %-EOPNOTSUPP if the device does not support the request
  */
 int virtio_blk_get(struct virtio_blk *vblk, u32 type, u64 sector, void *buf,
 		   unsigned int len)
@@ -790,7 +793,7 @@ static int virtio_blk_alloc_queues(struct virtio_blk *vblk)
 	return 0;
 }
 
-/* Puts virtqueues into use, if every request of the disk fits into each of them. */
+/* Start to use the virtqueues, unless a request of the disk may not fit into one. */
 static int virtio_blk_use_vqs(struct virtio_blk *vblk, struct virtqueue **vqs)
 {
 	unsigned int i, size = UINT_MAX;
@@ -799,7 +802,7 @@ static int virtio_blk_use_vqs(struct virtio_blk *vblk, struct virtqueue **vqs)
 		size = min(size, virtqueue_get_vring_size(vqs[i]));
 	if (size < vblk->ring_size)
 		return -EINVAL;
-	/* The limits of the disk remain as they were made at first. */
+	/* The limits of the disk follow from the first ring size, and don't change. */
 	if (!vblk->ring_size)
 		vblk->ring_size = size;
 	for (i = 0; i < vblk->num_queues; i++) {
@@ -812,9 +815,9 @@ static int virtio_blk_use_vqs(struct virtio_blk *vblk, struct virtqueue **vqs)
 
 /**
  * virtio_blk_find_vqs - find the virtqueues of a disk
- * @vblk: disk, with its queues; its device has no virtqueue
+ * @vblk: disk with its queues, whose device has no virtqueues
  *
- * Return: 0 or an error. %-EINVAL means a ring that is smaller than it was before
+ * Return: 0 or an error; %-EINVAL if a ring is smaller than before
  */
 int virtio_blk_find_vqs(struct virtio_blk *vblk)
 {
@@ -848,7 +851,7 @@ out:
 
 /* --- the configuration space --- */
 
-/* Whether the device has a cache that is to be flushed. */
+/* Whether the device has a write cache that needs flushes. */
 static bool virtio_blk_read_cache_mode(struct virtio_device *vdev)
 {
 	u8 wce = true;
@@ -859,11 +862,11 @@ static bool virtio_blk_read_cache_mode(struct virtio_device *vdev)
 }
 
 /**
- * virtio_blk_restore_config - tell a device again what goes back to its default with a reset
- * @vblk: disk of a device that was reset and has agreed on the features. The recovery
- *	lock is held
+ * virtio_blk_restore_config - set the cache mode again after a reset
+ * @vblk: disk whose device was reset and has negotiated its features; the recovery lock
+ *	is held
  *
- * Return: 0, or %-EIO if the device would keep what it is not told to flush
+ * Return: 0, or %-EIO if the device now has a write cache that nobody would flush
  */
 int virtio_blk_restore_config(struct virtio_blk *vblk)
 {
@@ -893,7 +896,7 @@ static int virtio_blk_segment_limits(struct virtio_blk *vblk,
 			     struct virtio_blk_config, seg_max, &seg_max);
 	if (!seg_max)
 		dev_warn(&vdev->dev, "requests of no segment make no sense: assuming one\n");
-	/* No chain, indirect ones included, is longer than its ring. */
+	/* A chain must not be longer than its ring, even in an indirect table. */
 	lim->max_segments = clamp_t(u32, seg_max, 1,
 				    min(vblk->ring_size - VIRTIO_BLK_OVERHEAD,
 					USHRT_MAX));
@@ -902,7 +905,7 @@ static int virtio_blk_segment_limits(struct virtio_blk *vblk,
 				      UINT_MAX);
 	virtio_cread_feature(vdev, VIRTIO_BLK_F_SIZE_MAX,
 			     struct virtio_blk_config, size_max, &size_max);
-	/* Some devices offer the feature and say 0 for no limit. */
+	/* Some devices offer the feature with 0, which means no limit. */
 	if (!size_max)
 		return 0;
 	if (size_max < BLK_MIN_SEGMENT_SIZE) {
@@ -928,7 +931,7 @@ static int virtio_blk_block_size(struct virtio_blk *vblk,
 			block);
 		return -EINVAL;
 	}
-	/* Its pages may be scattered. */
+	/* Each page of a block can be a segment of its own. */
 	if (block / min_t(u32, lim->max_segment_size, PAGE_SIZE) >
 	    lim->max_segments) {
 		dev_err(&vdev->dev,
@@ -971,8 +974,8 @@ static int virtio_blk_topology(struct virtio_blk *vblk, struct queue_limits *lim
 }
 
 /*
- * How long a range may be, 0 for not at all. The block layer splits at this
- * length, and must not split a unit.
+ * The longest range, in sectors; 0 if ranges can't be used. The block layer splits ranges
+ * at this length, so it has to be a multiple of the unit.
  */
 static u32 virtio_blk_range_sectors(struct virtio_device *vdev,
 				    const char *what, u32 sectors, u32 unit)
@@ -985,8 +988,8 @@ static u32 virtio_blk_range_sectors(struct virtio_device *vdev,
 }
 
 /*
- * What ranges should be aligned to, in bytes, 0 for nothing. The block layer
- * calculates with a power of two that fits into a range. It is only a hint.
+ * The alignment of ranges in bytes; 0 for none. The block layer needs a power of two that
+ * is not larger than a range. It is only a hint, so ignore any other value.
  */
 static u32 virtio_blk_range_alignment(struct virtio_device *vdev,
 				      const char *what, u32 alignment,
@@ -1002,7 +1005,7 @@ static u32 virtio_blk_range_alignment(struct virtio_device *vdev,
 	return 0;
 }
 
-/* Returns what discards should be aligned to, in bytes, 0 for nothing. */
+/* Returns the alignment of discards in bytes; 0 for none. */
 static u32 virtio_blk_discard_limits(struct virtio_blk *vblk,
 				     struct queue_limits *lim)
 {
@@ -1018,7 +1021,7 @@ static u32 virtio_blk_discard_limits(struct virtio_blk *vblk,
 	virtio_cread(vdev, struct virtio_blk_config, discard_sector_alignment,
 		     &alignment);
 
-	/* Devices that know no limit say 0. */
+	/* Some devices say 0 for no limit. */
 	sectors = virtio_blk_range_sectors(vdev, "discard", sectors ?: UINT_MAX,
 					   block);
 	lim->max_hw_discard_sectors = sectors;
@@ -1037,14 +1040,14 @@ static void virtio_blk_write_zeroes_limits(struct virtio_blk *vblk,
 		return;
 	virtio_cread(vdev, struct virtio_blk_config, max_write_zeroes_sectors,
 		     &sectors);
-	/* As with discards. */
+	/* Some devices say 0 for no limit. */
 	lim->max_write_zeroes_sectors =
 		virtio_blk_range_sectors(vdev, "write zeroes",
 					 sectors ?: UINT_MAX,
 					 lim->logical_block_size);
 }
 
-/* A request is one range. Returns the same as virtio_blk_discard_limits(). */
+/* A request has one range. Returns the alignment in bytes; 0 for none. */
 static u32 virtio_blk_secure_erase_limits(struct virtio_blk *vblk,
 					  struct queue_limits *lim)
 {
@@ -1071,7 +1074,7 @@ static u32 virtio_blk_secure_erase_limits(struct virtio_blk *vblk,
 					  sectors);
 }
 
-/* The block layer has one granularity for both: the finer one, but no finer than a block. */
+/* The block layer has one granularity for both. Use the smaller, but at least a block. */
 static void virtio_blk_discard_and_erase_limits(struct virtio_blk *vblk,
 						struct queue_limits *lim)
 {
@@ -1083,7 +1086,7 @@ static void virtio_blk_discard_and_erase_limits(struct virtio_blk *vblk,
 					lim->logical_block_size, alignment);
 }
 
-/* A host-aware disk is used like one without zones. */
+/* A host-aware disk is used without zones. */
 static int virtio_blk_zones(struct virtio_blk *vblk, struct queue_limits *lim)
 {
 	u8 model = VIRTIO_BLK_Z_NONE;
@@ -1102,7 +1105,7 @@ static int virtio_blk_zones(struct virtio_blk *vblk, struct queue_limits *lim)
 	}
 }
 
-/* Fills limits that are all 0. Returns 0, or an error after a message. */
+/* @lim is all 0 before. Returns 0, or an error after a message. */
 static int virtio_blk_read_limits(struct virtio_blk *vblk, struct queue_limits *lim)
 {
 	int err;
@@ -1142,7 +1145,7 @@ static void virtio_blk_read_geometry(struct virtio_blk *vblk)
 
 /* --- attributes --- */
 
-/* The answer to VIRTIO_BLK_T_GET_LIFETIME. */
+/* The data of VIRTIO_BLK_T_GET_LIFETIME. */
 struct virtio_blk_lifetime {
 	__le16 pre_eol_info;
 	__le16 device_lifetime_est_typ_a;
@@ -1182,8 +1185,9 @@ static ssize_t cache_type_show(struct device *dev,
 }
 
 /*
- * A device that is started again, now or later, is told what is wanted last. The block
- * layer waits for the requests in flight, for which that may be needed.
+ * Set the cache mode. If the device is stopped, its next start sets this mode. The caller
+ * updates the queue limits without the recovery lock: that waits for requests in flight,
+ * which may need recovery to end.
  */
 static void virtio_blk_set_cache_mode(struct virtio_blk *vblk, u8 wce)
 {
@@ -1193,7 +1197,7 @@ static void virtio_blk_set_cache_mode(struct virtio_blk *vblk, u8 wce)
 	WRITE_ONCE(vblk->write_cache, wce);
 	if (recovery->state == VIRTIO_BLK_LIVE) {
 		virtio_cwrite(vblk->vdev, struct virtio_blk_config, wce, &wce);
-		/* The device has the last word. */
+		/* The device may have refused it. */
 		WRITE_ONCE(vblk->write_cache,
 			   virtio_blk_read_cache_mode(vblk->vdev));
 	}
@@ -1309,7 +1313,7 @@ static int virtio_blk_getgeo(struct gendisk *disk, struct hd_geometry *geo)
 	geo->sectors = vblk->geometry.sectors;
 	geo->cylinders = vblk->geometry.cylinders;
 	if (!geo->heads || !geo->sectors) {
-		/* What SCSI disks of this size show: a cylinder has 1 MiB. */
+		/* As SCSI disks of this size: a cylinder has 1 MiB. */
 		geo->heads = 64;
 		geo->sectors = 32;
 		geo->cylinders = get_capacity(disk) >> 11;
@@ -1344,7 +1348,7 @@ static const struct block_device_operations virtio_blk_fops = {
 	.free_disk	= virtio_blk_free_disk,
 };
 
-/* Makes the disk as large as its device says. Returns whether it is another size. */
+/* Set the capacity from the device. Returns whether it changed. */
 static bool virtio_blk_set_capacity(struct virtio_blk *vblk, u64 capacity,
 				    bool resized)
 {
@@ -1356,7 +1360,7 @@ static bool virtio_blk_set_capacity(struct virtio_blk *vblk, u64 capacity,
 		return false;
 	string_get_size(blocks, block, STRING_UNITS_2, binary, sizeof(binary));
 	string_get_size(blocks, block, STRING_UNITS_10, decimal, sizeof(decimal));
-	/* The text is the in-tree driver's: programs look for it. */
+	/* Programs look for this text. */
 	dev_notice_ratelimited(&vblk->vdev->dev,
 			       "[%s] %s%llu %u-byte logical blocks (%s/%s)\n",
 			       vblk->disk->disk_name, resized ? "new size: " : "",
@@ -1377,8 +1381,8 @@ static int virtio_blk_read_capacity(struct virtio_device *vdev, u64 *capacity)
 }
 
 /*
- * Without its zones the block layer would reorder writes to them. So nothing is written
- * until they are known.
+ * Without zones the block layer would reorder writes to a zone. Therefore all writes fail
+ * until the zones are known.
  */
 static void virtio_blk_update_zones(struct virtio_blk *vblk)
 {
@@ -1395,8 +1399,8 @@ static void virtio_blk_update_zones(struct virtio_blk *vblk)
 }
 
 /*
- * Only a live device is looked at: what is read during a reset means nothing, and the
- * start behind it comes here, too.
+ * Reads the configuration space of a live device only. During a reset it means nothing.
+ * virtio_blk_start() queues this work again.
  */
 static void virtio_blk_config_work(struct work_struct *work)
 {
@@ -1427,7 +1431,7 @@ static void virtio_blk_config_changed(struct virtio_device *vdev)
 	mod_delayed_work(system_freezable_wq, &vblk->config_work, 0);
 }
 
-/* vda to vdz, then vdaa and so on. */
+/* The order of names is vda to vdz, then vdaa and so on. */
 static void virtio_blk_name(int index, char *name)
 {
 	char letters[DISK_NAME_LEN] = {};
@@ -1504,7 +1508,7 @@ static struct virtio_blk *virtio_blk_new(struct virtio_device *vdev)
 	return vblk;
 }
 
-/* From here on there is I/O: zones, then the partition table are read. */
+/* I/O begins here: the zones and the partition table are read. */
 static int virtio_blk_add_disk(struct virtio_blk *vblk)
 {
 	u64 capacity;
@@ -1550,7 +1554,7 @@ static int virtio_blk_probe(struct virtio_device *vdev)
 err_disk:
 	disable_delayed_work_sync(&vblk->config_work);
 	virtio_blk_release_device(vblk);
-	/* Of a disk that was never added, free_disk is not called. */
+	/* free_disk is not called for a disk that was never added. */
 	put_disk(vblk->disk);
 	blk_mq_free_tag_set(&vblk->tag_set);
 	kfree(vblk->queues);
@@ -1567,8 +1571,8 @@ err_free:
 }
 
 /*
- * The work may wait for a report of zones, which the device need not answer. A reset, which
- * the removal brings anyway, ends it.
+ * The work may wait for a report of zones, which the device may never complete. If it
+ * takes too long, reset the device. The removal does that anyway.
  */
 static void virtio_blk_stop_config_work(struct virtio_blk *vblk)
 {
@@ -1588,13 +1592,13 @@ static void virtio_blk_stop_config_work(struct virtio_blk *vblk)
 static void virtio_blk_remove(struct virtio_device *vdev)
 {
 	struct virtio_blk *vblk = vdev->priv;
-	/* Requests fail before those who use the disk hear of it, and wait. */
+	/* Fail the requests first. The users of the disk, told next, may wait for them. */
 	bool dead = virtio_blk_fail_if_dead(vblk);
 
 	virtio_blk_stop_config_work(vblk);
 	if (dead)
 		blk_mark_disk_dead(vblk->disk);
-	/* Waits for the requests in flight, for which the device must still work. */
+	/* Waits for the requests in flight, so the device must still work. */
 	del_gendisk(vblk->disk);
 	virtio_blk_release_device(vblk);
 	blk_mq_free_tag_set(&vblk->tag_set);
@@ -1610,8 +1614,8 @@ static int virtio_blk_freeze(struct virtio_device *vdev)
 }
 
 /*
- * The reset takes from the device what it does not end before. Older kernels do
- * not tell a driver of such a reset.
+ * The device will not end the requests that are still in flight at the reset. Kernels
+ * before 7.0 don't call this.
  */
 static int __maybe_unused virtio_blk_reset_prepare(struct virtio_device *vdev)
 {
@@ -1643,7 +1647,7 @@ static const unsigned int virtio_blk_features[] = {
 	VIRTIO_BLK_F_WRITE_ZEROES,
 	VIRTIO_BLK_F_LIFETIME,
 	VIRTIO_BLK_F_SECURE_ERASE,
-	/* The last one: legacy devices have none of it. */
+	/* Must be last: the table of legacy devices ends before it. */
 	VIRTIO_BLK_F_ZONED,
 };
 

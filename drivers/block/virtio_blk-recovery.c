@@ -1,29 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * virtio_blk: stops a device and starts it again, with its disk in use.
+ * virtio_blk: stops and restarts a device while its disk is in use.
  *
- * Reasons for that are a request whose time is up, if the administrator wants
- * recovery; a device that asks for a reset, likewise; a virtqueue whose rules the
- * device broke, which stays out of service until there is a reset; and the transport
- * (suspend, a reset of the bus).
+ * The reasons for a restart:
  *
- * Whoever finds a reason calls virtio_blk_schedule_recovery(), and the work does the rest:
+ * - A request has timed out, if the administrator has enabled recovery.
+ * - The device asks for a reset, if the administrator has enabled recovery.
+ * - The device made an error in a virtqueue. It stays broken until a reset.
+ * - The transport asks for it (suspend, reset of the bus).
  *
- *	the queue is quiesced, the device is reset, all requests are taken back
- *	the virtqueues are deleted; features, virtqueues and the cache mode are set
- *	up anew, at most as often as a request may be sent again
- *	the requests are requeued, or fail; the queue goes on
+ * virtio_blk_schedule_recovery() queues recovery.work, which does this:
  *
- * So no request ends before the device has forgotten it, nor before it is known what
- * becomes of the device. A request that was taken back is in recovery.outstanding, in
- * no ring: whoever took it from there ends it, once.
+ * 1. Quiesce the request queue, reset the device, and take all requests back.
+ * 2. Delete the virtqueues. Set up features, virtqueues and cache mode again. This is
+ *    tried as many times as a request may be sent again.
+ * 3. Requeue the requests, or fail them. Unquiesce the request queue.
  *
- * The work runs in a workqueue with a rescuer. Every start allocates without I/O, as memory
- * could come from writes to this disk. The virtio core offers no way to set up virtqueues that
- * exist for a device that was reset, so they are allocated again.
+ * So a request ends only after the device has lost access to it, and after it is known
+ * whether the device works again. A request that was taken back is in
+ * recovery.outstanding and in no ring. The code that removes it from there ends it.
  *
- * Every wait for the device has an end. virtio_pci waits for ever for a modern device
- * to acknowledge a reset; here the register is written and polled first.
+ * The workqueue has a rescuer, and a start allocates with memalloc_noio_save(). Both
+ * avoid a deadlock: freeing memory may need writes to this disk. The virtio core can't
+ * set up existing virtqueues of a device after a reset, so they are allocated again.
+ *
+ * Each wait for the device is bounded. virtio_pci waits forever for a modern device to
+ * acknowledge a reset. Therefore this file first writes and polls the register itself.
  */
 #include <linux/iopoll.h>
 #include <linux/module.h>
@@ -37,14 +39,14 @@
 
 #include "virtio_blk.h"
 
-/* What reads as all ones is not there. */
+/* A read from a device that is not present returns all ones. */
 #define VIRTIO_BLK_STATUS_GONE	0xff
 
-/* For a reset to be acknowledged, and between two polls, in microseconds. */
+/* Timeout and interval of polling for the end of a reset, in microseconds. */
 #define VIRTIO_BLK_RESET_TIMEOUT	(10 * USEC_PER_SEC)
 #define VIRTIO_BLK_RESET_POLL		1000
 
-/* Between two resets, and before another start of a device that did not start. */
+/* The least time between two resets, and before another try to start, in jiffies. */
 #define VIRTIO_BLK_RESET_INTERVAL	HZ
 
 static unsigned char recovery;
@@ -54,12 +56,12 @@ MODULE_PARM_DESC(recovery,
 
 static struct workqueue_struct *virtio_blk_workqueue;
 
-/* Devices are being shut down: none is reset or started any more. */
+/* Set at shutdown. No device is reset or started any more. */
 static bool virtio_blk_shut_down;
 
 /*
- * Before the virtio core resets the devices, after which the next kernel, or nobody,
- * has them.
+ * Called before the virtio core resets all devices. After that they belong to the next
+ * kernel, if there is one.
  */
 static int virtio_blk_reboot(struct notifier_block *nb, unsigned long event,
 			     void *data)
@@ -74,7 +76,7 @@ static struct notifier_block virtio_blk_reboot_notifier = {
 };
 
 /**
- * virtio_blk_init_workqueue - make what all disks share
+ * virtio_blk_init_workqueue - allocate the workqueue of all disks
  *
  * Return: 0 or an error
  */
@@ -83,9 +85,9 @@ int virtio_blk_init_workqueue(void)
 	int err;
 
 	/*
-	 * Recovery has to get on without memory where its device does. A reset that
-	 * waits for works which need some (vduse's) is no fault of it: the last flag
-	 * keeps the kernel from a warning.
+	 * WQ_MEM_RECLAIM: recovery must make progress without free memory. A reset may
+	 * wait for work of a workqueue without this flag (vduse's). __WQ_LEGACY avoids
+	 * the kernel's warning about that.
 	 */
 	virtio_blk_workqueue = alloc_workqueue("virtio_blk",
 					       WQ_MEM_RECLAIM | WQ_UNBOUND |
@@ -120,20 +122,20 @@ static bool virtio_blk_is_gone(struct virtio_blk *vblk)
 	return vdev->config->get_status(vdev) == VIRTIO_BLK_STATUS_GONE;
 }
 
-/* How often a request is sent again. A broken ring is worth one try in any case. */
+/* Allowed attempts of a request. A broken ring always gets one. */
 static unsigned int virtio_blk_attempts(struct virtio_blk *vblk)
 {
 	return max(READ_ONCE(vblk->recovery.attempts), 1);
 }
 
 /**
- * virtio_blk_schedule_recovery - have the device reset
- * @vblk: disk. The caller holds the lock of one of its queues, whose virtqueue is in
- *	use, or the recovery lock; may be called in interrupts
+ * virtio_blk_schedule_recovery - schedule a reset of the device
+ * @vblk: disk. The caller holds the recovery lock, or the lock of a queue whose virtqueue
+ *	is in use.
  *
- * A second reset is not made earlier than %VIRTIO_BLK_RESET_INTERVAL after one.
+ * May be called in interrupts. Resets are at least %VIRTIO_BLK_RESET_INTERVAL apart.
  *
- * Return: whether it will be reset, which it is not any more once devices are shut down
+ * Return: true, or false if the system is shutting down and there will be no reset
  */
 bool virtio_blk_schedule_recovery(struct virtio_blk *vblk)
 {
@@ -150,10 +152,10 @@ bool virtio_blk_schedule_recovery(struct virtio_blk *vblk)
 }
 
 /**
- * virtio_blk_check_status - look whether the device asks for a reset
- * @vblk: disk of a live device, with the recovery lock held
+ * virtio_blk_check_status - check whether the device asks for a reset
+ * @vblk: disk with a live device; the recovery lock is held
  *
- * May sleep. Virtio 1.4, section 2.1.2.
+ * Virtio 1.4, section 2.1.2. May sleep.
  */
 void virtio_blk_check_status(struct virtio_blk *vblk)
 {
@@ -175,7 +177,7 @@ void virtio_blk_check_status(struct virtio_blk *vblk)
 
 /* --- reset --- */
 
-/* Virtio 1.4, section 4.1.4: a capability tells where the register is. */
+/* Virtio 1.4, section 4.1.4: a PCI capability has the address of the register. */
 static u8 __iomem *virtio_blk_map_status(struct pci_dev *pdev)
 {
 	u8 pos, type, bar;
@@ -202,8 +204,9 @@ static u8 __iomem *virtio_blk_map_status(struct pci_dev *pdev)
 }
 
 /*
- * Stops all that the device does to memory: it is reset, is not there, or is kept from
- * memory. Returns whether it can be used again, as an error.
+ * Take the device's access to memory away. Returns 0 if it was reset, -ENODEV if it is not
+ * present, or -ETIMEDOUT if it did not acknowledge the reset and its bus mastering was
+ * switched off.
  */
 static int virtio_blk_reset_device(struct virtio_blk *vblk)
 {
@@ -231,10 +234,10 @@ static int virtio_blk_reset_device(struct virtio_blk *vblk)
 }
 
 /**
- * struct virtio_blk_unplugged - what the virtio core sees of a device that is not there
+ * struct virtio_blk_unplugged - hides the status of a device that is not present
  * @vdev: device
- * @config: what it had before
- * @ops: the same, with a status of a device that was reset
+ * @config: its original operations
+ * @ops: a copy of them whose get_status returns 0
  */
 struct virtio_blk_unplugged {
 	struct virtio_device *vdev;
@@ -255,9 +258,9 @@ static void virtio_blk_restore_ops(void *data)
 }
 
 /*
- * The virtio core warns, with a stack, if the status of a device is not 0 after its driver
- * was removed. That of one which is not there is never 0, and that is no bug. Only until
- * the driver core has unbound the driver.
+ * The virtio core warns, with a stack trace, if the status of a device is not 0 after its
+ * driver was removed. The status of a device that is not present is never 0. Replace its
+ * operations until the driver core has unbound the driver.
  */
 static void virtio_blk_hide_status(struct virtio_device *vdev)
 {
@@ -277,9 +280,9 @@ static void virtio_blk_hide_status(struct virtio_device *vdev)
 /* --- stop and start, with the recovery lock held --- */
 
 /*
- * Takes everything from a live device: its requests are outstanding, and it has no
- * virtqueue. Dispatchers are kept away by the caller. Returns what
- * virtio_blk_reset_device() does.
+ * Stop a live device. Its requests go to recovery.outstanding, and its virtqueues are
+ * deleted. The caller has quiesced the request queue, or there are no requests. Returns
+ * the result of virtio_blk_reset_device().
  */
 static int virtio_blk_stop(struct virtio_blk *vblk)
 {
@@ -295,14 +298,14 @@ static int virtio_blk_stop(struct virtio_blk *vblk)
 			iob.complete(&iob);
 		virtio_blk_take_outstanding(queue, &vblk->recovery.outstanding);
 	}
-	/* From here on no handler of timeouts looks at what was taken back. */
+	/* Wait for timeout handlers, which may still use requests that were taken back. */
 	blk_sync_queue(vblk->disk->queue);
 	vblk->vdev->config->del_vqs(vblk->vdev);
 	WRITE_ONCE(vblk->recovery.reset_scheduled, false);
 	return err;
 }
 
-/* Starts a device that was reset and has agreed on the features. */
+/* Start a device after a reset and the negotiation of its features. */
 static int virtio_blk_start(struct virtio_blk *vblk)
 {
 	struct virtio_device *vdev = vblk->vdev;
@@ -318,12 +321,12 @@ static int virtio_blk_start(struct virtio_blk *vblk)
 	vblk->recovery.state = VIRTIO_BLK_LIVE;
 	vblk->recovery.failed_starts = 0;
 	vblk->recovery.reset_requested = false;
-	/* Changes in between were not reported. */
+	/* The device may have changed its configuration without an interrupt. */
 	mod_delayed_work(system_freezable_wq, &vblk->config_work, 0);
 	return 0;
 }
 
-/* The features of before, of which a device may not want to know any more. */
+/* Negotiate the same features as before. The device may refuse them now. */
 static int virtio_blk_negotiate(struct virtio_device *vdev)
 {
 	int err;
@@ -339,7 +342,7 @@ static int virtio_blk_negotiate(struct virtio_device *vdev)
 	return -EINVAL;
 }
 
-/* Starts a device that was reset. One that does not start is reset again. */
+/* Start a device after a reset. If that fails, reset it again. */
 static int virtio_blk_restart(struct virtio_blk *vblk)
 {
 	int err = virtio_blk_negotiate(vblk->vdev);
@@ -357,7 +360,7 @@ static void virtio_blk_fail(struct request *rq, bool timed_out)
 
 	pdu->in.status = VIRTIO_BLK_STATUS_NONE;
 	pdu->timed_out = timed_out;
-	/* Marks it as complete: nobody else may end it. */
+	/* The block layer marks it as complete, so that no timeout handler ends it. */
 	blk_mq_complete_request(rq);
 }
 
@@ -366,13 +369,13 @@ static void virtio_blk_requeue(struct virtio_blk *vblk, struct request *rq)
 	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
 	bool timed_out = vblk->recovery.timed_out;
 
-	/* The block layer keeps it apart from others from here on. */
+	/* From here on the block layer does not merge it with other requests. */
 	if (!(rq->rq_flags & RQF_DONTPREP))
 		pdu->attempts = 0;
 	rq->rq_flags |= RQF_DONTPREP;
 
 	if (vblk->zone_sectors && virtio_blk_may_write(rq)) {
-		/* The zone may have it already, at its write pointer. */
+		/* The data may already be in the zone. Writing it again would be an error. */
 		virtio_blk_fail(rq, false);
 	} else if (vblk->recovery.queries_fail && req_op(rq) == REQ_OP_DRV_IN) {
 		virtio_blk_fail(rq, false);
@@ -387,7 +390,7 @@ static void virtio_blk_requeue(struct virtio_blk *vblk, struct request *rq)
 	}
 }
 
-/* What was taken back is sent again, or fails. The queue goes on. */
+/* Requeue or fail the requests that were taken back, and run the queue again. */
 static void virtio_blk_continue(struct virtio_blk *vblk)
 {
 	struct request_queue *q = vblk->disk->queue;
@@ -421,7 +424,7 @@ static void virtio_blk_mark_dead(struct virtio_blk *vblk, int err)
 			err);
 }
 
-/* Whether another start may go better. */
+/* Whether to try another start. */
 static bool virtio_blk_may_start(struct virtio_blk *vblk, int err)
 {
 	return err != -ENODEV && err != -ETIMEDOUT &&
@@ -436,7 +439,7 @@ static void virtio_blk_recover(struct virtio_blk *vblk)
 		blk_mq_quiesce_queue(vblk->disk->queue);
 		err = virtio_blk_stop(vblk);
 		vblk->recovery.state = VIRTIO_BLK_STOPPED;
-		/* Whoever sees a request end, sees why. */
+		/* Count the reset before a process can see one of its requests end. */
 		virtio_blk_count(vblk, VIRTIO_BLK_DEVICE_RESETS);
 	}
 	if (!err)
@@ -475,8 +478,8 @@ static void virtio_blk_recovery_work(struct work_struct *work)
 /* --- the life of a disk --- */
 
 /**
- * virtio_blk_init_recovery - prepare to stop and start a device
- * @vblk: disk, of a device whose features are negotiated
+ * virtio_blk_init_recovery - prepare recovery
+ * @vblk: disk whose device has negotiated its features
  */
 void virtio_blk_init_recovery(struct virtio_blk *vblk)
 {
@@ -496,7 +499,7 @@ void virtio_blk_init_recovery(struct virtio_blk *vblk)
 
 /**
  * virtio_blk_exit_recovery - undo virtio_blk_init_recovery()
- * @vblk: disk, whose device has no virtqueue any more
+ * @vblk: disk whose device has no virtqueues any more
  */
 void virtio_blk_exit_recovery(struct virtio_blk *vblk)
 {
@@ -510,8 +513,9 @@ void virtio_blk_exit_recovery(struct virtio_blk *vblk)
  * @vblk: disk
  * @fail_if_busy: fail if a request does not end in time, instead of taking it back
  *
- * Waits for requests as long as one may take (queue/io_timeout), with recovery as long
- * as all its attempts may. What comes is held up until virtio_blk_resume().
+ * Waits for the requests in flight, as long as one may take (queue/io_timeout). With
+ * recovery it waits as long as all attempts may take. New requests wait until
+ * virtio_blk_resume().
  *
  * Return: 0, or %-EBUSY after a message
  */
@@ -531,7 +535,7 @@ int virtio_blk_suspend(struct virtio_blk *vblk, bool fail_if_busy)
 	}
 
 	mutex_lock(&recovery->lock);
-	/* It is quiesced while it waits for another start. */
+	/* A stopped device's queue is already quiesced. */
 	if (recovery->state != VIRTIO_BLK_STOPPED)
 		blk_mq_quiesce_queue(q);
 	blk_mq_unfreeze_queue_nomemrestore(q);
@@ -546,7 +550,7 @@ int virtio_blk_suspend(struct virtio_blk *vblk, bool fail_if_busy)
  * virtio_blk_resume - undo virtio_blk_suspend()
  * @vblk: disk; the transport has reset the device and negotiated its features
  *
- * If the device does not start, what was held up fails rather than waits for ever.
+ * If the device does not start, the waiting requests fail.
  *
  * Return: 0, or an error after a message
  */
@@ -566,10 +570,10 @@ int virtio_blk_resume(struct virtio_blk *vblk)
 }
 
 /**
- * virtio_blk_fail_if_dead - fail all requests of a device that will end none
- * @vblk: disk, which is removed
+ * virtio_blk_fail_if_dead - fail all requests if the device will end none of them
+ * @vblk: disk that is being removed
  *
- * Return: whether it is such a device: it is not there, or could not be started again
+ * Return: true if the device is not present, or could not be restarted
  */
 bool virtio_blk_fail_if_dead(struct virtio_blk *vblk)
 {
@@ -593,10 +597,10 @@ bool virtio_blk_fail_if_dead(struct virtio_blk *vblk)
 }
 
 /**
- * virtio_blk_fail_queries - end the driver's own requests with a reset
- * @vblk: disk, which is removed
+ * virtio_blk_fail_queries - fail the driver's own requests, by a reset
+ * @vblk: disk that is being removed
  *
- * From here on such requests fail when they are taken back. May return before the reset.
+ * Such requests fail when they are taken back, from now on. May return before the reset.
  */
 void virtio_blk_fail_queries(struct virtio_blk *vblk)
 {
@@ -610,10 +614,8 @@ void virtio_blk_fail_queries(struct virtio_blk *vblk)
 }
 
 /**
- * virtio_blk_release_device - leave a device for good
- * @vblk: disk that was removed or not added, without requests
- *
- * From here on there is no recovery.
+ * virtio_blk_release_device - stop a device and its recovery for good
+ * @vblk: disk without requests, which was removed or never added
  */
 void virtio_blk_release_device(struct virtio_blk *vblk)
 {
@@ -630,11 +632,11 @@ void virtio_blk_release_device(struct virtio_blk *vblk)
 }
 
 /**
- * virtio_blk_timeout - a request's time is up
+ * virtio_blk_timeout - handle a request whose timeout has expired
  * @rq: request
  *
- * Return: %BLK_EH_DONE if the request has ended or recovery will see to it that it
- * does; %BLK_EH_RESET_TIMER if it is waited for
+ * Return: %BLK_EH_DONE if the request has ended or recovery will end it;
+ * %BLK_EH_RESET_TIMER to wait longer
  */
 enum blk_eh_timer_return virtio_blk_timeout(struct request *rq)
 {
@@ -652,14 +654,14 @@ enum blk_eh_timer_return virtio_blk_timeout(struct request *rq)
 
 	spin_lock_irq(&queue->lock);
 	if (!pdu->sent) {
-		/* It is done, and nobody said so; or it was taken back. */
+		/* It has ended without an interrupt, or it was taken back. */
 		if (found && !queue->polled &&
 		    virtio_blk_count(vblk, VIRTIO_BLK_LOST_INTERRUPTS) == 1)
 			dev_warn(&vblk->vdev->dev,
 				 "an interrupt of queue %u was lost: its request was done\n",
 				 rq->mq_hctx->queue_num);
 	} else if (time_is_after_jiffies(READ_ONCE(rq->deadline))) {
-		/* It was taken back and sent again meanwhile. */
+		/* It was taken back and sent again since its timeout expired. */
 		ret = BLK_EH_RESET_TIMER;
 	} else if (READ_ONCE(vblk->recovery.attempts)) {
 		vblk->recovery.timed_out = true;
@@ -690,7 +692,7 @@ static ssize_t attempts_store(struct device *dev, struct device_attribute *attr,
 	if (err)
 		return err;
 	WRITE_ONCE(vblk->recovery.attempts, attempts);
-	/* The device may have asked for a reset before. */
+	/* Recovery is enabled now: check whether the device has asked for a reset. */
 	mod_delayed_work(system_freezable_wq, &vblk->config_work, 0);
 	return count;
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * virtio_blk: host-managed zoned disks (virtio 1.4, section 5.2.6.1). Here are
- * their limits and the report of their zones; what changes a zone is a request
- * like others (virtio_blk-main.c).
+ * virtio_blk: host-managed zoned disks (virtio 1.4, section 5.2.6.1). This file has their
+ * limits and the report of their zones. Operations that change a zone are in
+ * virtio_blk-main.c.
  *
- * Only devices of the modern interface have zones: all their numbers are little
- * endian.
+ * Only modern devices have zones. All their numbers are little endian.
  */
 #include <linux/build_bug.h>
 #include <linux/log2.h>
@@ -16,21 +15,21 @@
 #include "virtio_blk.h"
 
 /*
- * The block layer has a byte for each zone, in one piece. Without a bound, a device
- * could have it read reports for ever.
+ * The block layer allocates one byte per zone, in one piece. The limit also bounds the
+ * number of reports that a device can cause.
  */
 #define VIRTIO_BLK_MAX_ZONES	KMALLOC_MAX_SIZE
 
 /*
- * The block layer allocates something for each zone that can be open. A device that
- * takes more than this has no limit.
+ * The block layer allocates memory for each zone that can be open. A larger limit of the
+ * device counts as no limit.
  */
 #define VIRTIO_BLK_MAX_OPEN_ZONES	SZ_64K
 
-/* Of one report, in bytes: what is to be allocated at once. */
+/* The largest report, in bytes. It is allocated in one piece. */
 #define VIRTIO_BLK_MAX_REPORT	SZ_256K
 
-/* Types and states are numbered as in the block layer, and in ZBC. */
+/* Types and states have the same numbers in the block layer, as in ZBC. */
 static_assert(VIRTIO_BLK_ZT_CONV == (int)BLK_ZONE_TYPE_CONVENTIONAL);
 static_assert(VIRTIO_BLK_ZT_SWR == (int)BLK_ZONE_TYPE_SEQWRITE_REQ);
 static_assert(VIRTIO_BLK_ZT_SWP == (int)BLK_ZONE_TYPE_SEQWRITE_PREF);
@@ -79,9 +78,9 @@ static void virtio_blk_open_zones(struct virtio_blk *vblk,
 }
 
 /**
- * virtio_blk_zone_limits - the limits of a host-managed disk
+ * virtio_blk_zone_limits - set the limits of a host-managed disk
  * @vblk: disk
- * @lim: limits of a disk without zones, to be completed
+ * @lim: limits of a disk without zones; completed on return
  *
  * Return: 0, or an error after a message
  */
@@ -96,7 +95,7 @@ int virtio_blk_zone_limits(struct virtio_blk *vblk, struct queue_limits *lim)
 		     &granularity);
 	virtio_cread(vdev, struct virtio_blk_config, zoned.max_append_sectors,
 		     &append);
-	/* The append limit is in sectors: compared so, it can't overflow. */
+	/* Compare @append in sectors. In bytes it could overflow. */
 	if (!virtio_blk_zone_size_is_valid(lim, sectors) ||
 	    !virtio_blk_granularity_is_valid(lim, granularity, sectors) ||
 	    append < granularity >> SECTOR_SHIFT) {
@@ -114,12 +113,12 @@ int virtio_blk_zone_limits(struct virtio_blk *vblk, struct queue_limits *lim)
 	lim->physical_block_size = granularity;
 	lim->io_min = granularity;
 	lim->max_hw_zone_append_sectors = append;
-	/* A zone is reset, not discarded. */
+	/* Zones are reset, not discarded. */
 	lim->max_hw_discard_sectors = 0;
 	return 0;
 }
 
-/* Room for so many zones, or for as many as one request can carry. */
+/* The size of a report of @nr_zones zones, limited to what one request can carry. */
 static size_t virtio_blk_report_size(struct virtio_blk *vblk,
 				     unsigned int nr_zones)
 {
@@ -154,7 +153,7 @@ static bool virtio_blk_zone_is_valid(const struct blk_zone *zone)
 	}
 }
 
-/* Hands the zone that begins at the sector on to the block layer. */
+/* Report the zone that begins at @sector to the block layer. */
 static int virtio_blk_report_zone(struct virtio_blk *vblk,
 				  const struct virtio_blk_zone_descriptor *desc,
 				  sector_t sector, unsigned int index,
@@ -186,15 +185,15 @@ static int virtio_blk_report_zone(struct virtio_blk *vblk,
 }
 
 /**
- * virtio_blk_report_zones - report the zones from a sector on
+ * virtio_blk_report_zones - report zones to the block layer
  * @disk: disk
- * @sector: in the first of the zones
- * @nr_zones: at most so many
- * @args: whom to tell
+ * @sector: a sector in the first zone
+ * @nr_zones: the most zones to report
+ * @args: arguments for disk_report_zone()
  *
- * The device may be gone, but not @disk.
+ * The device may have been removed. @disk exists.
  *
- * Return: the number of zones, or an error
+ * Return: number of zones, or an error
  */
 int virtio_blk_report_zones(struct gendisk *disk, sector_t sector,
 			    unsigned int nr_zones,
@@ -229,10 +228,10 @@ int virtio_blk_report_zones(struct gendisk *disk, sector_t sector,
 }
 
 /**
- * virtio_blk_revalidate_zones - let the block layer know all zones
- * @vblk: disk of a device in use; it may have none
+ * virtio_blk_revalidate_zones - make the block layer read all zones again
+ * @vblk: disk of a device in use, with or without zones
  *
- * Sends requests and waits for them, and for those in flight: not under the recovery
+ * Waits for its own requests and for those in flight. Must not be called under the recovery
  * lock. After an error the block layer knows no zones.
  *
  * Return: 0, or an error after a message
@@ -243,7 +242,7 @@ int virtio_blk_revalidate_zones(struct virtio_blk *vblk)
 
 	if (!vblk->zone_sectors)
 		return 0;
-	/* All but the last one, which may be smaller. */
+	/* Without the last zone, if that is smaller. */
 	zones = get_capacity(vblk->disk) >> ilog2(vblk->zone_sectors);
 	if (zones >= VIRTIO_BLK_MAX_ZONES) {
 		dev_err(&vblk->vdev->dev, "%llu zones are too many\n", zones);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the three parts of virtio_blk know of each other.
+ * Interfaces between the parts of virtio_blk.
  *
- *	virtio_blk-main.c	requests, the configuration space, the life of a disk
- *	virtio_blk-recovery.c	stops and starts a device under its disk
- *	virtio_blk-zoned.c	zones and reports of them
+ *	virtio_blk-main.c	requests, configuration space, probe and remove
+ *	virtio_blk-recovery.c	stop and restart of a device while its disk is in use
+ *	virtio_blk-zoned.c	limits and reports of zones
  */
 #ifndef _VIRTIO_BLK_H
 #define _VIRTIO_BLK_H
@@ -21,7 +21,7 @@
 
 #include "compat.h"
 
-/* Data segments in the driver part of a request; longer lists are chained. */
+/* Data segments in virtio_blk_pdu. Longer lists are chained. */
 #define VIRTIO_BLK_INLINE_SEGMENTS	8
 
 /* No VIRTIO_BLK_S_* has this value. */
@@ -29,24 +29,25 @@
 
 /**
  * struct virtio_blk_pdu - the driver part of a request
- * @hdr: what the device is asked for, in its byte order
- * @in: what the device answers
- * @in.sector: where it put the data of a zone append
- * @in.status: how the request ended
- * @sent: in the ring or in the list "parked" of its queue, whose lock protects this
- * @timed_out: ends with a timeout; @in.status is %VIRTIO_BLK_STATUS_NONE
- * @attempts: how often it was sent again, if it was (%RQF_DONTPREP)
- * @needs_cleanup: @chain or @ranges is to be freed, or @in_sg to be made as it was
- * @segments: data segments in use
- * @hdr_sg: @hdr
- * @in_sg: the status alone, but of a zone append all of @in
- * @data: the data segments, or the first of them
- * @chain: of more than %VIRTIO_BLK_INLINE_SEGMENTS segments, else empty
- * @range: the data of a request for one range
- * @ranges: the data of a request for several ranges, else NULL
+ * @hdr: request header, in the device's byte order
+ * @in: written by the device
+ * @in.sector: where the device put the data of a zone append
+ * @in.status: status byte
+ * @sent: the request is in the ring or in virtio_blk_queue.parked; protected by the lock
+ *	of the queue
+ * @timed_out: end with BLK_STS_TIMEOUT if @in.status is %VIRTIO_BLK_STATUS_NONE
+ * @attempts: number of times that it was requeued; valid with %RQF_DONTPREP
+ * @needs_cleanup: @chain or @ranges is allocated, or @in_sg was changed
+ * @segments: number of data segments
+ * @hdr_sg: covers @hdr
+ * @in_sg: covers @in.status; for a zone append, all of @in
+ * @data: the data segments, or the first ones of @chain
+ * @chain: data of more than %VIRTIO_BLK_INLINE_SEGMENTS segments, else empty
+ * @range: data of a request with one range
+ * @ranges: data of a request with several ranges, else NULL
  *
- * The device writes to the cache line of @in. While it may, nothing else in it is
- * written.
+ * The device writes to the cache line of @in by DMA. While it may do so, the driver
+ * writes to no other field in that line.
  */
 struct virtio_blk_pdu {
 	struct virtio_blk_outhdr hdr;
@@ -68,19 +69,19 @@ struct virtio_blk_pdu {
 };
 
 /**
- * struct virtio_blk_queue - a virtqueue as blk-mq sees it
- * @lock: protects the fields up to @full; taken in interrupts
- * @vq: the virtqueue; NULL while the device is stopped. Read under @lock. A
- *	dispatcher may use what it read until it returns, since the queue is
- *	quiesced before the virtqueue is deleted
- * @in_ring: requests in the ring
- * @parked: started requests that are not in the ring, to be taken back by recovery:
- *	the ring is broken, or fault injection took them out
- * @full: a request did not fit, and @hctx is stopped until one has ended
- * @polled: it has no interrupt
- * @vblk: whose it is
- * @hctx: the hardware queue of blk-mq
- * @name: of the interrupt
+ * struct virtio_blk_queue - a virtqueue and its hardware queue of blk-mq
+ * @lock: protects the fields up to @full. Taken in interrupts.
+ * @vq: the virtqueue; NULL while the device is stopped. Read under @lock. A dispatcher
+ *	may use the pointer until it returns: the queue is quiesced before the virtqueue
+ *	is deleted.
+ * @in_ring: number of requests in the ring
+ * @parked: started requests that are not in the ring, and that only recovery takes back.
+ *	Either the ring is broken, or fault injection removed them.
+ * @full: a request did not fit, and @hctx is stopped until one ends
+ * @polled: the virtqueue has no interrupt
+ * @vblk: the disk
+ * @hctx: the hardware queue
+ * @name: name of the interrupt
  */
 struct virtio_blk_queue {
 	spinlock_t lock; /* protects vq, in_ring, parked and full */
@@ -95,12 +96,12 @@ struct virtio_blk_queue {
 } ____cacheline_aligned_in_smp;
 
 /**
- * enum virtio_blk_state - of a device
- * @VIRTIO_BLK_LIVE: it has its virtqueues and takes requests
- * @VIRTIO_BLK_STOPPED: its requests were taken back, and it is to be started again;
- *	the queue is quiesced
- * @VIRTIO_BLK_SUSPENDED: the same, but the transport says when
- * @VIRTIO_BLK_DEAD: it can't be used any more, requests fail
+ * enum virtio_blk_state - state of a device
+ * @VIRTIO_BLK_LIVE: has virtqueues and takes requests
+ * @VIRTIO_BLK_STOPPED: will be restarted by virtio_blk_recovery.work. Its requests were
+ *	taken back, and the request queue is quiesced.
+ * @VIRTIO_BLK_SUSPENDED: as stopped, but restarted by virtio_blk_resume()
+ * @VIRTIO_BLK_DEAD: not usable any more; requests fail
  */
 enum virtio_blk_state {
 	VIRTIO_BLK_LIVE,
@@ -110,13 +111,12 @@ enum virtio_blk_state {
 };
 
 /**
- * enum virtio_blk_counter - what is counted about requests that don't end
- * @VIRTIO_BLK_LOST_INTERRUPTS: requests that were found to be done when their
- *	time was up
+ * enum virtio_blk_counter - statistics of recovery
+ * @VIRTIO_BLK_LOST_INTERRUPTS: requests that had ended when their timeout expired
  * @VIRTIO_BLK_DEVICE_RESETS: resets of the device
  * @VIRTIO_BLK_REQUEUED: requests that were sent again
- * @VIRTIO_BLK_TIMED_OUT: requests that failed
- * @VIRTIO_BLK_COUNTERS: how many there are
+ * @VIRTIO_BLK_TIMED_OUT: requests that failed because of a timeout
+ * @VIRTIO_BLK_COUNTERS: number of counters
  */
 enum virtio_blk_counter {
 	VIRTIO_BLK_LOST_INTERRUPTS,
@@ -127,24 +127,25 @@ enum virtio_blk_counter {
 };
 
 /**
- * struct virtio_blk_recovery - what starts a device again
- * @lock: held to stop or start the device, and to use its configuration space
- *	where a reset must not come between; no request is waited for under it
- * @state: of the device; protected by @lock
- * @outstanding: requests that were taken from the device and are to be sent again
- *	or to fail; protected by @lock
- * @failed_starts: how often the device did not start since it was stopped
- * @work: resets the device and starts it, if @reset_scheduled
- * @reset_scheduled: there is a reason to. Set where a virtqueue is in use, under its lock;
- *	cleared after all were taken from their queues
- * @timed_out: the reason is a request whose time was up
- * @not_before: the time of the next reset, in jiffies
- * @attempts: how often a request is sent again before it fails, 0 to wait
- * @queries_fail: requests of the driver itself (%REQ_OP_DRV_IN) are not sent again:
- *	the disk is removed; protected by @lock
- * @reset_requested: that the device asks for a reset was logged
- * @device_status: the register of a modern PCI device that resets it, or NULL
- * @counters: what happened so far
+ * struct virtio_blk_recovery - state of a device and its recovery
+ * @lock: held to stop or start the device, and to use its configuration space if no
+ *	reset may come in between. No request is waited for under it.
+ * @state: state of the device; protected by @lock
+ * @outstanding: requests that were taken back from the device, to be requeued or failed;
+ *	protected by @lock
+ * @failed_starts: failed starts since the device was stopped; protected by @lock
+ * @work: resets a device with @reset_scheduled, and starts a stopped one
+ * @reset_scheduled: a live device is to be reset. Set under @lock, or under the lock of a
+ *	queue whose virtqueue is in use. Cleared after all virtqueues were deleted.
+ * @timed_out: the reset is because of a timeout
+ * @not_before: earliest time of the next reset, in jiffies
+ * @attempts: number of times that a request is sent again before it fails; 0 to wait
+ *	without limit
+ * @queries_fail: fail the driver's own requests (%REQ_OP_DRV_IN) instead of sending them
+ *	again, because the disk is being removed; protected by @lock
+ * @reset_requested: it was logged that the device needs a reset
+ * @device_status: status register of a modern PCI device, or NULL
+ * @counters: statistics
  */
 struct virtio_blk_recovery {
 	struct mutex lock; /* protects state, outstanding and failed_starts */
@@ -164,23 +165,22 @@ struct virtio_blk_recovery {
 
 /**
  * struct virtio_blk - a disk
- * @vdev: the device; gone when @disk is, which a process may hold open longer
- * @disk: what the block layer shows of it
- * @tag_set: the requests
- * @queues: @num_queues of them
- * @num_queues: virtqueues in use
- * @num_poll_queues: how many of them, the last ones, are polled and don't
- *	interrupt
- * @ring_size: descriptors of the smallest ring: a request has to fit into each
- * @index: place in the row of names vda, vdb, ...
- * @zone_sectors: of a zone, 0 if there are no zones
- * @zones_unknown: the block layer does not know them: nothing is written
- * @zone_tries: reports of zones that failed one after the other
- * @write_cache: the cache mode that the device was told, or had at first; protected
+ * @vdev: the device; NULL after its removal, while a process still has @disk open
+ * @disk: the disk
+ * @tag_set: tags of its requests
+ * @queues: the queues, @num_queues of them
+ * @num_queues: number of virtqueues
+ * @num_poll_queues: number of polled queues, which are the last of @queues
+ * @ring_size: descriptors of the smallest ring at the probe. Each request fits into it.
+ * @index: number of the disk, for its name and its minors
+ * @zone_sectors: size of a zone in sectors; 0 for a disk without zones
+ * @zones_unknown: the block layer does not know the zones; writes fail
+ * @zone_tries: failed reports of zones in a row
+ * @write_cache: cache mode that was set, or that the device had at the probe; protected
  *	by @recovery.lock
- * @geometry: what the device says, or all 0
- * @recovery: of the device
- * @config_work: reads the configuration space after the device changed it
+ * @geometry: geometry from the device, or all 0
+ * @recovery: recovery of the device
+ * @config_work: reads the configuration space after a change
  *
  * Freed with the last reference to @disk.
  */
@@ -202,13 +202,13 @@ struct virtio_blk {
 	struct delayed_work config_work;
 };
 
-/* Of the attributes of a disk. */
+/* For attributes of the disk. */
 static inline struct virtio_blk *virtio_blk_of(struct device *dev)
 {
 	return dev_to_disk(dev)->private_data;
 }
 
-/* Whether a request may change a zone, if there are zones. */
+/* Whether a request can change a zone. */
 static inline bool virtio_blk_may_write(struct request *rq)
 {
 	return req_op(rq) != REQ_OP_READ && req_op(rq) != REQ_OP_FLUSH &&
