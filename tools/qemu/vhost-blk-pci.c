@@ -2,8 +2,8 @@
 /*
  * vhost-blk-pci: the PCI transport of vhost-blk (vhost-blk.c)
  *
- * It looks to the guest like virtio-blk-pci, so every virtio-blk driver and
- * firmware takes it.
+ * To the guest it looks like virtio-blk-pci, so that every virtio-blk driver
+ * and firmware works.
  */
 #include "qemu/osdep.h"
 #include <linux/vhost_blk.h>
@@ -29,8 +29,8 @@ static void vhost_blk_pci_realize(VirtIOPCIProxy *proxy, Error **errp)
     VHostBlk *s = &VHOST_BLK_PCI(proxy)->vdev;
 
     /*
-     * Before virtio 1.0 rings and configuration space are as the guest's
-     * processor, but the kernel has them little-endian.
+     * Before virtio 1.0 the rings and the configuration space have the byte
+     * order of the guest's CPU. The kernel supports little endian only.
      */
     if (target_big_endian()) {
         virtio_pci_force_virtio_1(proxy);
@@ -40,7 +40,7 @@ static void vhost_blk_pci_realize(VirtIOPCIProxy *proxy, Error **errp)
                             VHOST_BLK_MAX_QUEUES);
     }
     if (proxy->nvectors == DEV_NVECTORS_UNSPECIFIED) {
-        /* One more for changes of the configuration */
+        /* One vector per queue, and one for changes of the configuration */
         proxy->nvectors = s->num_queues + 1;
     }
     qdev_realize(DEVICE(s), BUS(&proxy->bus), errp);

@@ -3,24 +3,27 @@
  * vhost-blk: a virtio-blk device whose requests the host kernel serves
  *
  * QEMU is the control plane only. Realize binds /dev/vhost-blk to the block
- * device behind drive= and takes features and configuration space from the
- * kernel, which derives both from that device. When the guest's driver is
- * ready, start hands rings, kick and interrupt eventfds to the kernel; from
- * then on no request passes through QEMU. Stop takes the rings back, drained.
+ * device of drive=, and reads features and configuration space from the
+ * kernel. When the guest's driver is ready, start passes the rings and their
+ * eventfds to the kernel. From then on no request passes through QEMU. Stop
+ * drains the rings and takes them back.
  *
- * Since the block layer never sees a request, drive= must be a node that adds
- * nothing to the device: host_device, or raw over it. The node is still what
- * locks the device against other users of QEMU's image locking, and block
- * jobs, which would copy a disk without the guest's writes, are refused on it.
+ * QEMU's block layer sees no request. Therefore drive= must be a node that adds
+ * nothing to the device: host_device, or raw over it. The node keeps QEMU's
+ * image locks. Block jobs on it are refused, because they would not see the
+ * guest's writes.
  *
- * Migration hands the block device over. The kernel claims it for the side
- * that runs: the destination binds it without a claim, the source gives its
- * own up when it has stopped for good, and whoever starts takes it. What the
- * guest knows of the disk is sent when migration begins, so that a destination
- * where it would change is refused while the source still runs.
+ * The kernel claims the block device for the side of a migration that runs:
  *
- * The transports (vhost-blk-pci.c) embed the device made here. The calls to
- * the kernel are described in <linux/vhost_blk.h>.
+ * - The destination binds the device without a claim.
+ * - The source releases its claim when it has stopped.
+ * - The side that starts takes the claim.
+ *
+ * The source sends the limits of the disk when migration begins. A destination
+ * whose limits differ fails while the source still runs.
+ *
+ * A transport (vhost-blk-pci.c) embeds this device. <linux/vhost_blk.h>
+ * describes the ioctls.
  */
 #include "qemu/osdep.h"
 #include <linux/vhost_blk.h>
@@ -49,7 +52,7 @@
 #define VHOST_BLK_MIN_RING 4    /* header, status and two data segments */
 #define VHOST_BLK_FIXED_SEG_MAX (128 - 2)   /* as virtio-blk has it */
 
-/* Features that follow from the block device, for the user to leave or take */
+/* Features of the block device that the user can't switch off */
 #define VHOST_BLK_DEVICE_FEATURES           \
     (BIT_ULL(VIRTIO_BLK_F_SIZE_MAX) |       \
      BIT_ULL(VIRTIO_BLK_F_SEG_MAX) |        \
@@ -60,13 +63,13 @@
      BIT_ULL(VIRTIO_BLK_F_MQ) |             \
      BIT_ULL(VIRTIO_BLK_F_SECURE_ERASE))
 
-/* What the kernel tells of no volatile cache can't be told to write through. */
+/* Offered by the kernel if the device has a volatile write cache */
 #define VHOST_BLK_HAS_CACHE BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE)
 
 #define VHOST_BLK_LIMITS_ADVICE "the host kernel serves the guest's requests, " \
     "limit them there (io.max of QEMU's cgroup)"
 
-/* How often to look for what nothing reports */
+/* Interval of vhost_blk_watch_drive() */
 #define VHOST_BLK_WATCH_INTERVAL_MS 1000
 
 static const VirtIOFeature vhost_blk_config_ends[] = {
@@ -92,7 +95,7 @@ static int vhost_blk_fd(VHostBlk *s)
     return (uintptr_t)s->dev.opaque;
 }
 
-/* What only a user asks for, and the kernel does not know */
+/* Fails for features that the user asks for and the kernel does not have */
 static bool vhost_blk_check_features(VHostBlk *s, uint64_t features,
                                      Error **errp)
 {
@@ -123,13 +126,13 @@ static uint64_t vhost_blk_get_features(VirtIODevice *vdev, uint64_t features,
     if (!vhost_blk_check_features(s, features, errp)) {
         return 0;
     }
-    /* Of the rings and the user's: what the kernel goes along with */
+    /* Features of rings and of properties must be supported by the kernel. */
     features &= s->dev.features;
-    /* No call stops one ring alone. */
+    /* The kernel can't reset a single ring. */
     virtio_clear_feature(&features, VIRTIO_F_RING_RESET);
 
     features |= s->dev.features & VHOST_BLK_DEVICE_FEATURES;
-    /* A limit of less than a block is none that a guest can keep to. */
+    /* A limit that was rounded down to 0 blocks can't be offered. */
     if (!s->config.max_discard_sectors) {
         virtio_clear_feature(&features, VIRTIO_BLK_F_DISCARD);
     }
@@ -139,7 +142,7 @@ static uint64_t vhost_blk_get_features(VirtIODevice *vdev, uint64_t features,
     if (!s->config.max_secure_erase_sectors) {
         virtio_clear_feature(&features, VIRTIO_BLK_F_SECURE_ERASE);
     }
-    /* Without it the kernel makes each write durable. */
+    /* Without VIRTIO_BLK_F_FLUSH the kernel makes each write durable. */
     if (!s->write_cache && !virtio_has_feature(features,
                                                VIRTIO_BLK_F_CONFIG_WCE)) {
         virtio_clear_feature(&features, VIRTIO_BLK_F_FLUSH);
@@ -156,19 +159,19 @@ static void vhost_blk_get_config(VirtIODevice *vdev, uint8_t *config)
     memcpy(config, &now, vdev->config_len);
 }
 
-/* Where the kernel may write what no guest is to see */
-static uint8_t vhost_blk_nowhere[4 * KiB] QEMU_ALIGNED(4 * KiB);
+/* Receives writes of the kernel that no guest may see */
+static uint8_t vhost_blk_scratch_page[4 * KiB] QEMU_ALIGNED(4 * KiB);
 
 static void vhost_blk_map_ring(VHostBlk *s, uint64_t start, uint64_t size,
-                               bool nowhere)
+                               bool use_scratch_page)
 {
-    const uint64_t page = sizeof(vhost_blk_nowhere);    /* the least mapped */
+    const uint64_t page = sizeof(vhost_blk_scratch_page);
 
     for (uint64_t at = QEMU_ALIGN_DOWN(start, page); at < start + size;
          at += page) {
-        if (nowhere) {
+        if (use_scratch_page) {
             vhost_backend_update_device_iotlb(&s->dev, at,
-                                              (uintptr_t)vhost_blk_nowhere,
+                                              (uintptr_t)vhost_blk_scratch_page,
                                               page, IOMMU_RW);
         } else {
             vhost_device_iotlb_miss(&s->dev, at, true);
@@ -177,34 +180,34 @@ static void vhost_blk_map_ring(VHostBlk *s, uint64_t start, uint64_t size,
 }
 
 /*
- * Where a virtual IOMMU is between the guest and its memory, the kernel asks
- * for each page once and may have forgotten some.
+ * With a virtual IOMMU the kernel sends one miss for each page that it lacks,
+ * and may have lost others. So pass all pages of the rings.
  */
-static void vhost_blk_map_rings(VHostBlk *s, bool nowhere)
+static void vhost_blk_map_rings(VHostBlk *s, bool use_scratch_page)
 {
     for (unsigned int i = 0; i < s->dev.nvqs; i++) {
         struct vhost_virtqueue *vq = &s->vqs[i];
 
-        vhost_blk_map_ring(s, vq->desc_phys, vq->desc_size, nowhere);
-        vhost_blk_map_ring(s, vq->avail_phys, vq->avail_size, nowhere);
-        vhost_blk_map_ring(s, vq->used_phys, vq->used_size, nowhere);
+        vhost_blk_map_ring(s, vq->desc_phys, vq->desc_size, use_scratch_page);
+        vhost_blk_map_ring(s, vq->avail_phys, vq->avail_size, use_scratch_page);
+        vhost_blk_map_ring(s, vq->used_phys, vq->used_size, use_scratch_page);
     }
 }
 
-/* A request that waits for those in flight, for which it may take the rings. */
+/* An ioctl that waits for requests in flight, and needs the rings for that */
 static int vhost_blk_drain_ioctl(VHostBlk *s, unsigned long request, void *arg)
 {
     int ret = RETRY_ON_EINTR(ioctl(vhost_blk_fd(s), request, arg));
 
     if (ret < 0 && errno == EAGAIN && s->dev.vdev) {
-        /* The requests in flight can't be answered without their rings. */
+        /* The IOTLB lacks a ring, so that used elements can't be written. */
         vhost_blk_map_rings(s, false);
         ret = RETRY_ON_EINTR(ioctl(vhost_blk_fd(s), request, arg));
     }
     return ret < 0 ? -errno : 0;
 }
 
-/* The kernel flushes the device's cache when it is not to be used any more. */
+/* When @use changes to false, the kernel flushes the device's cache. */
 static int vhost_blk_use_write_cache(VHostBlk *s, bool use)
 {
     g_autofree struct vhost_blk_config *config = g_malloc0(sizeof(*config) + 1);
@@ -218,7 +221,7 @@ static int vhost_blk_use_write_cache(VHostBlk *s, bool use)
     return vhost_blk_drain_ioctl(s, VHOST_BLK_SET_CONFIG, config);
 }
 
-/* Of all that the driver may write, the cache mode alone means something. */
+/* The cache mode is the only field that a driver may write. */
 static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
 {
     VHostBlk *s = VHOST_BLK(vdev);
@@ -236,7 +239,7 @@ static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
         warn_report_once("vhost-blk: the kernel cannot change the cache mode: "
                          "%s", strerror(-ret));
     }
-    /* After a flush that failed the kernel is back at write-back. */
+    /* If the flush failed, the kernel has kept write-back. */
     if (!ret) {
         s->write_cache = write_cache;
     }
@@ -256,7 +259,7 @@ static void vhost_blk_reset(VirtIODevice *vdev)
     s->write_cache = vhost_blk_default_write_cache(s);
 }
 
-/* In logical blocks of the guest's size instead of the device's */
+/* Convert device blocks to the guest's logical blocks */
 static uint64_t vhost_blk_in_blocks(uint64_t blocks, uint32_t device_size,
                                     uint32_t size, uint64_t max)
 {
@@ -273,7 +276,7 @@ static void vhost_blk_round_up(void *field, uint32_t sectors)
     stl_le_p(field, ROUND_UP(ldl_le_p(field), sectors));
 }
 
-/* In sectors of 512 bytes: the guest can use whole blocks only. */
+/* Round to the guest's blocks of @sectors sectors of 512 bytes */
 static void vhost_blk_round_to_blocks(struct virtio_blk_config *config,
                                       uint32_t sectors)
 {
@@ -286,7 +289,7 @@ static void vhost_blk_round_to_blocks(struct virtio_blk_config *config,
     vhost_blk_round_up(&config->secure_erase_sector_alignment, sectors);
 }
 
-/* A guest may work in larger blocks than the device has to. */
+/* The guest's blocks may be larger than the device's. */
 static bool vhost_blk_apply_block_sizes(VHostBlk *s,
                                         struct virtio_blk_config *config,
                                         Error **errp)
@@ -321,7 +324,7 @@ static bool vhost_blk_apply_block_sizes(VHostBlk *s,
     return true;
 }
 
-/* Whether a user's number of bytes is one of logical blocks; 0 is none. */
+/* A size from the user must consist of logical blocks; 0 means not set. */
 static bool vhost_blk_check_size(const char *property, uint32_t bytes,
                                  uint32_t logical, uint32_t max_blocks,
                                  Error **errp)
@@ -335,8 +338,8 @@ static bool vhost_blk_check_size(const char *property, uint32_t bytes,
     return true;
 }
 
-/* A user's limit of a range in sectors; 0 is the device's, which is the most. */
-static bool vhost_blk_lower_limit(const char *property, uint32_t want,
+/* A user's limit in sectors must not exceed the device's; 0 means not set. */
+static bool vhost_blk_apply_limit(const char *property, uint32_t want,
                                   void *limit, uint32_t logical,
                                   Error **errp)
 {
@@ -355,7 +358,7 @@ static bool vhost_blk_lower_limit(const char *property, uint32_t want,
     return true;
 }
 
-/* Hosts whose devices have other limits can be given the same. */
+/* With equal limits a guest can migrate between different devices. */
 static bool vhost_blk_apply_limits(VHostBlk *s,
                                    struct virtio_blk_config *config,
                                    Error **errp)
@@ -372,9 +375,9 @@ static bool vhost_blk_apply_limits(VHostBlk *s,
          !vhost_blk_check_size("discard_granularity",
                                conf->discard_granularity, logical, UINT32_MAX,
                                errp)) ||
-        !vhost_blk_lower_limit("max-discard-sectors", s->max_discard_sectors,
+        !vhost_blk_apply_limit("max-discard-sectors", s->max_discard_sectors,
                                &config->max_discard_sectors, logical, errp) ||
-        !vhost_blk_lower_limit("max-write-zeroes-sectors",
+        !vhost_blk_apply_limit("max-write-zeroes-sectors",
                                s->max_write_zeroes_sectors,
                                &config->max_write_zeroes_sectors, logical,
                                errp)) {
@@ -408,7 +411,7 @@ static bool vhost_blk_read_config(VHostBlk *s, struct virtio_blk_config *config,
     }
     memcpy(config, kernel->data, sizeof(*config));
 
-    /* A request's header and status take a descriptor each. */
+    /* Header and status take one descriptor each. */
     seg_max = MIN(ldl_le_p(&config->seg_max), s->queue_size - 2);
     if (!s->seg_max_adjust) {
         seg_max = MIN(seg_max, VHOST_BLK_FIXED_SEG_MAX);
@@ -420,8 +423,8 @@ static bool vhost_blk_read_config(VHostBlk *s, struct virtio_blk_config *config,
 }
 
 /*
- * The block device grew or shrank, and the guest is to see it. Whatever else
- * has changed, the guest does not expect to.
+ * The size of the block device changed. Tell the guest. Update no other field,
+ * because the guest expects no other change.
  */
 static void vhost_blk_update_capacity(VHostBlk *s)
 {
@@ -445,7 +448,7 @@ static void vhost_blk_config_changed(EventNotifier *notifier)
     }
 }
 
-/* After block_resize */
+/* Called after block_resize */
 static void vhost_blk_resized(void *opaque)
 {
     vhost_blk_update_capacity(opaque);
@@ -490,14 +493,14 @@ static void vhost_blk_unwatch_config(VHostBlk *s)
 /* The block device */
 
 /*
- * The node that stands for the device behind @bs, or NULL if there is more to
- * @bs than that device.
+ * Returns the host_device node of @bs, or NULL if @bs is not exactly its host
+ * block device
  */
 static BlockDriverState *vhost_blk_host_device(BlockDriverState *bs)
 {
     GRAPH_RDLOCK_GUARD_MAINLOOP();
 
-    /* raw may show a part of its file only; one of equal length does not. */
+    /* A raw node of the same length shows the whole device. */
     if (!strcmp(bdrv_get_format_name(bs), "raw") && bs->file &&
         bdrv_getlength(bs) == bdrv_getlength(bs->file->bs)) {
         bs = bs->file->bs;
@@ -505,14 +508,14 @@ static BlockDriverState *vhost_blk_host_device(BlockDriverState *bs)
     return strcmp(bdrv_get_format_name(bs), "host_device") ? NULL : bs;
 }
 
-/* Of what is done to a node, only a new size reaches the kernel. */
+/* Resize is the only operation on a node that the kernel follows. */
 static void vhost_blk_block_node(VHostBlk *s, BlockDriverState *bs)
 {
     bdrv_op_block_all(bs, s->drive_in_use);
     bdrv_op_unblock(bs, BLOCK_OP_TYPE_RESIZE, s->drive_in_use);
 }
 
-/* blockdev-reopen gives a raw node another file only if the link is not frozen. */
+/* blockdev-reopen must not give the raw node another file. */
 static void vhost_blk_freeze_file(BlockDriverState *raw, bool freeze)
 {
     GRAPH_RDLOCK_GUARD_MAINLOOP();
@@ -520,7 +523,7 @@ static void vhost_blk_freeze_file(BlockDriverState *raw, bool freeze)
     raw->file->frozen = freeze;
 }
 
-/* The node, and the device's below it: a job on that would see no write either. */
+/* Block jobs on either node would miss the guest's writes. */
 static void vhost_blk_block_drive(VHostBlk *s)
 {
     BlockDriverState *bs = blk_bs(s->conf.blk);
@@ -549,10 +552,10 @@ static void vhost_blk_unblock_drive(VHostBlk *s)
     s->drive_in_use = NULL;
 }
 
-/* At its end QEMU takes the node from the device without unrealizing it. */
-static void vhost_blk_drive_leaves(Notifier *notifier, void *opaque)
+/* At exit QEMU removes the node without unrealizing the device. */
+static void vhost_blk_drive_removed(Notifier *notifier, void *opaque)
 {
-    vhost_blk_unblock_drive(container_of(notifier, VHostBlk, drive_leaves));
+    vhost_blk_unblock_drive(container_of(notifier, VHostBlk, drive_removed));
 }
 
 static bool vhost_blk_is_writable(VHostBlk *s)
@@ -565,7 +568,7 @@ static bool vhost_blk_is_throttled(VHostBlk *s)
     return blk_get_public(s->conf.blk)->throttle_group_member.throttle_state;
 }
 
-static void vhost_blk_refuse_throttling(VHostBlk *s)
+static void vhost_blk_remove_throttling(VHostBlk *s)
 {
     if (vhost_blk_is_throttled(s)) {
         blk_io_limits_disable(s->conf.blk);
@@ -575,7 +578,7 @@ static void vhost_blk_refuse_throttling(VHostBlk *s)
     }
 }
 
-/* A bitmap that a user expects to record writes, or NULL */
+/* Returns a named bitmap that records writes, or NULL */
 static BdrvDirtyBitmap *vhost_blk_find_bitmap(BlockDriverState *bs)
 {
     BdrvDirtyBitmap *bitmap;
@@ -589,7 +592,7 @@ static BdrvDirtyBitmap *vhost_blk_find_bitmap(BlockDriverState *bs)
     return NULL;
 }
 
-/* A backup that trusted the bitmap would lack what the guest wrote. */
+/* A backup by this bitmap would miss the guest's writes. */
 static void vhost_blk_remove_bitmaps(BlockDriverState *bs)
 {
     BdrvDirtyBitmap *bitmap;
@@ -606,7 +609,7 @@ static void vhost_blk_remove_bitmaps(BlockDriverState *bs)
 
 /* Counters */
 
-/* What query-blockstats calls the kernel's kinds of requests */
+/* The kernel's kinds of requests, and the matching ones of query-blockstats */
 static const struct {
     const char *kernel;
     enum BlockAcctType type;
@@ -619,7 +622,7 @@ static const struct {
     { "secure_erase", BLOCK_ACCT_UNMAP },
 };
 
-/* Adds a counter of a queue: KIND, KIND_bytes or KIND_errors. */
+/* Add a counter of a queue. The names are KIND, KIND_bytes and KIND_errors. */
 static void vhost_blk_add_counter(BlockAcctStats *stats, const char *name,
                                   uint64_t value)
 {
@@ -635,14 +638,14 @@ static void vhost_blk_add_counter(BlockAcctStats *stats, const char *name,
         } else if (!strcmp(unit, "_bytes")) {
             stats->nr_bytes[type] += value;
         } else if (!strcmp(unit, "_errors")) {
-            /* The kernel counts them as requests, too. */
+            /* The kernel counts a failed request in KIND as well. */
             stats->failed_ops[type] += value;
             stats->nr_ops[type] -= value;
         }
     }
 }
 
-/* A line "queueN:\tNAME VALUE NAME VALUE ..." */
+/* Parse a line "queueN:\tNAME VALUE NAME VALUE ..." */
 static void vhost_blk_add_queue(BlockAcctStats *stats, char *line)
 {
     char *rest = NULL, *name;
@@ -658,7 +661,7 @@ static void vhost_blk_add_queue(BlockAcctStats *stats, char *line)
     }
 }
 
-/* What query-blockstats shows are the kernel's counters of a moment ago. */
+/* Copy the kernel's counters to those of query-blockstats */
 static void vhost_blk_update_counters(VHostBlk *s)
 {
     BlockAcctStats *stats = blk_get_stats(s->conf.blk);
@@ -686,7 +689,7 @@ static void vhost_blk_update_counters(VHostBlk *s)
     }
 }
 
-/* At once: later this QEMU may see no /proc, or be another user. */
+/* Opened early: later QEMU may have no /proc, or run as another user. */
 static void vhost_blk_open_counters(VHostBlk *s)
 {
     g_autofree char *path = g_strdup_printf("/proc/self/fdinfo/%d",
@@ -700,16 +703,16 @@ static void vhost_blk_open_counters(VHostBlk *s)
 }
 
 /*
- * QEMU asks no device whether its node can be throttled or have a bitmap, and
- * tells it of neither: both are taken back when they are seen. Nor does
- * query-blockstats call a device: its counters are made ready.
+ * QEMU does not tell a device that its node gets I/O limits or a bitmap, and
+ * query-blockstats does not call the device. So do it periodically: remove
+ * I/O limits and bitmaps, and update the counters.
  */
 static void vhost_blk_watch_drive(void *opaque)
 {
     VHostBlk *s = opaque;
 
     vhost_blk_update_counters(s);
-    vhost_blk_refuse_throttling(s);
+    vhost_blk_remove_throttling(s);
     if (vhost_blk_is_writable(s)) {
         vhost_blk_remove_bitmaps(blk_bs(s->conf.blk));
         vhost_blk_remove_bitmaps(s->host_node);
@@ -718,7 +721,7 @@ static void vhost_blk_watch_drive(void *opaque)
               VHOST_BLK_WATCH_INTERVAL_MS);
 }
 
-/* Whether no bitmap would miss the guest's writes */
+/* Fails if a bitmap would miss the guest's writes */
 static bool vhost_blk_check_bitmaps(VHostBlk *s, BlockDriverState *bs,
                                     Error **errp)
 {
@@ -734,7 +737,7 @@ static bool vhost_blk_check_bitmaps(VHostBlk *s, BlockDriverState *bs,
     return true;
 }
 
-/* Whether the node, with what the user wants of it, is just the device */
+/* Fails if the node is not just the block device */
 static bool vhost_blk_check_drive(VHostBlk *s, Error **errp)
 {
     BlockBackend *blk = s->conf.blk;
@@ -755,7 +758,7 @@ static bool vhost_blk_check_drive(VHostBlk *s, Error **errp)
                    bdrv_get_format_name(bs));
         return false;
     }
-    /* QEMU keeps a guest from writing an image header to a probed raw node. */
+    /* The guest could write an image header, which QEMU would probe. */
     if (bs->probed) {
         error_setg(errp, "property 'drive': the format of '%s' was probed, so "
                    "the guest could choose it for the next start: add "
@@ -787,9 +790,8 @@ static bool vhost_blk_claim_drive(VHostBlk *s, Error **errp)
         return false;
     }
     /*
-     * The guest's writes bypass the host's page cache, so another reader in
-     * QEMU could see old data: there is none beside a writer, unless the user
-     * knows better.
+     * The guest's writes bypass the host's page cache. Another reader in QEMU
+     * could see old data. So share the node only if the user asks for it.
      */
     if (s->conf.share_rw) {
         shared |= BLK_PERM_WRITE;
@@ -804,8 +806,8 @@ static bool vhost_blk_claim_drive(VHostBlk *s, Error **errp)
     }
 
     vhost_blk_block_drive(s);
-    s->drive_leaves.notify = vhost_blk_drive_leaves;
-    blk_add_remove_bs_notifier(blk, &s->drive_leaves);
+    s->drive_removed.notify = vhost_blk_drive_removed;
+    blk_add_remove_bs_notifier(blk, &s->drive_removed);
     blk_set_dev_ops(blk, &vhost_blk_dev_ops, s);
     s->watch_timer = timer_new_ms(QEMU_CLOCK_REALTIME, vhost_blk_watch_drive,
                                   s);
@@ -817,7 +819,7 @@ static void vhost_blk_release_drive(VHostBlk *s)
 {
     timer_free(s->watch_timer);
     blk_set_dev_ops(s->conf.blk, NULL, NULL);
-    notifier_remove(&s->drive_leaves);
+    notifier_remove(&s->drive_removed);
     if (s->drive_in_use) {
         vhost_blk_unblock_drive(s);
     }
@@ -843,17 +845,17 @@ static const char *vhost_blk_bind_advice(int err)
     }
 }
 
-/* The kernel keeps others away from a device that the guest alone writes. */
+/* With share-rw=on, others may write to the device as well. */
 static bool vhost_blk_wants_claim(VHostBlk *s)
 {
     return vhost_blk_is_writable(s) && !s->conf.share_rw;
 }
 
-/* What tells a block device from others, as far as the device answers */
+/* Identifies a block device. Fields that it does not report are 0. */
 typedef struct {
-    uint64_t sequence;          /* of the disk, never used again */
+    uint64_t sequence;          /* number of the disk, never used again */
     uint64_t size;              /* in bytes */
-    struct hd_geometry geometry;        /* .start: of a partition */
+    struct hd_geometry geometry;        /* .start identifies a partition */
 } VHostBlkDisk;
 
 static bool vhost_blk_is_same_disk(const VHostBlkDisk *a, const VHostBlkDisk *b)
@@ -862,7 +864,7 @@ static bool vhost_blk_is_same_disk(const VHostBlkDisk *a, const VHostBlkDisk *b)
            a->geometry.start == b->geometry.start;
 }
 
-/* The node passes any ioctl on to the file that it has open. */
+/* blk_ioctl() acts on the file that the node has open. */
 static bool vhost_blk_check_disk(VHostBlk *s, Error **errp)
 {
     BlockBackend *blk = s->conf.blk;
@@ -885,11 +887,11 @@ static bool vhost_blk_check_disk(VHostBlk *s, Error **errp)
 }
 
 /*
- * The device is bound again when a migration hands it over. By then its name may
- * be out of QEMU's reach, or another device's: it is opened once.
+ * A migration binds the device again. By then QEMU may have no access to the
+ * name, or the name may belong to another device. So open it once, here.
  *
- * By name, since a node does not tell its fd, and then compared. One of
- * /dev/fdset/N is found by the flags that the node has it with.
+ * A node does not tell its fd. So open the device by name, and compare. For
+ * /dev/fdset/N, QEMU finds the fd by its flags, so use the node's flags.
  */
 static bool vhost_blk_open_disk(VHostBlk *s, Error **errp)
 {
@@ -909,7 +911,7 @@ static bool vhost_blk_open_disk(VHostBlk *s, Error **errp)
     return true;
 }
 
-/* For the kernel's counters and traces. An id has no character that it refuses. */
+/* For counters and trace events. The kernel accepts any QEMU id. */
 static void vhost_blk_set_name(VHostBlk *s, int vhostfd)
 {
     struct vhost_blk_name name = {};
@@ -976,7 +978,7 @@ static int vhost_blk_open(VHostBlk *s, Error **errp)
     int vhostfd = s->vhostfd ? monitor_fd_param(monitor_cur(), s->vhostfd, errp)
                              : vhost_blk_open_path(errp);
 
-    /* vhost core reads IOTLB misses until there are none. */
+    /* vhost core reads IOTLB misses until read() returns EAGAIN. */
     if (vhostfd >= 0 && !g_unix_set_fd_nonblocking(vhostfd, true, NULL)) {
         error_setg(errp, "property 'vhostfd': '%s' is not open", s->vhostfd);
         close(vhostfd);
@@ -996,7 +998,7 @@ static void vhost_blk_disconnect(VHostBlk *s)
     qemu_close(s->disk_fd);
 }
 
-/* The first queue keeps the worker that vhost core made for all of them. */
+/* The first queue uses the worker that the kernel made for all queues. */
 static bool vhost_blk_make_workers(VHostBlk *s, Error **errp)
 {
     const VhostOps *ops = s->dev.vhost_ops;
@@ -1020,8 +1022,8 @@ static bool vhost_blk_make_workers(VHostBlk *s, Error **errp)
 }
 
 /*
- * The kernel has found a ring that makes no sense, and serves it no more. The
- * other rings go on until the driver resets the device.
+ * The kernel found an error in a ring, and stopped fetching from it. The other
+ * rings run until the driver resets the device.
  */
 static void vhost_blk_ring_broke(EventNotifier *notifier)
 {
@@ -1037,7 +1039,7 @@ static void vhost_blk_ring_broke(EventNotifier *notifier)
     }
 }
 
-/* In place of vhost core's handler, which reports it to no guest */
+/* Replaces vhost core's handlers, which don't tell the guest */
 static void vhost_blk_watch_rings(VHostBlk *s)
 {
     for (unsigned int i = 0; i < s->num_queues; i++) {
@@ -1058,7 +1060,7 @@ static bool vhost_blk_connect(VHostBlk *s, Error **errp)
     if (vhostfd < 0) {
         goto err_disk;
     }
-    /* The kernel answers nothing before it knows the device. */
+    /* Before a bind the kernel refuses all other ioctls. */
     if (!vhost_blk_bind(s, vhostfd, vhost_blk_wants_claim(s) && !incoming,
                         errp)) {
         close(vhostfd);
@@ -1068,7 +1070,7 @@ static bool vhost_blk_connect(VHostBlk *s, Error **errp)
     s->vqs = g_new0(struct vhost_virtqueue, s->num_queues);
     s->dev.vqs = s->vqs;
     s->dev.nvqs = s->num_queues;
-    /* From here on the fd belongs to vhost core, if this fails as well. */
+    /* vhost_dev_init() takes the fd, also if it fails. */
     if (vhost_dev_init(&s->dev, (void *)(uintptr_t)vhostfd,
                        VHOST_BACKEND_TYPE_KERNEL, s->poll_us, errp) < 0) {
         g_free(s->vqs);
@@ -1095,8 +1097,8 @@ static int vhost_blk_set_running(VHostBlk *s, uint32_t running)
 }
 
 /*
- * A kernel that goes on for an error is told again at the next start: until
- * then nothing else of it can be changed.
+ * If the stop fails, the kernel keeps running. The next start repeats the stop
+ * first, because the kernel refuses other changes before.
  */
 static int vhost_blk_stop_kernel(VHostBlk *s)
 {
@@ -1104,8 +1106,9 @@ static int vhost_blk_stop_kernel(VHostBlk *s)
 
     if (ret == -EAGAIN) {
         /*
-         * The guest took its rings' translations away with requests in flight.
-         * Hardware could not tell it how they ended either.
+         * The guest unmapped its rings with requests in flight. Real hardware
+         * could not report their end either. Let the kernel write the used
+         * elements to the scratch page.
          */
         vhost_blk_map_rings(s, true);
         ret = vhost_blk_set_running(s, 0);
@@ -1115,19 +1118,19 @@ static int vhost_blk_stop_kernel(VHostBlk *s)
 }
 
 /*
- * vhost core tells the kernel of the rings that the guest has set up. Of those
- * that it has not, the kernel may still know where an earlier guest had them.
+ * vhost core passes only rings that the guest has set up. Clear the addresses
+ * of all others, which may be those of an earlier guest.
  */
-static int vhost_blk_forget_unused_rings(VHostBlk *s)
+static int vhost_blk_clear_unused_rings(VHostBlk *s)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
     int ret = 0;
 
     for (unsigned int i = 0; i < s->dev.nvqs && !ret; i++) {
-        struct vhost_vring_addr nowhere = { .index = i };
+        struct vhost_vring_addr none = { .index = i };
 
         if (!virtio_queue_get_desc_addr(vdev, i)) {
-            ret = s->dev.vhost_ops->vhost_set_vring_addr(&s->dev, &nowhere);
+            ret = s->dev.vhost_ops->vhost_set_vring_addr(&s->dev, &none);
         }
     }
     return ret;
@@ -1167,14 +1170,14 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
         return false;
     }
 
-    /* Unmasks what is to be unmasked, through guest_notifier_mask. */
+    /* This calls guest_notifier_mask() for each interrupt. */
     ret = k->set_guest_notifiers(qbus->parent, s->dev.nvqs, true);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "cannot set up the interrupt eventfds");
         goto err_host_notifiers;
     }
 
-    /* An error of before is that of rings which are gone. */
+    /* Drop errors of the rings of the last run. */
     for (unsigned int i = 0; i < s->dev.nvqs; i++) {
         event_notifier_test_and_clear(&s->vqs[i].error_notifier);
     }
@@ -1185,9 +1188,9 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
         goto err_guest_notifiers;
     }
 
-    ret = vhost_blk_forget_unused_rings(s);
+    ret = vhost_blk_clear_unused_rings(s);
     if (!ret) {
-        /* The kernel forgets it when the device is bound or started anew. */
+        /* A bind resets the cache mode. */
         ret = vhost_blk_use_write_cache(s, s->write_cache);
     }
     if (!ret) {
@@ -1198,7 +1201,7 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
         goto err_vhost;
     }
     s->stop_error = 0;
-    /* The guest comes from where the device was smaller. */
+    /* The source had a smaller capacity: tell the guest. */
     if (s->capacity_there != le64_to_cpu(s->config.capacity)) {
         s->capacity_there = le64_to_cpu(s->config.capacity);
         virtio_notify_config(vdev);
@@ -1216,7 +1219,7 @@ err_host_notifiers:
 
 static void vhost_blk_start_or_report(VirtIODevice *vdev)
 {
-    /* The user gave the transport its name. */
+    /* The user knows the name of the transport, not of this device. */
     DeviceState *transport = qdev_get_parent_bus(DEVICE(vdev))->parent;
     g_autofree char *name = qdev_get_human_name(transport);
     Error *err = NULL;
@@ -1230,8 +1233,8 @@ static void vhost_blk_start_or_report(VirtIODevice *vdev)
 }
 
 /*
- * A machine that is stopped may go on elsewhere, or from a file: what it takes to
- * be written has to be. The block layer knows of no write that it had to flush.
+ * A stopped machine may continue elsewhere, or from a file. So its writes must
+ * be durable. QEMU's block layer saw no write, so it does not flush.
  */
 static int vhost_blk_flush(VHostBlk *s)
 {
@@ -1256,8 +1259,8 @@ static int vhost_blk_stop(VirtIODevice *vdev)
     int stopped, ret;
 
     /*
-     * Before anything is taken from the kernel: the ring positions that
-     * vhost_dev_stop() reads are final only when nothing is in flight.
+     * Stop the kernel first. vhost_dev_stop() reads the ring positions, which
+     * are final only when nothing is in flight.
      */
     stopped = vhost_blk_stop_kernel(s);
     if (stopped < 0) {
@@ -1282,8 +1285,8 @@ static int vhost_blk_stop(VirtIODevice *vdev)
 }
 
 /*
- * A PCI device whose bus mastering is off may not touch memory, which the kernel
- * would: its guest may have given the memory to another kernel (kexec).
+ * A PCI device without bus mastering must not access memory. After kexec the
+ * memory belongs to another kernel.
  */
 static bool vhost_blk_may_use_memory(VirtIODevice *vdev)
 {
@@ -1294,7 +1297,7 @@ static bool vhost_blk_may_use_memory(VirtIODevice *vdev)
                    PCI_COMMAND_MASTER;
 }
 
-/* Called for every reason to start or stop: guest, reset, stop and cont. */
+/* Called for the guest's status, reset, stop and cont */
 static int vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
 {
     VHostBlk *s = VHOST_BLK(vdev);
@@ -1314,22 +1317,22 @@ static int vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
 SET_STATUS_OP(vhost_blk_set_status)
 
 /*
- * A kick that the kernel did not get. Drivers older than virtio 1.0 may kick
- * before they set DRIVER_OK and then wait for the answer.
+ * A kick that did not go to the kernel. A driver before virtio 1.0 may kick
+ * before it sets DRIVER_OK, and wait for the result.
  */
 static void vhost_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq)
 {
     if (!vdev->start_on_kick || !vhost_blk_may_use_memory(vdev)) {
         return;
     }
-    /* First: a start that fails ends in a last look at the kicks, in here. */
+    /* Set it first: a start that fails calls this function again. */
     virtio_set_started(vdev, true);
     vhost_blk_start_or_report(vdev);
 }
 
 /* Interrupts */
 
-/* The kernel raises no configuration interrupt, so there is none to mask. */
+/* The kernel sends no configuration interrupt, so ignore its mask. */
 static void vhost_blk_guest_notifier_mask(VirtIODevice *vdev, int idx,
                                           bool mask)
 {
@@ -1351,14 +1354,14 @@ static bool vhost_blk_guest_notifier_pending(VirtIODevice *vdev, int idx)
 /* Migration */
 
 /*
- * What the guest has read of the configuration space has to stay true. Of the
- * capacity it may be less than what is here, and the guest is told.
+ * Fields of the configuration space that the guest may have read. They must be
+ * the same on the destination. Only the capacity may be larger there.
  */
 static const struct {
     const char *name;
     size_t offset;
     size_t size;
-    int feature;                /* without it the guest reads no such field */
+    int feature;                /* the field is valid with it; -1: always */
 } vhost_blk_identity[VHOST_BLK_IDENTITY_FIELDS] = {
 #define IDENTITY(field, bit) {                                          \
         .name = #field,                                                 \
@@ -1385,7 +1388,7 @@ static const struct {
 #undef IDENTITY
 };
 
-/* A field of what @features, those of the source, let the guest read, or 0 */
+/* Returns a field, or 0 if the source did not offer its feature */
 static uint64_t vhost_blk_identity_field(VHostBlk *s, uint64_t features,
                                          unsigned int i)
 {
@@ -1464,13 +1467,13 @@ static const VMStateDescription vmstate_vhost_blk_identity = {
 };
 
 /*
- * The source has stopped, and lets the destination have the block device. If
- * the source goes on after all, it takes the device back when it starts.
+ * The source has stopped and releases its claim. If it continues after all, it
+ * takes the claim again when it starts.
  *
- * QEMU 10.0 drops what set_status returns, so a stop that failed is told here:
- * the destination would not find what the guest believes to be on the disk.
+ * QEMU 10.0 ignores the result of set_status. So fail the migration here if the
+ * stop failed: the disk may lack writes that the guest takes for durable.
  */
-static int vhost_blk_give_up_claim(void *opaque)
+static int vhost_blk_release_claim(void *opaque)
 {
     VHostBlk *s = opaque;
     Error *err = NULL;
@@ -1502,7 +1505,7 @@ static const VMStateDescription vmstate_vhost_blk = {
     .name = "vhost-blk",
     .version_id = 1,
     .minimum_version_id = 1,
-    .pre_save = vhost_blk_give_up_claim,
+    .pre_save = vhost_blk_release_claim,
     .fields = (const VMStateField[]) {
         VMSTATE_VIRTIO_DEVICE,
         VMSTATE_END_OF_LIST()
@@ -1548,7 +1551,7 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     if (!vhost_blk_connect(s, errp)) {
         goto err_drive;
     }
-    /* First: so no change gets lost in between. */
+    /* Watch before the first read, so that no change is lost. */
     if (!vhost_blk_watch_config(s, errp)) {
         goto err_connection;
     }
@@ -1606,8 +1609,8 @@ static void vhost_blk_instance_init(Object *obj)
 }
 
 /*
- * The usual drive=, but for one thing: another node in its place at run time,
- * where that is done to insert a filter, would not reach the kernel.
+ * The usual drive= property, but it can't be changed after realize: the kernel
+ * would not see a filter node that is inserted.
  */
 static PropertyInfo vhost_blk_prop_drive;
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the virtio device vhost-blk and its transports know of each other.
+ * Interface between the virtio device vhost-blk and its transports
  *
- * The path is that of a QEMU tree, so that the sources include it by the same
- * name there and here.
+ * The path of this file is the one in a QEMU tree. So the sources can include
+ * it by the same name there and here.
  */
 #ifndef HW_VIRTIO_VHOST_BLK_H
 #define HW_VIRTIO_VHOST_BLK_H
 
 #include "hw/block/block.h"
-/* They moved in QEMU 11.0. */
+/* QEMU 11.0 moved these headers. */
 #if __has_include("hw/core/qdev-properties.h")
 #include "hw/core/qdev-properties.h"
 #include "hw/core/qdev-properties-system.h"
@@ -17,7 +17,7 @@
 #include "hw/qdev-properties.h"
 #include "hw/qdev-properties-system.h"
 #endif
-/* It has another name since QEMU 10.1. */
+/* QEMU 10.1 renamed this function. */
 #if __has_include("qemu/target-info.h")
 #include "qemu/target-info.h"
 #else
@@ -33,8 +33,8 @@
 #include "system/block-backend.h"
 
 /*
- * What QEMU 10.1 changed: the argument of class_init is constant, and set_status
- * tells whether it failed. SET_STATUS_OP(name) makes name_op of such a function.
+ * QEMU 10.1 made the argument of class_init constant, and set_status return an
+ * error. SET_STATUS_OP(name) defines name_op() with the type of this version.
  */
 #if QEMU_VERSION_MAJOR == 10 && QEMU_VERSION_MINOR == 0
 #define VHOST_BLK_CLASS_DATA void *
@@ -55,46 +55,46 @@
 #define TYPE_VHOST_BLK "vhost-blk-device"
 OBJECT_DECLARE_SIMPLE_TYPE(VHostBlk, VHOST_BLK)
 
-/* The user named no number: the transport takes one that suits the machine. */
+/* The user gave no number, so the transport chooses one for the machine. */
 #define VHOST_BLK_AUTO_NUM_QUEUES UINT16_MAX
 
-/* Fields of the configuration space that migration compares, but the capacity */
+/* Fields of the configuration space that migration compares, less capacity */
 #define VHOST_BLK_IDENTITY_FIELDS 17
 
 struct VHostBlk {
     VirtIODevice parent_obj;
 
-    /* Properties, fixed from realize on */
+    /* Properties, which don't change after realize */
     BlockConf conf;
     char *serial;
-    char *vhostfd;                      /* of /dev/vhost-blk, opened elsewhere */
+    char *vhostfd;                      /* an open /dev/vhost-blk */
     uint16_t num_queues;
     uint16_t queue_size;
-    uint32_t max_discard_sectors;       /* 0: the device's */
+    uint32_t max_discard_sectors;       /* 0 for the device's limit */
     uint32_t max_write_zeroes_sectors;
-    bool seg_max_adjust;                /* to the ring, not a fixed number */
-    uint32_t poll_us;                   /* busy polling of each ring */
+    bool seg_max_adjust;                /* adapt seg_max to the ring size */
+    uint32_t poll_us;                   /* busy polling time of a ring */
     bool worker_per_virtqueue;
 
-    /* Made by realize */
-    BlockDriverState *host_node;        /* of the block device */
-    int disk_fd;                        /* the same, opened for the kernel */
-    Error *drive_in_use;                /* why block jobs are refused */
-    Notifier drive_leaves;
-    QEMUTimer *watch_timer;             /* looks for what nothing reports */
-    EventNotifier config_changed;       /* the kernel's, of the capacity */
-    FILE *counters;                     /* the kernel's, as text */
-    struct vhost_dev dev;               /* has the fd of /dev/vhost-blk */
-    struct vhost_virtqueue *vqs;        /* dev.vqs, which dev forgets */
-    struct virtio_blk_config config;    /* as the guest reads it, but wce */
-    bool claimed;                       /* the kernel keeps others away */
-    bool kernel_runs;                   /* though it was told to stop */
-    int stop_error;                     /* of the last stop, until a start */
+    /* Set by realize */
+    BlockDriverState *host_node;        /* node of the block device */
+    int disk_fd;                        /* the block device, for the kernel */
+    Error *drive_in_use;                /* error for block jobs */
+    Notifier drive_removed;
+    QEMUTimer *watch_timer;             /* runs vhost_blk_watch_drive() */
+    EventNotifier config_changed;       /* set by the kernel: new capacity */
+    FILE *counters;                     /* fdinfo of dev's fd */
+    struct vhost_dev dev;               /* owns the fd of /dev/vhost-blk */
+    struct vhost_virtqueue *vqs;        /* dev.vqs; vhost core clears that */
+    struct virtio_blk_config config;    /* as the guest reads it, except wce */
+    bool claimed;                       /* the kernel has an exclusive claim */
+    bool kernel_runs;                   /* the last stop failed */
+    int stop_error;                     /* result of the last stop, or 0 */
 
-    /* Guest's choice, the property's until it chooses */
+    /* Set by the guest; until then from the property */
     bool write_cache;
 
-    /* Of the other side, when migration begins */
+    /* Sent by the source when migration begins */
     uint64_t features_there;
     uint64_t capacity_there;            /* in sectors */
     uint64_t identity_there[VHOST_BLK_IDENTITY_FIELDS];
