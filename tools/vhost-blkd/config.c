@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * The configuration space, and the one byte of it that a driver writes: the mode of the
- * write cache. See config.h.
- */
+/* The configuration space and the mode of the write cache: see config.h. */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,7 +9,7 @@
 #include "log.h"
 #include "session.h"
 
-/* A ring of 128 descriptors, as QEMU makes them, less header and status. */
+/* Header and status take two descriptors. QEMU's rings have 128 by default. */
 #define SEG_MAX		(128 - 2)
 
 static int store_cache(struct session *session)
@@ -26,9 +23,12 @@ static int store_cache(struct session *session)
 }
 
 /*
- * 0 or a negative errno of the kernel, or 1 if the connection has to end. The record says
- * write-through from before it holds: a daemon that is started again must not believe in
- * flushes that do not come.
+ * Set the cache mode. Returns 0, a negative errno of the kernel, or 1 to end the
+ * connection.
+ *
+ * A change to write-through is recorded before it is made. A change to write-back is
+ * recorded after it. If this daemon dies in between, the next one uses write-through,
+ * which needs no flushes of the driver.
  */
 static int use_write_back(struct session *session, bool write_back)
 {
@@ -44,8 +44,9 @@ static int use_write_back(struct session *session, bool write_back)
 }
 
 /*
- * A reset makes the cache write-back for a driver that learns it. QEMU does not ask again:
- * it shows the driver what it has read or set last, and so the cache stays as it is.
+ * After a reset of the device the cache is write-back again, if the driver reads the
+ * configuration anew. QEMU shows the driver its own copy without asking. Then the mode
+ * stays.
  */
 static int reset_cache(struct session *session)
 {
@@ -71,7 +72,7 @@ int config_get(struct session *session, struct message *msg)
 	    msg->header.size != VHOST_USER_CONFIG_HEADER + config->size)
 		return session_fail("GET_CONFIG: %u bytes of configuration in a message of %u",
 				    config->size, msg->header.size);
-	/* An empty answer is an error. */
+	/* An empty reply means an error. */
 	if (config->offset > VHOST_USER_MAX_CONFIG - config->size) {
 		msg->header.size = 0;
 		return DONE;
@@ -95,7 +96,7 @@ int config_get(struct session *session, struct message *msg)
 	return DONE;
 }
 
-/* Of all that a driver may write, the mode of the cache alone means something. */
+/* The cache mode is the only field that a driver can write. */
 int config_set(struct session *session, struct message *msg)
 {
 	const struct vhost_user_config *config = &msg->config;
@@ -112,7 +113,7 @@ int config_set(struct session *session, struct message *msg)
 	if (ret > 0)
 		return CLOSE;
 	if (ret) {
-		/* A driver may try as often as it likes, also where there is no cache. */
+		/* Log a failure once. A device without a cache is no failure. */
 		if (ret != -EOPNOTSUPP && !session->cache_failed)
 			say("the mode of the write cache does not change: %s",
 			    strerror(-ret));
@@ -125,10 +126,12 @@ int config_set(struct session *session, struct message *msg)
 }
 
 /*
- * A driver that may choose has done so in an earlier life of this disk, if the ring has
- * been in use. It goes by what an earlier daemon has told the front end, if this one has
- * not told it anything. It may rely on write-through then: that is right in any case,
- * though slow.
+ * Make sure that the cache mode is the one that the driver relies on.
+ *
+ * If the ring was in use before, the driver may have chosen a mode with an earlier
+ * daemon. If this daemon has not told the front end the configuration, the driver relies
+ * on what an earlier one told. In both cases the mode is not known. Use write-through,
+ * which is always safe, but slow.
  */
 int config_settle_cache(struct session *session, const struct ring *ring)
 {
@@ -153,12 +156,12 @@ int config_settle_cache(struct session *session, const struct ring *ring)
 	if (ret)
 		return CLOSE;
 	say("the driver's choice of the write cache is not known: write-through until it chooses again");
-	/* QEMU does not pass on a choice that it takes for the present one. */
+	/* QEMU does not pass on a choice that equals its own copy. So let it read again. */
 	session->config_pending = true;
 	return 0;
 }
 
-/* What an earlier daemon has written down, for this one to go on with. */
+/* Use the cache mode that an earlier daemon has recorded. */
 int config_adopt_record(struct session *session)
 {
 	bool write_back;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The record of what is in flight: see inflight.h. */
+/* The record of the chains in flight: see inflight.h. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -11,14 +11,14 @@
 
 #include "inflight.h"
 
-/* Rings that different processors write share no cache line. */
+/* Rings that are served by different CPUs must not share a cache line. */
 #define REGION_ALIGNMENT	64
 
 /**
- * struct own_page - what the daemon keeps of the guest
- * @magic: %OWN_MAGIC, or 0 if nothing has been written
+ * struct own_page - state that the daemon keeps in the record
+ * @magic: %OWN_MAGIC, or 0 if nothing was stored yet
  * @version: %OWN_VERSION
- * @write_back: what the driver, or the front end, believes about the write cache
+ * @write_back: cache mode that the driver or the front end relies on
  */
 struct own_page {
 	uint64_t magic;
@@ -30,8 +30,8 @@ struct own_page {
 #define OWN_VERSION	1
 
 /*
- * Of a region. There is room for the largest ring, whatever the front end asks for: a
- * driver may make larger rings than QEMU's queue-size.
+ * Size of a region. It has room for the largest ring, whatever size the front end asks
+ * for. A driver may use larger rings than QEMU's queue-size.
  */
 #define REGION_BYTES	(sizeof(struct vhost_blk_inflight) + \
 			 VHOST_BLK_MAX_RING * \
@@ -44,7 +44,7 @@ static uint64_t page_size(void)
 	return sysconf(_SC_PAGESIZE);
 }
 
-/* Where the daemon's own page is, behind all regions. */
+/* Offset of the daemon's own page, which follows the regions. */
 static uint64_t own_page_offset(unsigned int num_queues)
 {
 	uint64_t page = page_size();
@@ -81,7 +81,7 @@ int inflight_create(struct vhost_user_inflight *msg)
 	return fd;
 }
 
-/* The kernel would find out, but too late for a good message. */
+/* The kernel checks this as well, but too late for a good message. */
 static bool file_has(int fd, const struct vhost_user_inflight *msg)
 {
 	struct stat st;

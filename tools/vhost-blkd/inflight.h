@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The record of what is in flight: memory that the daemon makes, the front end keeps,
- * and the kernel writes. It has a region for each ring (struct vhost_blk_inflight) and
- * behind them a page of the daemon's own, in which a daemon that is started again finds
- * what the guest's driver has chosen.
+ * The record of the chains in flight. The daemon allocates its memory, the front end keeps
+ * it, and the kernel writes to it. It has a region for each ring (struct
+ * vhost_blk_inflight). A page of the daemon follows, with the cache mode for a daemon that
+ * is started later.
  *
- * The file may come from a front end that lies or truncates it: its own page is read and
- * written by system calls, the rest by the kernel alone.
+ * A malicious front end may pass another file, or truncate it. Therefore the daemon never
+ * accesses the mapping. It uses system calls for its own page. Only the kernel accesses
+ * the regions.
  */
 #ifndef VHOST_BLKD_INFLIGHT_H
 #define VHOST_BLKD_INFLIGHT_H
@@ -19,9 +20,10 @@
 
 /**
  * struct inflight - the record of a connection
- * @fd: its file; -1 if there is none
- * @num_queues: rings that have a region
- * @own_page: where the daemon's page is in the file
+ * @mapping: mapping of the record, for the kernel
+ * @fd: file of the record; -1 if there is none
+ * @num_queues: number of regions
+ * @own_page: offset of the daemon's page in the file
  */
 struct inflight {
 	struct mapping mapping;
@@ -31,21 +33,21 @@ struct inflight {
 };
 
 /*
- * Makes the memory for @msg->num_queues rings and completes the message. Returns its
+ * Allocate a record for @msg->num_queues rings, and set the size in @msg. Returns the file
  * descriptor or a negative errno.
  */
 int inflight_create(struct vhost_user_inflight *msg);
-/* Takes the memory, and with it @fd if it succeeds. 0 or a negative errno. */
+/* Use the record in @fd. Takes @fd if it succeeds. Returns 0 or a negative errno. */
 int inflight_set(struct inflight *inflight,
 		 const struct vhost_user_inflight *msg, int fd);
 void inflight_clear(struct inflight *inflight);
 
-/* The address of a ring's region; 0 if there is no record. */
+/* Returns the address of a ring's region, or 0 if there is no record. */
 uint64_t inflight_addr(const struct inflight *inflight, unsigned int index);
 
-/* Whether the page has been written before, and what it says. */
+/* Read the cache mode. Returns false if none was stored. */
 bool inflight_load(const struct inflight *inflight, bool *write_back);
-/* 0, also if there is no record, or a negative errno. */
+/* Store the cache mode, if there is a record. Returns 0 or a negative errno. */
 int inflight_store(const struct inflight *inflight, bool write_back);
 
 #endif

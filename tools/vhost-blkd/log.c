@@ -13,6 +13,6 @@ void say(const char *format, ...)
 	va_start(args, format);
 	vsnprintf(line, sizeof(line), format, args);
 	va_end(args);
-	/* In one write, so that the lines of several daemons do not mix. */
+	/* One write per line, so that lines of several daemons do not mix. */
 	fprintf(stderr, "vhost-blkd: %s\n", line);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Messages to the administrator: one line of standard error each. */
+/* Messages to the administrator, one line on standard error each. */
 #ifndef VHOST_BLKD_LOG_H
 #define VHOST_BLKD_LOG_H
 

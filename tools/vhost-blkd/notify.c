@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The service manager: see notify.h. */
+/* Messages to the service manager: see notify.h. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stddef.h>
@@ -25,7 +25,7 @@ void notify_ready(void)
 		return;
 	strcpy(address.sun_path, path);
 	size = offsetof(struct sockaddr_un, sun_path) + strlen(path);
-	/* An abstract name. */
+	/* '@' means the abstract namespace. */
 	if (*path == '@')
 		address.sun_path[0] = 0;
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);

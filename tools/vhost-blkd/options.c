@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The command line: the options that QEMU's conventions for vhost-user back ends ask
- * for, and those of this device.
+ * The command line. Some options are those of QEMU's conventions for vhost-user back ends.
+ * The others are this device's own.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -18,7 +18,7 @@
 
 #define MAX_POLL_US	1000000
 
-/* A wrong argument: systemd does not try again. */
+/* Exit status for a wrong argument. The unit tells systemd not to restart then. */
 #define EXIT_USAGE	2
 
 enum {
@@ -193,7 +193,7 @@ static unsigned int default_queues(void)
 	return online < VHOST_BLK_MAX_QUEUES ? online : VHOST_BLK_MAX_QUEUES;
 }
 
-/* All other arguments are ignored then, those that are wrong as well. */
+/* With --print-capabilities all other arguments are ignored, even invalid ones. */
 static bool wants_capabilities(int argc, char **argv)
 {
 	int i;

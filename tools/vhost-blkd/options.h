@@ -6,17 +6,17 @@
 #include <stdbool.h>
 
 /**
- * struct options - what the user wants
- * @socket_path: where to listen, or NULL for @fd
- * @fd: a socket that listens or is connected, or -1 for @socket_path
- * @blk_file: the block device
- * @serial: at most VHOST_BLK_SERIAL_BYTES
+ * struct options - the command line
+ * @socket_path: path of the socket to listen on; NULL with @fd
+ * @fd: a listening or connected socket; -1 with @socket_path
+ * @blk_file: path of the block device
+ * @serial: serial number of at most VHOST_BLK_SERIAL_BYTES, or NULL
  * @vhost_fd: an open /dev/vhost-blk, or -1
- * @num_queues: of the device
- * @poll_us: how long a worker looks for more before it sleeps, in microseconds
+ * @num_queues: number of request queues
+ * @poll_us: busy polling time of a worker before it sleeps, in microseconds
  * @read_only: refuse writes
  * @share_rw: do not claim the block device
- * @worker_per_virtqueue: a kernel thread for each ring
+ * @worker_per_virtqueue: use one kernel thread per ring
  */
 struct options {
 	const char *socket_path;
@@ -31,7 +31,7 @@ struct options {
 	bool worker_per_virtqueue;
 };
 
-/* Ends the process where there is nothing to serve: --help, a wrong argument. */
+/* Ends the process for --help, --version and wrong arguments. */
 void options_parse(struct options *options, int argc, char **argv);
 
 #endif

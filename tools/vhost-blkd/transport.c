@@ -26,7 +26,7 @@ static bool is_alive(const struct sockaddr_un *address)
 	return alive;
 }
 
-/* The file of a daemon that died is in the way. */
+/* Remove the socket file of a daemon that has died. */
 static bool remove_dead_socket(const struct sockaddr_un *address)
 {
 	const char *path = address->sun_path;
@@ -85,7 +85,7 @@ void listener_close(struct listener *listener)
 {
 	struct stat st;
 
-	/* Another daemon may have replaced the file. */
+	/* Remove the file only if another daemon has not replaced it. */
 	if (listener->path && !lstat(listener->path, &st) &&
 	    st.st_dev == listener->device && st.st_ino == listener->inode)
 		unlink(listener->path);
@@ -144,7 +144,7 @@ union control {
 	char space[CMSG_SPACE(VHOST_USER_MAX_FDS * sizeof(int))];
 };
 
-/* Whether there was room for all descriptors; those that there was none for are closed. */
+/* Returns false if there were too many file descriptors. The excess ones are closed. */
 static bool take_fds(struct message *msg, struct msghdr *packet)
 {
 	bool fit = !(packet->msg_flags & MSG_CTRUNC);
@@ -203,7 +203,7 @@ static enum received receive_bytes(struct receiver *receiver, int fd,
 	return receiver->got == want ? RECEIVED_ALL : RECEIVED_PART;
 }
 
-/* Header and payload follow each other in a message as on the wire. */
+/* receive_bytes() and message_send() use header and payload as one buffer. */
 _Static_assert(offsetof(struct message, payload) ==
 	       offsetof(struct message, header) +
 	       sizeof(struct vhost_user_header), "padding in a message");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Sockets: listening, and messages in and out with their descriptors. */
+/* The listening socket, and messages with their file descriptors. */
 #ifndef VHOST_BLKD_TRANSPORT_H
 #define VHOST_BLKD_TRANSPORT_H
 
@@ -11,10 +11,11 @@
 #include "protocol.h"
 
 /**
- * struct listener - where front ends connect
+ * struct listener - the listening socket
  * @fd: the socket; -1 if there is none
- * @path: its file, that goes with it, or NULL
- * @device, @inode: of that file
+ * @path: its file, which is removed with it; NULL if the socket was passed by --fd
+ * @device: st_dev of the file
+ * @inode: st_ino of the file
  */
 struct listener {
 	int fd;
@@ -23,16 +24,16 @@ struct listener {
 	ino_t inode;
 };
 
-/* Says what is wrong if it fails. A file without a listener is replaced. */
+/* Logs a failure. A socket file on which nobody listens is replaced. */
 bool listener_open(struct listener *listener, const char *path);
 void listener_close(struct listener *listener);
 bool socket_is_listening(int fd);
 bool socket_is_stream(int fd);
 
 /**
- * struct receiver - a message that arrives
- * @msg: what there is of it
- * @got: its bytes that there are
+ * struct receiver - a message that is being received
+ * @msg: the message
+ * @got: number of bytes received
  */
 struct receiver {
 	struct message msg;
@@ -40,21 +41,21 @@ struct receiver {
 };
 
 enum received {
-	RECEIVED_PART,		/* there is nothing more for now */
-	RECEIVED_HEADER,	/* the payload's size is to be checked */
+	RECEIVED_PART,		/* the message is incomplete */
+	RECEIVED_HEADER,	/* the caller has to check the size of the payload */
 	RECEIVED_ALL,
 	RECEIVED_END,		/* the peer has closed the connection */
-	RECEIVED_ERROR,		/* errno says which; EMSGSIZE: too many descriptors */
+	RECEIVED_ERROR,		/* see errno; EMSGSIZE: too many file descriptors */
 };
 
 void receiver_init(struct receiver *receiver);
-/* Does not wait. */
+/* Does not block. */
 enum received receiver_read(struct receiver *receiver, int fd);
-/* Closes the descriptors that nobody took. */
+/* Closes the file descriptors that were not taken. */
 void message_close_fds(struct message *msg);
 int message_take_fd(struct message *msg, unsigned int index);
 
-/* Does not wait. 0 or a negative errno; EAGAIN: the peer does not read. */
+/* Does not block. Returns 0 or a negative errno; -EAGAIN if the socket is full. */
 int message_send(int fd, const struct message *msg);
 
 #endif
