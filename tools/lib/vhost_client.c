@@ -16,11 +16,11 @@
 #include "vhost_client.h"
 
 #define RING_ALIGN	4096
-/* For a miss that is said to be there. */
+/* Timeout for a miss that the device has sent already. */
 #define MISS_MS		1000
 #define LONG_BITS	(8 * sizeof(long))
 
-/* Had by other means than the bits of vhost_client_setup(). */
+/* Features that vhost_client_setup() does not take from its argument. */
 #define OTHER_FEATURES	(1ULL << VHOST_F_LOG_ALL | 1ULL << VIRTIO_F_ACCESS_PLATFORM)
 
 int vhost_client_ioctl(struct vhost_client *c, unsigned long cmd, void *arg)
@@ -110,8 +110,8 @@ int vhost_client_get_config(struct vhost_client *c,
 }
 
 /*
- * A call that answers what is in flight is refused while the device has asked for
- * where the answers go.
+ * An ioctl that waits for requests in flight fails with -EAGAIN while the IOTLB lacks the
+ * ring. The device has sent a miss then. Reply to it and repeat the ioctl.
  */
 static int ioctl_served(struct vhost_client *c, unsigned long cmd, void *arg)
 {
@@ -244,7 +244,7 @@ int vhost_client_alloc_rings(struct vhost_client *c, unsigned int num_queues,
 	return ret;
 }
 
-/* Where a ring is: in this process, or what the device has to ask for. */
+/* An address in this process, or an I/O virtual address. */
 static uint64_t ring_addr(struct vhost_client *c, const void *addr)
 {
 	return c->iotlb ? vhost_client_dma(c, addr) : (uintptr_t)addr;
@@ -269,7 +269,7 @@ static int set_ring(struct vhost_client *c, unsigned int index)
 {
 	struct vhost_client_queue *q = &c->queues[index];
 	struct vhost_vring_state num = { .index = index, .num = q->num };
-	/* What was fetched was used, when the device stopped. */
+	/* After a stop all fetched chains are used. */
 	struct vhost_vring_state base = {
 		.index = index,
 		.num = q->vring.used->idx,
@@ -316,7 +316,7 @@ static int set_backend_features(struct vhost_client *c)
 	return vhost_client_ioctl(c, VHOST_SET_BACKEND_FEATURES, &features);
 }
 
-/* What is there before the rings. */
+/* Set up everything but the rings. */
 static int configure_device(struct vhost_client *c)
 {
 	int ret = vhost_client_ioctl(c, VHOST_SET_OWNER, NULL);
@@ -344,7 +344,7 @@ int vhost_client_configure(struct vhost_client *c)
 
 int vhost_client_reset_owner(struct vhost_client *c)
 {
-	/* Read only by a device that does not know the call. */
+	/* Some other vhost devices read an argument. */
 	struct vhost_vring_state none = {};
 
 	return ioctl_served(c, VHOST_RESET_OWNER, &none);
@@ -371,7 +371,7 @@ int vhost_client_setup(struct vhost_client *c, uint64_t features,
 	return ret;
 }
 
-/* A start looks at the used rings, and a miss in it is an error. */
+/* The start reads the used rings. It fails with an error if the IOTLB lacks one. */
 static int map_used_rings(struct vhost_client *c)
 {
 	unsigned int i;
@@ -547,7 +547,7 @@ unsigned long vhost_client_signals(struct vhost_client *c, unsigned int queue)
 	return q->signals;
 }
 
-/* Waits for a signal of the queue and for misses, which it answers. */
+/* Wait for a signal of the queue. Reply to misses meanwhile. */
 static int wait_used(struct vhost_client *c, unsigned int queue, int timeout_ms)
 {
 	struct vhost_client_queue *q = &c->queues[queue];
@@ -560,7 +560,7 @@ static int wait_used(struct vhost_client *c, unsigned int queue, int timeout_ms)
 		};
 		long left = end - vhost_client_now_ms();
 
-		/* Ask for a signal, then look again, then sleep. */
+		/* Enable signals, then check again, then sleep. */
 		vring_used_event(&q->vring) = q->last_used;
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		if (used_ready(q))
@@ -608,7 +608,7 @@ int vhost_client_get_used(struct vhost_client *c, unsigned int queue,
 	return elem.id;
 }
 
-/* The dirty log: features and rings are told in the order in which QEMU does. */
+/* The dirty log. Features and rings are set in QEMU's order. */
 
 static int set_log(struct vhost_client *c, bool log)
 {
@@ -686,7 +686,7 @@ int vhost_client_use_iotlb(struct vhost_client *c, size_t granule)
 		return -EOPNOTSUPP;
 	c->iotlb = true;
 	c->iotlb_granule = granule;
-	/* Reading what is no message any more must not wait for the next. */
+	/* Reading must not block when the last message was read by another call. */
 	return fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
@@ -722,7 +722,7 @@ int vhost_client_iotlb_unmap(struct vhost_client *c, const void *addr,
 				       vhost_client_dma(c, addr), size, 0, 0);
 }
 
-/* What is outside of guest memory is not answered, as by an IOMMU. */
+/* There is no reply for an address outside guest memory, as with a real IOMMU. */
 static int answer_miss(struct vhost_client *c, uint64_t iova)
 {
 	uint64_t offset = iova - VHOST_CLIENT_IOVA_BASE;
@@ -755,7 +755,7 @@ int vhost_client_iotlb_serve(struct vhost_client *c, int timeout_ms)
 	return answered;
 }
 
-/* Workers and polling. */
+/* Workers and busy polling. */
 
 int vhost_client_new_worker(struct vhost_client *c, unsigned int *id)
 {
@@ -822,7 +822,7 @@ int vhost_client_counters(struct vhost_client *c, char *text, size_t size)
 	return ret < 0 ? -EIO : 0;
 }
 
-/* The value that follows a word in a line. */
+/* Returns the number after the word @name in a line. */
 static long long find_counter(const char *line, const char *name)
 {
 	const char *end = strchrnul(line, '\n');
@@ -840,7 +840,7 @@ static long long find_counter(const char *line, const char *name)
 long long vhost_client_counter(struct vhost_client *c, unsigned int queue,
 			       const char *name)
 {
-	/* A line of some hundred bytes for each of 256 queues. */
+	/* 256 queues with some hundred bytes each. */
 	static char text[1 << 17];
 	char start[32], *line;
 	int ret = vhost_client_counters(c, text, sizeof(text));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The calls for vhost's workers: the headers of Debian 12 are older than they. */
+/* The ioctls of vhost workers, which the headers of Debian 12 lack. */
 #ifndef VHOST_WORKERS_H
 #define VHOST_WORKERS_H
 
