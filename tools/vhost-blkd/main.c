@@ -2,22 +2,22 @@
 /*
  * vhost-blkd: a vhost-user-blk back end whose requests the host kernel serves.
  *
- * The daemon is the control plane of one disk. A VMM connects and says by vhost-user
- * messages where the guest's memory and rings are; the daemon maps the memory and hands
- * rings and eventfds to /dev/vhost-blk. From then on no request passes through it: it
+ * The daemon is the control plane of one disk. A VMM connects, and sends the guest's
+ * memory and rings by vhost-user messages. The daemon maps the memory, and passes rings
+ * and eventfds to /dev/vhost-blk. From then on no request passes through the daemon. It
  * sleeps until the next message.
  *
  *	options.c	the command line
- *	transport.c	sockets, and messages with their descriptors
- *	session.c	a connection: what each message does
+ *	transport.c	sockets; messages and their file descriptors
+ *	session.c	a connection: handling of each message
  *	config.c	the configuration space and the write cache
- *	ring.c		when a ring runs
- *	memory.c	the guest's memory and the dirty log in this process
- *	inflight.c	the record of what is in flight, which outlives this process
- *	device.c	the calls of /dev/vhost-blk
+ *	ring.c		start and stop of rings
+ *	memory.c	mappings of the guest's memory and of the dirty log
+ *	inflight.c	the record of the chains in flight, which outlives the daemon
+ *	device.c	the ioctls of /dev/vhost-blk
  *
- * There is one thread and one connection at a time. Whatever a VMM sends ends at worst its
- * connection, with a line on standard error.
+ * The daemon has one thread and one connection at a time. An invalid message of the VMM
+ * ends the connection, with a line on standard error.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,17 +36,19 @@
 #include "options.h"
 #include "session.h"
 
-/* How long the front end may be silent between two changes of memory. */
+/* Time without a message after which the memory table counts as complete. */
 #define MEMORY_PAUSE_MS		20
 
-/* How long to wait after a connection that could not be accepted. */
+/* Time until the next accept() after a connection has failed. */
 #define ACCEPT_PAUSE_MS		100
 
 /**
- * struct server - this process
- * @listener: where front ends connect; its @fd is -1 with a socket that is connected
- * @stop_fd: readable when this process is to end
- * @connected: @session is one
+ * struct server - state of this process
+ * @device: the disk
+ * @listener: listening socket; its @fd is -1 if --fd is a connected socket
+ * @stop_fd: readable when this process has to end
+ * @connected: @session is in use
+ * @session: the connection
  */
 struct server {
 	struct device device;
@@ -57,8 +59,8 @@ struct server {
 };
 
 /*
- * SIGTERM and SIGINT become readable, so that they come between two messages. Signals that
- * tell of an error of a system call as well are not needed.
+ * SIGTERM and SIGINT are read from a file descriptor, so that they are handled between two
+ * messages. SIGPIPE and SIGXFSZ are ignored, because system calls return the same errors.
  */
 static int open_stop_fd(void)
 {
@@ -86,7 +88,7 @@ static bool begin(struct server *server, int fd)
 	return server->connected;
 }
 
-/* The socket of the command line: a listening one, or a connection. */
+/* Open or check the socket of the command line, which listens or is connected. */
 static bool open_socket(struct server *server, const struct options *options)
 {
 	if (options->socket_path)
@@ -101,7 +103,7 @@ static bool open_socket(struct server *server, const struct options *options)
 	return true;
 }
 
-/* Where one fails, another one may not. */
+/* If one connection fails, the next one may succeed. */
 static void accept_connection(struct server *server)
 {
 	int fd = accept4(server->listener.fd, NULL, NULL, SOCK_CLOEXEC);
@@ -140,7 +142,7 @@ static bool serve_connection(struct server *server, const struct pollfd *socket,
 	return ok || end_connection(server);
 }
 
-/* False if this process can't go on. */
+/* Returns false if this process has to end because of an error. */
 static bool serve_once(struct server *server, bool *stop)
 {
 	struct session *session = &server->session;
@@ -167,7 +169,7 @@ static bool serve_once(struct server *server, bool *stop)
 	return true;
 }
 
-/* Until the connection of --fd ends, or a signal comes. */
+/* Returns when a signal comes, or when the connection of --fd ends. */
 static bool serve(struct server *server)
 {
 	bool stop = false, ok = true;

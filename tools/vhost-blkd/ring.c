@@ -9,8 +9,8 @@
 #include "session.h"
 
 /*
- * How long another device may hold the record of what is in flight: one whose process
- * was killed holds it until its last request has ended.
+ * How long to wait for the record of the chains in flight. If an earlier daemon was
+ * killed, its device holds the record until its last request has ended.
  */
 #define RECORD_TIMEOUT_MS	30000
 #define RECORD_INTERVAL_MS	20
@@ -20,7 +20,7 @@ static uint64_t desc_bytes(const struct ring *ring)
 	return ring->num * sizeof(struct vring_desc);
 }
 
-/* With the index of the event at its end. */
+/* Includes the event index at the end of the available ring. */
 static uint64_t avail_bytes(const struct ring *ring)
 {
 	return sizeof(struct vring_avail) + (ring->num + 1) * sizeof(uint16_t);
@@ -67,7 +67,7 @@ int ring_check_log(const struct session *session)
 	return 0;
 }
 
-/* The front end's addresses become this process's. */
+/* Translate the front end's addresses to this process's, and pass them to the kernel. */
 static int set_kernel_addr(struct session *session, unsigned int index,
 			   const struct vhost_vring_addr *addr)
 {
@@ -222,7 +222,7 @@ int ring_set_addr(struct session *session, const struct vhost_vring_addr *addr)
 		ring->has_addr = true;
 		return ring_update(session, addr->index);
 	}
-	/* A migration begins or ends: whether the used ring is logged. */
+	/* While it runs, only the log flag may change: a migration begins or ends. */
 	if (!is_same_ring(addr, &ring->addr))
 		return session_fail("ring %u: it runs, and its addresses change",
 				    addr->index);

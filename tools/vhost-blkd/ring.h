@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The rings of a connection. A ring runs in the kernel from when it has its size, its
- * addresses and a kick eventfd, and is enabled. What the kernel is told of a ring, it is
- * told when the ring starts: the front end may set it up in any order.
+ * The rings of a connection. A ring is started in the kernel when it has a size, addresses
+ * and a kick eventfd, and is enabled. The front end may set these up in any order, because
+ * the kernel gets them at the start.
  *
- * Functions return 0, or -1 if the connection has to end, and the reason was said.
+ * Functions return 0; or -1 to end the connection, after a message.
  */
 #ifndef VHOST_BLKD_RING_H
 #define VHOST_BLKD_RING_H
@@ -16,15 +16,15 @@
 struct session;
 
 /**
- * struct ring - what the front end has said of a ring
- * @num: descriptors, or 0
- * @addr: in the front end's address space
- * @has_addr: whether @addr is set
- * @base: the next index of the available ring, while the ring is stopped
- * @kick: it has an eventfd, so that the ring is started in the words of vhost-user
- * @enabled: as SET_VRING_ENABLE has it
- * @running: in the kernel
- * @ran: in this connection
+ * struct ring - state of a ring
+ * @num: number of descriptors; 0 if not set
+ * @addr: addresses, in the front end's address space
+ * @has_addr: @addr is set
+ * @base: next index of the available ring; valid while the ring is stopped
+ * @kick: the ring has a kick eventfd; vhost-user calls such a ring started
+ * @enabled: set by SET_VRING_ENABLE
+ * @running: the kernel serves the ring
+ * @ran: the kernel has served the ring in this connection
  */
 struct ring {
 	unsigned int num;
@@ -37,19 +37,19 @@ struct ring {
 	bool ran;
 };
 
-/* Starts a ring that can run, unless the rings are paused. */
+/* Start a ring if it is complete and rings are not paused. */
 int ring_update(struct session *session, unsigned int index);
 int ring_update_all(struct session *session);
 int ring_stop(struct session *session, unsigned int index);
 int ring_stop_all(struct session *session);
 bool ring_any_runs(const struct session *session);
 
-/* Of a ring that may run. */
+/* Set the addresses of a ring, which may be running. */
 int ring_set_addr(struct session *session, const struct vhost_vring_addr *addr);
 
 /*
- * Whether the dirty log has a bit for everything that the kernel may log: before a ring
- * starts, and after each change while one runs.
+ * Check that the dirty log covers all memory that the kernel may log. To be called before
+ * a ring starts, and after each change while a ring runs.
  */
 int ring_check_log(const struct session *session);
 
