@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The glue that makes a loadable object of vhost-blk.c and vhost-blk-pci.c
+ * Makes vhost-blk.c and vhost-blk-pci.c a loadable object
  *
- * The object is made for LD_PRELOAD: QEMU has no way to load a device that it
- * was not built with, but it exports its symbols to its own modules. The two
- * files are as they would be in a QEMU tree; their type_init() constructors
- * are only led here instead of to QEMU's register_module_init(), by a -D of
- * the build.
+ * The object is loaded by LD_PRELOAD: QEMU can't load a device that it was not
+ * built with, but it exports its symbols for its own modules. The two files
+ * are the same as in a QEMU tree. The build defines a macro that redirects
+ * their type_init() constructors from QEMU's register_module_init() to here.
  *
- * Two things are decided here. LD_PRELOAD is inherited, so the object turns up
- * in programs that are no QEMU: it does nothing there (the build makes all of
- * its references weak, so that it loads at all). And it fits one version of
- * QEMU only, with structures in common that have no stable layout: it ends any
- * other QEMU at once.
+ * This file handles two cases:
+ *
+ * - Children of QEMU inherit LD_PRELOAD. In a program that is not QEMU the
+ *   object does nothing. The build makes all of its references weak, so that
+ *   it can be loaded there.
+ * - The object fits one version of QEMU only, because it shares structures
+ *   that have no stable layout. In any other version it ends the process.
  */
 #include "qemu/osdep.h"
 #include "qapi/qapi-commands-control.h"
@@ -29,7 +30,7 @@ static bool in_qemu(void)
     return qmp_query_version && register_module_init;
 }
 
-/* What qemu-system-* --version says, without its first words */
+/* The version that qemu-system-* --version prints */
 static char *running_version(void)
 {
     g_autoptr(VersionInfo) info = qmp_query_version(NULL);
@@ -53,7 +54,7 @@ static void check_version(void)
     }
 }
 
-/* In the place of register_module_init(), before main() */
+/* Called instead of register_module_init(), before main() */
 void vhost_blk_module_init(void (*fn)(void), module_init_type type)
 {
     if (in_qemu()) {
