@@ -15,11 +15,12 @@
 #	make fuzz SECONDS=600	a hostile guest for so long, then a hostile VMM
 #	make soak SECONDS=600	verified I/O on four disks for so long
 #
-# KDIR= and KSRC= choose another kernel (tools/build-modules), SUITES= and
-# KERNELS= narrow tests and benchmarks, SEED= repeats what fuzz and soak did (tools/testbed/check).
+# KDIR= chooses another kernel, MODULES= one of the modules (tools/build-modules),
+# SUITES= and KERNELS= narrow tests and benchmarks, SEED= repeats what fuzz and soak did
+# (tools/testbed/check).
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
-export KDIR KSRC VHOST_KO VMLINUX
+export KDIR MODULES
 
 PREFIX ?= /usr/local
 

@@ -196,7 +196,7 @@ static inline bool bdev_has_integrity_csum(struct block_device *bdev)
 }
 #endif
 
-/* Include vhost.h first: a macro can't stand before the prototype it covers. */
+/* For the calls, and for the declaration in vhost.h. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
 #define vhost_add_used_n(vq, heads, nheads, count) \
 	vhost_add_used_n(vq, heads, count)

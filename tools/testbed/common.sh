@@ -34,9 +34,9 @@ need_root() {
 
 # The table of kernels. Each has a directory in the cache that setup fills with
 #   release  vmlinuz  lib/modules/RELEASE  headers  source
-# where headers is what a module is built against (KDIR) and source the full
-# source that matches it (KSRC). The paths hold in the root too, where
-# TESTBED_CACHE points to the same cache.
+# where lib/modules/RELEASE/build are the headers, too, and source is what the kernel
+# was built from, for tests. The paths hold in the root too, where TESTBED_CACHE points
+# to the same cache.
 debian_kernels=(6.12 7.3)
 kernels=("${debian_kernels[@]}" debug)
 

@@ -20,24 +20,17 @@ in_root_path() {
 	echo "/cache${1#"$cache"}"
 }
 
-# Prints "KDIR KSRC VHOST_KO" of a kernel, in the root. The debug kernel is built
-# from its source: nothing to look up, nothing to compare.
-kernel_build_paths() {
-	local dir
-	dir=$(in_root_path "$(kernel_dir "$1")")
-	if [[ $1 == debug ]]; then
-		echo "$dir/headers - -"
-	else
-		echo "$dir/headers $dir/source $dir/lib/modules/$(kernel_release "$1")/kernel/drivers/vhost/vhost.ko.xz"
-	fi
+# Prints the path of a kernel's headers in the root, with its modules beside it as where
+# its packages are installed.
+kernel_headers() {
+	echo "$(in_root_path "$(kernel_dir "$1")")/lib/modules/$(kernel_release "$1")/build"
 }
 
 build_modules() {
-	local name=$1 log=$stage/$1/build.log kdir ksrc vhost
-	read -r kdir ksrc vhost < <(kernel_build_paths "$name")
+	local name=$1 log=$stage/$1/build.log
 	log "building the modules for kernel $name"
 	mkdir -p "$stage/$name"
-	in_root env KDIR="$kdir" KSRC="${ksrc#-}" VHOST_KO="${vhost#-}" \
+	in_root env KDIR="$(kernel_headers "$name")" \
 		tools/build-modules -s -j "$(nproc)" W=1 > "$log" 2>&1 || {
 		cat "$log" >&2
 		die "the modules don't build for kernel $name"
