@@ -170,13 +170,17 @@ refuses_module_without_types()
 		fake_refuses "vhost.ko has no type information: .*CONFIG_DEBUG_INFO_BTF=y"
 }
 
+# Where the running kernel's are not at hand instead.
 refuses_headers_without_types()
 {
 	make_kernel "$release" "CONFIG_VHOST=m"
 	cp "$vhost" "$fake/kernel/drivers/vhost/"
 	fake_refuses "BTF. of the kernel .* itself is missing" || return
 	cp /bin/true "$fake/build/vmlinux"
-	fake_refuses "build/vmlinux has no type information"
+	fake_refuses "build/vmlinux has no type information" || return
+	# Types, but not those that vhost.ko's go on from.
+	unpack_vhost "$fake/build/vmlinux"
+	fake_refuses "no struct .*build/vmlinux is not of the same build"
 }
 
 refuses_other_module()
