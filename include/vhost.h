@@ -101,18 +101,12 @@ ssize_t vhost_chr_write_iter(struct vhost_dev *dev, struct iov_iter *from);
 /* Structures */
 
 #ifdef __CHECKER__
-/* The compiler does it; sparse knows types that the compiler has no notion of. */
-#define BTF_MEMBER(type, member, offset, size)
-#define BTF_SIZE(type, size)
+/* Left to the compiler: BTF does not tell pointers to user memory, which sparse does. */
+#define BTF_LAYOUT(type, condition)
 #define BTF_FUNCTION(name, type...)
 #else
-#define BTF_MEMBER(type, member, offset, size) \
-	static_assert(offsetof(type, member) == (offset) && \
-		      sizeof_field(type, member) == (size), \
-		      "the kernel headers and vhost.ko differ in " #type)
-#define BTF_SIZE(type, size) \
-	static_assert(sizeof(type) == (size), \
-		      "the kernel headers and vhost.ko differ in " #type)
+#define BTF_LAYOUT(type, condition) \
+	static_assert(condition, "the kernel headers and vhost.ko differ in " #type)
 #define BTF_FUNCTION(name, type...) \
 	static_assert(__builtin_types_compatible_p(typeof(name), type), \
 		      "vhost_blk is not written for this kernel, where " #name "() is " #type)
@@ -120,7 +114,7 @@ ssize_t vhost_chr_write_iter(struct vhost_dev *dev, struct iov_iter *from);
 
 #include "vhost-btf.h"
 
-/* Whether a queue runs is told by its backend, NULL or not: under the queue's mutex. */
+/* The backend of a stopped queue is NULL. It changes under vq->mutex. */
 
 static inline void vhost_vq_set_backend(struct vhost_virtqueue *vq, void *backend)
 {
@@ -132,7 +126,7 @@ static inline void *vhost_vq_get_backend(struct vhost_virtqueue *vq)
 	return vq->private_data;
 }
 
-/* For features 0 to 63: there can be more, beside these. */
+/* Features 0 to 63. Newer kernels keep more of them, which vhost_blk does not have. */
 static inline bool vhost_has_feature(struct vhost_virtqueue *vq, int bit)
 {
 	return vq->acked_features & BIT_ULL(bit);
@@ -143,7 +137,7 @@ static inline bool vhost_backend_has_feature(struct vhost_virtqueue *vq, int bit
 	return vq->acked_backend_features & BIT_ULL(bit);
 }
 
-/* With support for rings of the other endianness, vhost core knows it of each. */
+/* With cross-endian support, is_le is right for legacy rings, too. */
 static inline bool vhost_is_little_endian(struct vhost_virtqueue *vq)
 {
 	if (vq->is_le)
@@ -177,7 +171,7 @@ static inline __virtio32 cpu_to_vhost32(struct vhost_virtqueue *vq, u32 value)
 	return __cpu_to_virtio32(vhost_is_little_endian(vq), value);
 }
 
-/* Says why a queue stops, to whoever debugs it and to the VMM. */
+/* Reports a ring's error in the debug log, and to the VMM by the ring's eventfd. */
 #define vq_err(vq, fmt, ...) do { \
 	struct eventfd_ctx *error_ctx = (vq)->error_ctx; \
 \
