@@ -109,7 +109,7 @@ ok "guest and host see the same" same_data stays
 refused_stop()
 {
 	touch "$refuse" && qmp stop && rm "$refuse" &&
-		qemu_log | grep 'the kernel cannot stop the rings' && qmp cont
+		qemu_log | grep 'the kernel does not stop the rings' && qmp cont
 }
 
 ok "fio writes and verifies" start_writer stays

@@ -156,7 +156,7 @@ ok "--force replaces it, and the disks are back" replaced --force
 ok "a process that holds the module is named" \
 	refused "[0-9]+ (bash|vhost-blk-upgra)" with_another_user
 ok "an argument that is wrong does nothing" refused "Usage" upgrade --no-such-option
-ok "a module to go back to has to be there" refused "cannot be read" \
+ok "a module to go back to has to be there" refused "is not readable" \
 	upgrade --previous "$work/nothing"
 ok "an installed module that does not load is replaced by the previous one" \
 	broken_module --previous "$(modinfo -n vhost_blk)"

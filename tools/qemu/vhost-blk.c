@@ -236,8 +236,8 @@ static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
         ret = vhost_blk_use_write_cache(s, write_cache);
     }
     if (ret < 0) {
-        warn_report_once("vhost-blk: the kernel cannot change the cache mode: "
-                         "%s", strerror(-ret));
+        warn_report_once("vhost-blk: the kernel does not change the cache "
+                         "mode: %s", strerror(-ret));
     }
     /* If the flush failed, the kernel has kept write-back. */
     if (!ret) {
@@ -405,8 +405,8 @@ static bool vhost_blk_read_config(VHostBlk *s, struct virtio_blk_config *config,
 
     kernel->size = sizeof(*config);
     if (ioctl(vhost_blk_fd(s), VHOST_BLK_GET_CONFIG, kernel) < 0) {
-        error_setg_errno(errp, errno, "cannot read the configuration space "
-                         "from " VHOST_BLK_DEV);
+        error_setg_errno(errp, errno, "the kernel does not give the "
+                         "configuration space");
         return false;
     }
     memcpy(config, kernel->data, sizeof(*config));
@@ -469,7 +469,7 @@ static bool vhost_blk_watch_config(VHostBlk *s, Error **errp)
     int ret = event_notifier_init(&s->config_changed, 0);
 
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "cannot make an eventfd");
+        error_setg_errno(errp, -ret, "making an eventfd failed");
         return false;
     }
     ret = vhost_blk_set_config_call(s,
@@ -937,7 +937,7 @@ static bool vhost_blk_bind(VHostBlk *s, int vhostfd, bool claim, Error **errp)
         memcpy(bind.serial, s->serial, strlen(s->serial));
     }
     if (ioctl(vhostfd, VHOST_BLK_BIND, &bind) < 0) {
-        error_setg(errp, "property 'drive': the kernel cannot serve '%s': %s",
+        error_setg(errp, "property 'drive': the kernel does not serve '%s': %s",
                    s->host_node->exact_filename, vhost_blk_bind_advice(errno));
         return false;
     }
@@ -964,11 +964,11 @@ static int vhost_blk_open_path(Error **errp)
     case EACCES:
     case EPERM:
         error_setg(errp, "no permission to open " VHOST_BLK_DEV
-                   ": let the user who runs QEMU read and write it, or open it "
+                   ": let the user that runs QEMU read and write it, or open it "
                    "for QEMU and give it with vhostfd=");
         break;
     default:
-        error_setg_errno(errp, errno, "cannot open " VHOST_BLK_DEV);
+        error_setg_errno(errp, errno, "opening " VHOST_BLK_DEV " failed");
     }
     return -1;
 }
@@ -1155,7 +1155,7 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
 
     ret = s->kernel_runs ? vhost_blk_stop_kernel(s) : 0;
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "the kernel still cannot stop the rings");
+        error_setg_errno(errp, -ret, "the kernel still does not stop the rings");
         return false;
     }
 
@@ -1166,14 +1166,14 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
 
     ret = vhost_dev_enable_notifiers(&s->dev, vdev);
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "cannot set up the kick eventfds");
+        error_setg_errno(errp, -ret, "setting up the kick eventfds failed");
         return false;
     }
 
     /* This calls guest_notifier_mask() for each interrupt. */
     ret = k->set_guest_notifiers(qbus->parent, s->dev.nvqs, true);
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "cannot set up the interrupt eventfds");
+        error_setg_errno(errp, -ret, "setting up the interrupt eventfds failed");
         goto err_host_notifiers;
     }
 
@@ -1197,7 +1197,7 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
         ret = vhost_blk_set_running(s, 1);
     }
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "the kernel cannot run the rings");
+        error_setg_errno(errp, -ret, "the kernel does not run the rings");
         goto err_vhost;
     }
     s->stop_error = 0;
@@ -1245,7 +1245,7 @@ static int vhost_blk_flush(VHostBlk *s)
     }
     ret = vhost_blk_use_write_cache(s, false);
     if (ret < 0) {
-        error_report("vhost-blk: the kernel cannot flush the device's cache: %s",
+        error_report("vhost-blk: the kernel does not flush the device's cache: %s",
                      strerror(-ret));
     }
     return ret;
@@ -1264,7 +1264,7 @@ static int vhost_blk_stop(VirtIODevice *vdev)
      */
     stopped = vhost_blk_stop_kernel(s);
     if (stopped < 0) {
-        error_report("vhost-blk: the kernel cannot stop the rings: %s",
+        error_report("vhost-blk: the kernel does not stop the rings: %s",
                      strerror(-stopped));
     } else if (!vdev->vm_running) {
         stopped = vhost_blk_flush(s);
@@ -1275,7 +1275,7 @@ static int vhost_blk_stop(VirtIODevice *vdev)
 
     ret = k->set_guest_notifiers(qbus->parent, s->dev.nvqs, false);
     if (ret < 0) {
-        error_report("vhost-blk: cannot take down the interrupt eventfds: %s",
+        error_report("vhost-blk: taking down the interrupt eventfds failed: %s",
                      strerror(-ret));
     }
 

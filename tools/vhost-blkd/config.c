@@ -17,7 +17,7 @@ static int store_cache(struct session *session)
 	int ret = inflight_store(&session->inflight, session->write_back);
 
 	if (ret)
-		return session_fail("the record of what is in flight cannot be written: %s",
+		return session_fail("the record of what is in flight is not written: %s",
 				    strerror(-ret));
 	return DONE;
 }

@@ -31,7 +31,7 @@ void notify_ready(void)
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || sendto(fd, ready, sizeof(ready) - 1, MSG_NOSIGNAL,
 			     (struct sockaddr *)&address, size) < 0)
-		say("the service manager cannot be told: %s", strerror(errno));
+		say("the service manager was not told: %s", strerror(errno));
 	if (fd >= 0)
 		close(fd);
 }

@@ -45,7 +45,7 @@ static bool remove_dead_socket(const struct sockaddr_un *address)
 		return false;
 	}
 	if (unlink(path) && errno != ENOENT) {
-		say("--socket-path=%s: the old socket cannot be removed: %s",
+		say("--socket-path=%s: the old socket is not removed: %s",
 		    path, strerror(errno));
 		return false;
 	}
