@@ -38,7 +38,7 @@ missing()
 			return map { substr($_, 1, -1) } $_[0] =~ /($string)/g;
 		}
 
-		my $print = qr/\b(?:say|session_fail|error_setg(?:_errno)?|error_report|error_reportf_err
+		my $print = qr/\b(?:say|refuse|session_fail|error_setg(?:_errno)?|error_report|error_reportf_err
 			|error_append_hint|warn_report(?:_once)?|virtio_error|vq_err|fprintf|pr_\w+
 			|dev_(?:err|warn|notice|info)\w*)\s*\(/x;
 
@@ -86,6 +86,7 @@ is_complete()
 ok "the modules" is_complete drivers/*/*.[ch] include/compat.h
 ok "vhost-blkd" is_complete tools/vhost-blkd/*.c
 ok "QEMU's plug-in" is_complete tools/qemu/*.c
-mapfile -t scripts < <(grep -lE '^#!/bin/(ba)?sh' tools/* tools/qemu/* packaging/* 2> /dev/null)
+mapfile -t scripts < <(grep -rlwE 'die|say' tools packaging --exclude='*.[ch]' \
+	--exclude-dir={testbed,bench,man,debian,series})
 ok "the commands" is_complete "${scripts[@]}"
 tap_end
