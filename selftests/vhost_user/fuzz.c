@@ -373,7 +373,7 @@ static void build_memory(struct talk *t, struct message *m)
 
 static void build_config(struct message *m, bool set)
 {
-	const size_t head = offsetof(struct vhost_user_config, data);
+	const size_t head = VHOST_USER_CONFIG_HEADER;
 
 	m->msg.config.size = sizeof(struct virtio_blk_config);
 	if (set) {
@@ -422,8 +422,8 @@ static void build_state(struct message *m, unsigned int ring, unsigned int num)
 
 static void build_slot(struct message *m, bool high)
 {
-	m->msg.slot.region = half(high);
-	m->size = sizeof(m->msg.slot);
+	m->msg.mem_reg.region = half(high);
+	m->size = sizeof(m->msg.mem_reg);
 }
 
 static void build_inflight(struct talk *t, struct message *m, bool set)
@@ -671,8 +671,8 @@ static void change_memory(struct message *m)
 		m->msg.memory = memory;
 		return;
 	}
-	m->msg.slot.region.guest_addr += by;
-	m->msg.slot.region.user_addr += one_in(2) ? by : 0;
+	m->msg.mem_reg.region.guest_addr += by;
+	m->msg.mem_reg.region.user_addr += one_in(2) ? by : 0;
 }
 
 static void change_header(struct message *m)

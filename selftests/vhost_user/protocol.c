@@ -86,7 +86,7 @@ static void test_features(const char *disk, const char *socket)
 static int get_config_part(struct backend *b, uint32_t offset, uint32_t size,
 			   void *data)
 {
-	const int head = offsetof(struct vhost_user_config, data);
+	const int head = VHOST_USER_CONFIG_HEADER;
 	struct vhost_user_msg msg = { .config = { .offset = offset, .size = size } };
 	int ret = vhost_user_send(&b->u, &msg, VHOST_USER_GET_CONFIG, 0,
 				  head + size, NULL, 0);
@@ -115,14 +115,12 @@ static void test_config(const char *disk, const char *socket)
 	tap_equal(config.num_queues, QUEUES, "num_queues is the daemon's");
 	tap_ok(!memcmp(&kernel, &config, sizeof(config)),
 	       "all else is the kernel's");
-	tap_ok(get_config_part(&b, 4, 8, data) ==
-	       offsetof(struct vhost_user_config, data) + 8 &&
+	tap_ok(get_config_part(&b, 4, 8, data) == VHOST_USER_CONFIG_HEADER + 8 &&
 	       !memcmp(data, (uint8_t *)&kernel + 4, 8), "a part of it can be read");
 	tap_equal(vhost_user_get_queue_num(&b.u, &num), 0,
 		  "the number of queues can be asked for");
 	tap_equal(num, QUEUES, "and is the daemon's");
-	tap_ok(get_config_part(&b, sizeof(config), 8, data) ==
-	       offsetof(struct vhost_user_config, data) + 8 &&
+	tap_ok(get_config_part(&b, sizeof(config), 8, data) == VHOST_USER_CONFIG_HEADER + 8 &&
 	       !memcmp(data, zeroes, 8), "what is behind it is zero");
 	tear_down_backend(&b);
 }

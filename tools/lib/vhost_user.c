@@ -285,7 +285,7 @@ int vhost_user_get_queue_num(struct vhost_user *u, uint64_t *num)
 
 int vhost_user_get_config(struct vhost_user *u, struct virtio_blk_config *config)
 {
-	const int head = offsetof(struct vhost_user_config, data);
+	const int head = VHOST_USER_CONFIG_HEADER;
 	struct vhost_user_msg msg = { .config.size = sizeof(*config) };
 	int ret = ask(u, &msg, VHOST_USER_GET_CONFIG, head + sizeof(*config), NULL);
 
@@ -309,7 +309,7 @@ int vhost_user_set_config(struct vhost_user *u, uint32_t offset, uint32_t flags,
 		return -EINVAL;
 	memcpy(msg.config.data, data, size);
 	return tell(u, &msg, VHOST_USER_SET_CONFIG,
-		    offsetof(struct vhost_user_config, data) + size, NULL, 0);
+		    VHOST_USER_CONFIG_HEADER + size, NULL, 0);
 }
 
 int vhost_user_set_wce(struct vhost_user *u, uint8_t wce)
@@ -353,9 +353,9 @@ static struct vhost_user_region mem_region(struct vhost_user *u, size_t offset,
 
 int vhost_user_add_mem(struct vhost_user *u, size_t offset, size_t size)
 {
-	struct vhost_user_msg msg = { .slot.region = mem_region(u, offset, size) };
+	struct vhost_user_msg msg = { .mem_reg.region = mem_region(u, offset, size) };
 	uint64_t end = VHOST_CLIENT_BASE + offset + size;
-	int ret = tell(u, &msg, VHOST_USER_ADD_MEM_REG, sizeof(msg.slot),
+	int ret = tell(u, &msg, VHOST_USER_ADD_MEM_REG, sizeof(msg.mem_reg),
 		       &u->client->mem_fd, 1);
 
 	if (!ret && u->client->gpa_end < end)
@@ -365,9 +365,9 @@ int vhost_user_add_mem(struct vhost_user *u, size_t offset, size_t size)
 
 int vhost_user_rem_mem(struct vhost_user *u, size_t offset, size_t size)
 {
-	struct vhost_user_msg msg = { .slot.region = mem_region(u, offset, size) };
+	struct vhost_user_msg msg = { .mem_reg.region = mem_region(u, offset, size) };
 
-	return tell(u, &msg, VHOST_USER_REM_MEM_REG, sizeof(msg.slot), NULL, 0);
+	return tell(u, &msg, VHOST_USER_REM_MEM_REG, sizeof(msg.mem_reg), NULL, 0);
 }
 
 int vhost_user_set_mem_table(struct vhost_user *u)
@@ -410,7 +410,7 @@ int vhost_user_set_vring_fd(struct vhost_user *u, enum vhost_user_request reques
 			    unsigned int index, int fd)
 {
 	struct vhost_user_msg msg = {
-		.u64 = index | (fd < 0 ? VHOST_USER_NO_FD : 0)
+		.u64 = index | (fd < 0 ? VHOST_USER_VRING_NO_FD : 0)
 	};
 
 	return tell(u, &msg, request, sizeof(msg.u64), &fd, fd >= 0);

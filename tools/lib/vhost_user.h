@@ -19,66 +19,8 @@
 #include "vhost_client.h"
 #include "vhost_user_protocol.h"
 
-/* In the payload of KICK, CALL and ERR, beside the index. */
-#define VHOST_USER_NO_FD		(1U << 8)
-
-#define VHOST_USER_PROTOCOL_F_MQ			(1ULL << 0)
-#define VHOST_USER_PROTOCOL_F_LOG_SHMFD			(1ULL << 1)
-#define VHOST_USER_PROTOCOL_F_REPLY_ACK			(1ULL << 3)
-#define VHOST_USER_PROTOCOL_F_BACKEND_REQ		(1ULL << 5)
-#define VHOST_USER_PROTOCOL_F_CONFIG			(1ULL << 9)
-#define VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD		(1ULL << 12)
-#define VHOST_USER_PROTOCOL_F_RESET_DEVICE		(1ULL << 13)
-#define VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS	(1ULL << 15)
-#define VHOST_USER_PROTOCOL_F_STATUS			(1ULL << 16)
-
-#define VHOST_USER_MAX_REGIONS	8
-#define VHOST_USER_MAX_CONFIG	256
 /* Descriptors that one message of this client can carry. */
 #define VHOST_USER_MAX_FDS	32
-
-struct vhost_user_region {
-	uint64_t guest_addr;
-	uint64_t size;
-	uint64_t user_addr;
-	uint64_t mmap_offset;
-};
-
-struct vhost_user_memory {
-	uint32_t num;
-	uint32_t padding;
-	struct vhost_user_region regions[VHOST_USER_MAX_REGIONS];
-};
-
-struct vhost_user_slot {
-	uint64_t padding;
-	struct vhost_user_region region;
-};
-
-struct vhost_user_log {
-	uint64_t size;
-	uint64_t offset;
-};
-
-struct vhost_user_config {
-	uint32_t offset;
-	uint32_t size;
-	uint32_t flags;
-	uint8_t data[VHOST_USER_MAX_CONFIG];
-};
-
-struct vhost_user_inflight {
-	uint64_t mmap_size;
-	uint64_t mmap_offset;
-	uint16_t num_queues;
-	uint16_t queue_size;
-};
-
-struct vhost_user_header {
-	uint32_t request;
-	uint32_t flags;
-	uint32_t size;
-};
 
 struct vhost_user_msg {
 	struct vhost_user_header header;
@@ -87,7 +29,7 @@ struct vhost_user_msg {
 		struct vhost_vring_state state;
 		struct vhost_vring_addr addr;
 		struct vhost_user_memory memory;
-		struct vhost_user_slot slot;
+		struct vhost_user_mem_reg mem_reg;
 		struct vhost_user_log log;
 		struct vhost_user_config config;
 		struct vhost_user_inflight inflight;

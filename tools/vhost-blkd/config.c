@@ -136,7 +136,7 @@ int config_set(struct session *session, struct message *msg)
 int config_settle_cache(struct session *session, const struct ring *ring)
 {
 	uint64_t protocol = session->protocol_features;
-	bool disagreed = protocol & BIT(VHOST_USER_PROTOCOL_F_CONFIG) &&
+	bool disagreed = protocol & VHOST_USER_PROTOCOL_F_CONFIG &&
 			 !session->cache_agreed;
 	int ret;
 
@@ -204,7 +204,7 @@ bool config_tell_front_end(struct session *session)
 
 	session->config_pending = false;
 	if (session->backend_fd < 0 ||
-	    !(session->protocol_features & BIT(VHOST_USER_PROTOCOL_F_CONFIG)))
+	    !(session->protocol_features & VHOST_USER_PROTOCOL_F_CONFIG))
 		return true;
 	ret = message_send(session->backend_fd, &msg);
 	if (ret == -EAGAIN)

@@ -16,15 +16,15 @@
 #include "log.h"
 #include "session.h"
 
-#define PROTOCOL_FEATURES (BIT(VHOST_USER_PROTOCOL_F_MQ) | \
-			   BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD) | \
-			   BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | \
-			   BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | \
-			   BIT(VHOST_USER_PROTOCOL_F_CONFIG) | \
-			   BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) | \
-			   BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) | \
-			   BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | \
-			   BIT(VHOST_USER_PROTOCOL_F_STATUS))
+#define PROTOCOL_FEATURES (VHOST_USER_PROTOCOL_F_MQ | \
+			   VHOST_USER_PROTOCOL_F_LOG_SHMFD | \
+			   VHOST_USER_PROTOCOL_F_REPLY_ACK | \
+			   VHOST_USER_PROTOCOL_F_BACKEND_REQ | \
+			   VHOST_USER_PROTOCOL_F_CONFIG | \
+			   VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD | \
+			   VHOST_USER_PROTOCOL_F_RESET_DEVICE | \
+			   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS | \
+			   VHOST_USER_PROTOCOL_F_STATUS)
 
 /* Headers and payloads in a row, before signals are looked at again. */
 #define MAX_STEPS	64
@@ -196,7 +196,7 @@ static int set_mem_table(struct session *session, struct message *msg)
 	unsigned int i;
 	int ret;
 
-	if (table->num > VHOST_USER_MAX_TABLE || table->num != msg->num_fds ||
+	if (table->num > VHOST_USER_MAX_REGIONS || table->num != msg->num_fds ||
 	    msg->header.size != offsetof(struct vhost_user_memory,
 					 regions[table->num]))
 		return session_fail("SET_MEM_TABLE: %u regions in %u bytes with %u descriptors",
@@ -657,7 +657,7 @@ static int send_reply(struct session *session, struct message *msg)
 
 static bool wants_ack(const struct session *session, const struct message *msg)
 {
-	return session->protocol_features & BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) &&
+	return session->protocol_features & VHOST_USER_PROTOCOL_F_REPLY_ACK &&
 	       msg->header.flags & VHOST_USER_NEED_REPLY;
 }
 
