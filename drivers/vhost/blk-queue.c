@@ -655,12 +655,14 @@ static int vhost_blk_queue_redo(struct vhost_blk_queue *queue)
 	return ret == -EAGAIN || ret == -EINTR ? ret : 0;
 }
 
-static bool vhost_blk_queue_is_drained(const struct vhost_blk_queue *queue,
-				       bool write_used)
+/*
+ * Whether a drain has chains to redo. While the queue is paused it redoes none: this could
+ * need a translation, and the VMM may not reply to a miss before the invalidation returns.
+ */
+static bool vhost_blk_queue_must_redo(const struct vhost_blk_queue *queue, bool write_used)
 {
-	if (write_used && vhost_blk_record_has_redo(&queue->record) && !queue->broken)
-		return false;
-	return !vhost_blk_queue_in_flight(queue);
+	return write_used && !queue->broken && !queue->paused &&
+	       vhost_blk_record_has_redo(&queue->record);
 }
 
 /**
@@ -695,12 +697,13 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 	vhost_blk_fetch_drop_region(queue);
 	for (;;) {
 		vhost_blk_queue_reap(queue, write_used);
-		if (write_used && !ret)
+		if (!ret && vhost_blk_queue_must_redo(queue, write_used))
 			ret = vhost_blk_queue_redo(queue);
 		/* Including the next parts of operations that the reaping went on with. */
 		made = vhost_blk_channel_take(&queue->channel);
 		vhost_blk_submit(&made);
-		if (vhost_blk_queue_is_drained(queue, write_used) || ret)
+		if (ret || !(vhost_blk_queue_must_redo(queue, write_used) ||
+			     vhost_blk_queue_in_flight(queue)))
 			break;
 		ret = write_used && fatal_signal_pending(current) ? -EINTR :
 		      vhost_blk_queue_wait(queue, timeout);
