@@ -724,6 +724,28 @@ static bool vhost_blk_queue_uses(const struct vhost_blk_queue *queue, u64 start,
 	return false;
 }
 
+static bool vhost_blk_queue_overlaps(const void __user *addr, size_t len, u64 start,
+				     u64 last)
+{
+	u64 first = (uintptr_t)addr;
+
+	return first <= last && start <= first + len - 1;
+}
+
+/* Whether the range has a part of the ring. Only for queues with an IOTLB. */
+static bool vhost_blk_queue_ring_is_in(const struct vhost_blk_queue *queue, u64 start,
+				       u64 last)
+{
+	const struct vhost_virtqueue *vq = &queue->vq;
+	size_t event = sizeof(__virtio16);
+
+	return vhost_blk_queue_overlaps(vq->desc, vq->num * sizeof(*vq->desc), start, last) ||
+	       vhost_blk_queue_overlaps(vq->avail, struct_size(vq->avail, ring, vq->num) +
+					event, start, last) ||
+	       vhost_blk_queue_overlaps(vq->used, struct_size(vq->used, ring, vq->num) +
+					event, start, last);
+}
+
 /**
  * vhost_blk_queue_pause - stop fetching, and finish requests that use a translation
  * @queue: the queue, running or not
@@ -734,8 +756,12 @@ static bool vhost_blk_queue_uses(const struct vhost_blk_queue *queue, u64 start,
  * Takes @vq.mutex. May sleep. The caller has to call vhost_blk_queue_resume()
  * afterwards, also after an error.
  *
- * If the IOTLB lacks the ring as well, used elements can't be written. The guest has
- * unmapped what it waits for. Then the queue is broken, as after any error of the guest.
+ * If the range has a part of the ring, all requests in flight are finished: the caller
+ * that stops the queue later may not be able to ask the VMM for the ring.
+ *
+ * If a request uses the range and the IOTLB lacks the ring, used elements can't be
+ * written. The guest has unmapped what it waits for. Then the queue is broken, as after
+ * any error of the guest.
  *
  * Return: 0, or an error of vhost_blk_queue_drain().
  */
@@ -743,18 +769,21 @@ int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
 			  long *timeout)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
+	bool used, mapped;
 	int ret = 0;
 
 	mutex_lock(&vq->mutex);
 	queue->paused = true;
-	if (vhost_blk_queue_uses(queue, start, last)) {
-		bool mapped = vq_meta_prefetch(vq);
-
-		if (!mapped) {
+	used = vhost_blk_queue_uses(queue, start, last);
+	if (used || (vhost_blk_queue_in_flight(queue) &&
+		     vhost_blk_queue_ring_is_in(queue, start, last))) {
+		mapped = vq_meta_prefetch(vq);
+		if (used && !mapped) {
 			vq_err(vq, "Buffers and ring are unmapped while in use\n");
 			vhost_blk_queue_break(queue);
 		}
-		ret = vhost_blk_queue_drain(queue, mapped, timeout);
+		if (used || mapped)
+			ret = vhost_blk_queue_drain(queue, mapped, timeout);
 	}
 	mutex_unlock(&vq->mutex);
 	return ret;

@@ -145,8 +145,30 @@ static void test_ring_unmapped(const char *disk)
 	tear_down(&f);
 }
 
+/* The kernel keeps so many translations, and drops the oldest for a new one. */
+static unsigned int max_translations(void)
+{
+	FILE *file = fopen("/sys/module/vhost/parameters/max_iotlb_entries", "re");
+	unsigned int max = 0;
+
+	if (!file || fscanf(file, "%u", &max) != 1)
+		tap_bail("vhost doesn't say how many translations it keeps");
+	fclose(file);
+	return max;
+}
+
+/* All that there were have to make room for one that nobody needs. */
+static void evict(struct fixture *f)
+{
+	void *page = f->c.mem + f->c.mem_size - PAGE;
+	unsigned int i, max = max_translations();
+
+	for (i = 0; i < max; i++)
+		vhost_client_iotlb_map(&f->c, page, PAGE, VHOST_ACCESS_RW);
+}
+
 /* Nothing that was fetched gets lost for want of a place to say so. */
-static void test_stop_unmapped(const char *slow)
+static void test_stop_evicted(const char *slow)
 {
 	struct fixture f;
 	uint32_t stop = 0;
@@ -157,15 +179,12 @@ static void test_stop_unmapped(const char *slow)
 	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
 	*f.status = 0xee;
 	read_is_answered(&f, data, 2);
-	vhost_client_iotlb_unmap(&f.c, f.c.queues[0].vring.used, PAGE);
-	if (*f.status == 0xee) {
-		tap_equal(vhost_client_ioctl(&f.c, VHOST_BLK_SET_RUNNING, &stop),
-			  -EAGAIN, "a stop is refused while answers have nowhere to go");
-		tap_ok(vhost_client_iotlb_serve(&f.c, TIMEOUT_MS) > 0,
-		       "the device asks where");
-	} else {
+	evict(&f);
+	if (*f.status != 0xee)
 		tap_bail("%s is too fast", slow);
-	}
+	tap_equal(vhost_client_ioctl(&f.c, VHOST_BLK_SET_RUNNING, &stop), -EAGAIN,
+		  "a stop is refused while answers have nowhere to go");
+	tap_ok(vhost_client_iotlb_serve(&f.c, TIMEOUT_MS) > 0, "the device asks where");
 	tap_equal(vhost_client_run(&f.c, false), 0, "it stops when it knows");
 	tap_equal(*f.status, VIRTIO_BLK_S_OK, "with everything answered");
 	tear_down(&f);
@@ -254,6 +273,29 @@ static void test_invalidation(const char *slow)
 	tear_down(&f);
 }
 
+/* What is in flight is answered while there is a place for it. */
+static void test_invalidation_of_ring(const char *slow)
+{
+	volatile uint16_t *used;
+	uint32_t stop = 0;
+	struct fixture f;
+	uint8_t *data;
+	bool early;
+
+	set_up_iotlb(&f, slow, PAGE);
+	data = vhost_client_alloc(&f.c, PAGE, PAGE);
+	used = &f.c.queues[0].vring.used->idx;
+	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
+	*f.status = 0xee;
+	early = read_is_answered(&f, data, 2);
+	vhost_client_iotlb_unmap(&f.c, f.c.queues[0].vring.used, PAGE);
+	tap_ok(!early && *used == 2 && *f.status == VIRTIO_BLK_S_OK,
+	       "to take away the ring's waits for what is in flight");
+	tap_equal(vhost_client_ioctl(&f.c, VHOST_BLK_SET_RUNNING, &stop), 0,
+		  "and then a stop needs no translation");
+	tear_down(&f);
+}
+
 /* Nowhere to put the answer, and nothing that the guest could do with it. */
 static void test_invalidation_of_all(const char *slow)
 {
@@ -268,7 +310,7 @@ static void test_invalidation_of_all(const char *slow)
 	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
 	*f.status = 0xee;
 	read_is_answered(&f, data, 2);
-	vhost_client_iotlb_unmap(&f.c, f.c.queues[0].vring.used, PAGE);
+	evict(&f);
 	vhost_client_iotlb_unmap(&f.c, data, PAGE);
 	tap_ok(read(f.c.queues[0].err_fd, &errors, sizeof(errors)) > 0,
 	       "a queue whose ring and buffers are unmapped stops");
@@ -380,8 +422,9 @@ int main(int argc, char **argv)
 	test_miss(argv[1]);
 	test_kicks(argv[1]);
 	test_ring_unmapped(argv[1]);
-	test_stop_unmapped(argv[2]);
+	test_stop_evicted(argv[2]);
 	test_invalidation(argv[2]);
+	test_invalidation_of_ring(argv[2]);
 	test_invalidation_of_all(argv[2]);
 	test_storm(argv[1]);
 	test_started_again(argv[1]);
