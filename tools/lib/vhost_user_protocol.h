@@ -30,6 +30,7 @@ enum vhost_user_request {
 	VHOST_USER_GET_QUEUE_NUM = 17,
 	VHOST_USER_SET_VRING_ENABLE = 18,
 	VHOST_USER_SET_BACKEND_REQ_FD = 21,
+	VHOST_USER_IOTLB_MSG = 22,
 	VHOST_USER_GET_CONFIG = 24,
 	VHOST_USER_SET_CONFIG = 25,
 	VHOST_USER_GET_INFLIGHT_FD = 31,
@@ -44,6 +45,7 @@ enum vhost_user_request {
 };
 
 /* What the back end asks of the front end, on a socket of its own. */
+#define VHOST_USER_BACKEND_IOTLB_MSG		1
 #define VHOST_USER_BACKEND_CONFIG_CHANGE_MSG	2
 
 /* A feature bit that no driver sees. */

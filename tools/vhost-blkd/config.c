@@ -188,6 +188,7 @@ int config_set_backend_fd(struct session *session, struct message *msg)
 	if (session->backend_fd >= 0)
 		close(session->backend_fd);
 	session->backend_fd = message_take_fd(msg, 0);
+	iotlb_ask_again(&session->iotlb);
 	return DONE;
 }
 

@@ -3,18 +3,23 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <linux/virtio_config.h>
 
 #include "../lib/vhost_workers.h"
 #include "device.h"
 #include "log.h"
 
 #define DEVICE_PATH	"/dev/vhost-blk"
+
+/* Of the IOTLB's messages, the form that this daemon knows. */
+#define BACKEND_FEATURES	(1ULL << VHOST_BACKEND_F_IOTLB_MSG_V2)
 
 /*
  * How long a disk may be busy: an instance that was killed holds it until its
@@ -31,6 +36,22 @@ int device_ioctl(struct device *device, unsigned long request, void *arg)
 		ret = ioctl(device->fd, request, arg);
 	} while (ret < 0 && errno == EINTR);
 	return ret < 0 ? -errno : 0;
+}
+
+unsigned int vhost_parameter(const char *name, unsigned int otherwise)
+{
+	unsigned int value = 0;
+	char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/module/vhost/parameters/%s", name);
+	file = fopen(path, "re");
+	if (file) {
+		if (fscanf(file, "%u", &value) != 1)
+			value = 0;
+		fclose(file);
+	}
+	return value ? value : otherwise;
 }
 
 /* Opening the disk */
@@ -70,10 +91,10 @@ static int open_vhost(const struct options *options)
 {
 	int fd;
 
-	if (options->vhost_fd >= 0)
-		return options->vhost_fd;
-	fd = open(DEVICE_PATH, O_RDWR | O_CLOEXEC);
-	if (fd >= 0)
+	fd = options->vhost_fd >= 0 ? options->vhost_fd :
+				      open(DEVICE_PATH, O_RDWR | O_CLOEXEC);
+	/* What there is to read may be gone when it is read. */
+	if (fd >= 0 && !fcntl(fd, F_SETFL, O_NONBLOCK))
 		return fd;
 	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
 		say(DEVICE_PATH " is not there: load its module (modprobe vhost_blk)");
@@ -175,6 +196,7 @@ static bool try_calls(struct device *device)
 static bool ask_device(struct device *device)
 {
 	const struct options *options = device->options;
+	uint64_t backend;
 
 	device->config_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (device->config_event < 0 ||
@@ -182,6 +204,9 @@ static bool ask_device(struct device *device)
 		say("%s: %s", options->blk_file, strerror(errno));
 		return false;
 	}
+	if (device_ioctl(device, VHOST_GET_BACKEND_FEATURES, &backend) ||
+	    (backend & BACKEND_FEATURES) != BACKEND_FEATURES)
+		device->features &= ~(1ULL << VIRTIO_F_ACCESS_PLATFORM);
 	if (device->features & 1ULL << VIRTIO_BLK_F_RO && !options->read_only) {
 		say("%s: write-protected: use --read-only", options->blk_file);
 		return false;
@@ -254,11 +279,14 @@ static int set_polling(struct device *device)
 
 int device_acquire(struct device *device)
 {
+	uint64_t backend = BACKEND_FEATURES;
 	int ret = device_ioctl(device, VHOST_SET_OWNER, NULL);
 
 	if (ret)
 		return ret;
-	if (device->options->worker_per_virtqueue)
+	if (device->features & 1ULL << VIRTIO_F_ACCESS_PLATFORM)
+		ret = device_ioctl(device, VHOST_SET_BACKEND_FEATURES, &backend);
+	if (!ret && device->options->worker_per_virtqueue)
 		ret = make_workers(device);
 	if (!ret && device->options->poll_us)
 		ret = set_polling(device);
@@ -267,15 +295,26 @@ int device_acquire(struct device *device)
 	return ret;
 }
 
+/*
+ * What is to be done again may lack translations that nobody gives any more. Then the
+ * kernel's device goes as that of a daemon that dies, and what is in flight stays in the
+ * record.
+ */
 int device_release(struct device *device)
 {
-	return device_ioctl(device, VHOST_RESET_OWNER, NULL);
+	int ret = device_ioctl(device, VHOST_RESET_OWNER, NULL);
+
+	if (ret != -EAGAIN || device->options->vhost_fd >= 0)
+		return ret;
+	device_close(device);
+	return device_open(device, device->options) ? 0 : -ENODEV;
 }
 
 /* Calls */
 
 int device_set_features(struct device *device, uint64_t features)
 {
+	features &= ~(1ULL << VHOST_USER_F_PROTOCOL_FEATURES);
 	return device_ioctl(device, VHOST_SET_FEATURES, &features);
 }
 
@@ -374,6 +413,27 @@ int device_set_ring_inflight(struct device *device, unsigned int index,
 	};
 
 	return device_ioctl(device, VHOST_BLK_SET_VRING_INFLIGHT, &inflight);
+}
+
+int device_send_iotlb(struct device *device, const struct vhost_iotlb_msg *msg)
+{
+	struct vhost_msg_v2 own = { .type = VHOST_IOTLB_MSG_V2, .iotlb = *msg };
+	ssize_t ret;
+
+	do {
+		ret = write(device->fd, &own, sizeof(own));
+	} while (ret < 0 && errno == EINTR);
+	return ret < 0 ? -errno : 0;
+}
+
+bool device_read_miss(struct device *device, struct vhost_iotlb_msg *miss)
+{
+	struct vhost_msg_v2 msg;
+
+	if (read(device->fd, &msg, sizeof(msg)) != sizeof(msg))
+		return false;
+	*miss = msg.iotlb;
+	return true;
 }
 
 int device_get_ring_base(struct device *device, unsigned int index)

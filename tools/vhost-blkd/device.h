@@ -30,6 +30,9 @@ struct device {
 	const struct options *options;
 };
 
+/* A parameter of the module vhost, or @otherwise where it cannot be read or is 0. */
+unsigned int vhost_parameter(const char *name, unsigned int otherwise);
+
 /* Says what is wrong if it fails. */
 bool device_open(struct device *device, const struct options *options);
 void device_close(struct device *device);
@@ -41,6 +44,7 @@ int device_release(struct device *device);
 
 /* An ioctl that is repeated if a signal came. */
 int device_ioctl(struct device *device, unsigned long request, void *arg);
+/* Without the bit that is vhost-user's alone. */
 int device_set_features(struct device *device, uint64_t features);
 int device_set_memory(struct device *device, const struct memory *memory);
 int device_get_config(struct device *device, uint32_t offset, void *data,
@@ -54,6 +58,10 @@ int device_set_ring_fd(struct device *device, unsigned long request,
 		       unsigned int index, int fd);
 int device_set_ring_state(struct device *device, unsigned long request,
 			  unsigned int index, unsigned int num);
+/* A translation of the IOTLB comes or goes. */
+int device_send_iotlb(struct device *device, const struct vhost_iotlb_msg *msg);
+/* Whether there was one. */
+bool device_read_miss(struct device *device, struct vhost_iotlb_msg *miss);
 /* 0 for no record. */
 int device_set_ring_inflight(struct device *device, unsigned int index,
 			     uint64_t addr);

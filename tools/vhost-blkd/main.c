@@ -13,6 +13,7 @@
  *	config.c	the configuration space and the write cache
  *	ring.c		start and stop of rings
  *	memory.c	mappings of the guest's memory and of the dirty log
+ *	iotlb.c		translations of a virtual IOMMU
  *	inflight.c	the record of the chains in flight, which outlives the daemon
  *	device.c	the ioctls of /dev/vhost-blk
  *
@@ -121,50 +122,82 @@ static bool end_connection(struct server *server)
 	return session_end(&server->session);
 }
 
-static bool serve_connection(struct server *server, const struct pollfd *socket,
-			     const struct pollfd *config,
-			     const struct pollfd *backend)
+/* What poll waits for, of the listening socket or of a connection. */
+enum { STOP, SOCKET, CONFIG, BACKEND, MISSES, NUM_FILES };
+
+/* A question and a new configuration have to be sent, and a reply comes. */
+static short backend_events(const struct session *session)
+{
+	bool unsent = session->config_pending ||
+		      session->iotlb.state == UNASKED;
+
+	if (session->backend_fd < 0)
+		return 0;
+	return (unsent ? POLLOUT : 0) |
+	       (session->iotlb.state == ASKED ? POLLIN : 0);
+}
+
+static void poll_connection(const struct server *server, struct pollfd *files)
+{
+	const struct session *session = &server->session;
+	short backend = backend_events(session);
+
+	files[SOCKET] = (struct pollfd){ session->fd, POLLIN, 0 };
+	files[CONFIG] = (struct pollfd){ server->device.config_event, POLLIN, 0 };
+	files[BACKEND] = (struct pollfd){ backend ? session->backend_fd : -1,
+					  backend, 0 };
+	files[MISSES] = (struct pollfd){ iotlb_wants_misses(session) ?
+					 server->device.fd : -1, POLLIN, 0 };
+}
+
+static bool serve_connection(struct server *server, const struct pollfd *files,
+			     bool silent)
 {
 	struct session *session = &server->session;
-	bool silent = !socket->revents;
+	bool changed = session->config_pending && files[BACKEND].revents;
 	bool ok = true;
 	uint64_t times;
 
-	if (config->revents &&
-	    read(config->fd, &times, sizeof(times)) == sizeof(times))
+	if (files[CONFIG].revents &&
+	    read(files[CONFIG].fd, &times, sizeof(times)) == sizeof(times))
+		changed = true;
+	if (changed)
 		ok = config_tell_front_end(session);
-	else if (backend->revents)
-		ok = config_tell_front_end(session);
-	if (ok && socket->revents)
+	if (ok && files[SOCKET].revents)
 		ok = session_serve(session);
+	/* After that, since a front end that goes closes this one, too. */
+	if (ok && files[BACKEND].revents & ~POLLOUT)
+		ok = iotlb_take_reply(session);
 	if (ok && silent && session->paused)
 		ok = session_resume(session);
+	ok = ok && iotlb_ask(session);
 	return ok || end_connection(server);
 }
 
 /* Returns false if this process has to end because of an error. */
 static bool serve_once(struct server *server, bool *stop)
 {
-	struct session *session = &server->session;
-	bool connected = server->connected;
-	struct pollfd fds[] = {
-		{ .fd = server->stop_fd, .events = POLLIN },
-		{ .fd = connected ? session->fd : server->listener.fd,
-		  .events = POLLIN },
-		{ .fd = connected ? server->device.config_event : -1,
-		  .events = POLLIN },
-		{ .fd = connected && session->config_pending ?
-			session->backend_fd : -1, .events = POLLOUT },
+	struct pollfd files[NUM_FILES] = {
+		[STOP] = { .fd = server->stop_fd, .events = POLLIN },
+		[SOCKET] = { .fd = server->listener.fd, .events = POLLIN },
+		[CONFIG] = { .fd = -1 },
+		[BACKEND] = { .fd = -1 },
+		[MISSES] = { .fd = -1 },
 	};
+	bool paused = server->connected && server->session.paused;
+	int ready;
 
-	if (poll(fds, 4, connected && session->paused ? MEMORY_PAUSE_MS : -1) < 0)
+	if (server->connected)
+		poll_connection(server, files);
+	ready = poll(files, NUM_FILES, paused ? MEMORY_PAUSE_MS : -1);
+	if (ready < 0)
 		return errno == EINTR;
-	*stop = fds[0].revents;
+	*stop = files[STOP].revents;
 	if (*stop)
 		return true;
-	if (connected)
-		return serve_connection(server, &fds[1], &fds[2], &fds[3]);
-	if (fds[1].revents)
+	if (server->connected)
+		return serve_connection(server, files, !ready);
+	if (files[SOCKET].revents)
 		accept_connection(server);
 	return true;
 }

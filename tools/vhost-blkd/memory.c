@@ -2,16 +2,12 @@
 /* Guest memory: see memory.h. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "memory.h"
-
-/* The kernel's own default, where its parameter cannot be read. */
-#define DEFAULT_MAX_REGIONS	64
 
 /* Of a mapping, the offset and the length; huge pages want theirs. */
 static uint64_t file_granule(int fd)
@@ -57,19 +53,6 @@ void mapping_remove(struct mapping *mapping)
 	if (mapping->start)
 		munmap(mapping->start, mapping->length);
 	*mapping = (struct mapping){};
-}
-
-unsigned int memory_max_regions(void)
-{
-	FILE *file = fopen("/sys/module/vhost/parameters/max_mem_regions", "re");
-	unsigned int max = 0;
-
-	if (file) {
-		if (fscanf(file, "%u", &max) != 1)
-			max = 0;
-		fclose(file);
-	}
-	return max ? max : DEFAULT_MAX_REGIONS;
 }
 
 static bool region_makes_sense(const struct vhost_user_region *region)

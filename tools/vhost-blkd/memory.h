@@ -46,9 +46,6 @@ struct memory {
 	unsigned int max;
 };
 
-/* How many regions the kernel takes. */
-unsigned int memory_max_regions(void);
-
 /*
  * Adds a region, for whose whole life @fd is not needed. 0 or a negative errno: EINVAL
  * for addresses that make no sense, EEXIST for one that overlaps another, E2BIG.

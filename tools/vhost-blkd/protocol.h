@@ -30,6 +30,7 @@ struct message {
 		struct vhost_user_log log;
 		struct vhost_user_config config;
 		struct vhost_user_inflight inflight;
+		struct vhost_iotlb_msg iotlb;
 		uint8_t payload[sizeof(struct vhost_user_config)];
 	};
 	int fds[VHOST_USER_MAX_FDS];

@@ -15,21 +15,27 @@
 #define RECORD_TIMEOUT_MS	30000
 #define RECORD_INTERVAL_MS	20
 
-static uint64_t desc_bytes(const struct ring *ring)
-{
-	return ring->num * sizeof(struct vring_desc);
-}
+enum { DESC, AVAIL, USED };
 
-/* Includes the event index at the end of the available ring. */
-static uint64_t avail_bytes(const struct ring *ring)
+/* Available and used ring have the index of an event at their end. */
+void ring_get_areas(const struct ring *ring, struct ring_area areas[RING_AREAS])
 {
-	return sizeof(struct vring_avail) + (ring->num + 1) * sizeof(uint16_t);
-}
+	const struct vhost_vring_addr *addr = &ring->addr;
+	const unsigned int num = ring->num;
 
-static uint64_t used_bytes(const struct ring *ring)
-{
-	return sizeof(struct vring_used) +
-	       ring->num * sizeof(struct vring_used_elem) + sizeof(uint16_t);
+	areas[DESC] = (struct ring_area){
+		addr->desc_user_addr, num * sizeof(struct vring_desc),
+		VHOST_ACCESS_RO
+	};
+	areas[AVAIL] = (struct ring_area){
+		addr->avail_user_addr, sizeof(struct vring_avail) +
+		(num + 1) * sizeof(uint16_t), VHOST_ACCESS_RO
+	};
+	areas[USED] = (struct ring_area){
+		addr->used_user_addr, sizeof(struct vring_used) +
+		num * sizeof(struct vring_used_elem) + sizeof(uint16_t),
+		VHOST_ACCESS_RW
+	};
 }
 
 static bool logs_used_ring(const struct ring *ring)
@@ -47,19 +53,22 @@ static bool log_has(const struct session *session, uint64_t guest_end)
 
 int ring_check_log(const struct session *session)
 {
+	struct ring_area areas[RING_AREAS];
 	unsigned int i;
 	uint64_t end;
 
 	if (session->features & 1ULL << VHOST_F_LOG_ALL &&
 	    !log_has(session, memory_end(&session->memory)))
 		return session_fail("the dirty log does not cover the guest's memory");
-	for (i = 0; i < session->num_rings; i++) {
+	/* A used ring behind a virtual IOMMU is logged where it is in the guest's memory. */
+	for (i = 0; i < session->num_rings && !iotlb_is_used(session); i++) {
 		const struct ring *ring = &session->rings[i];
 
 		if (!logs_used_ring(ring))
 			continue;
+		ring_get_areas(ring, areas);
 		if (__builtin_add_overflow(ring->addr.log_guest_addr,
-					   used_bytes(ring), &end) ||
+					   areas[USED].size, &end) ||
 		    !log_has(session, end))
 			return session_fail("ring %u: the dirty log does not cover the used ring",
 					    i);
@@ -67,21 +76,25 @@ int ring_check_log(const struct session *session)
 	return 0;
 }
 
-/* Translate the front end's addresses to this process's, and pass them to the kernel. */
-static int set_kernel_addr(struct session *session, unsigned int index,
-			   const struct vhost_vring_addr *addr)
+static uint64_t translate(const struct session *session,
+			  const struct ring_area *area)
+{
+	return iotlb_is_used(session) ? area->start :
+		memory_translate(&session->memory, area->start, area->size);
+}
+
+/* The front end's addresses become this process's; the kernel translates the guest's. */
+static int set_kernel_addr(struct session *session, unsigned int index)
 {
 	const struct ring *ring = &session->rings[index];
-	const struct memory *memory = &session->memory;
-	struct vhost_vring_addr own = *addr;
+	struct vhost_vring_addr own = ring->addr;
+	struct ring_area areas[RING_AREAS];
 	int ret;
 
-	own.desc_user_addr = memory_translate(memory, addr->desc_user_addr,
-					      desc_bytes(ring));
-	own.avail_user_addr = memory_translate(memory, addr->avail_user_addr,
-					       avail_bytes(ring));
-	own.used_user_addr = memory_translate(memory, addr->used_user_addr,
-					      used_bytes(ring));
+	ring_get_areas(ring, areas);
+	own.desc_user_addr = translate(session, &areas[DESC]);
+	own.avail_user_addr = translate(session, &areas[AVAIL]);
+	own.used_user_addr = translate(session, &areas[USED]);
 	if (!own.desc_user_addr || !own.avail_user_addr || !own.used_user_addr)
 		return session_fail("ring %u: its addresses are not in the guest's memory",
 				    index);
@@ -110,7 +123,7 @@ static int set_up(struct session *session, unsigned int index)
 	if (ret)
 		return session_fail("ring %u of %u descriptors: the kernel refuses it: %s",
 				    index, ring->num, strerror(-ret));
-	return set_kernel_addr(session, index, &ring->addr);
+	return set_kernel_addr(session, index);
 }
 
 static int start_in_kernel(struct session *session, unsigned int index)
@@ -146,6 +159,10 @@ int ring_update(struct session *session, unsigned int index)
 	if (session->paused || ring->running || !ring->num ||
 	    !ring->has_addr || !ring->kick || !ring->enabled)
 		return 0;
+	ring->asks = iotlb_is_used(session) &&
+		     !iotlb_has_ring(&session->iotlb, ring);
+	if (ring->asks)
+		return 0;
 	if (ring_check_log(session) || config_settle_cache(session, ring) ||
 	    set_up(session, index) || start_in_kernel(session, index))
 		return -1;
@@ -169,10 +186,14 @@ int ring_stop(struct session *session, unsigned int index)
 	struct ring *ring = &session->rings[index];
 	int ret;
 
+	ring->asks = false;
 	if (!ring->running)
 		return 0;
 	ret = device_set_ring_state(session->device,
 				    VHOST_BLK_SET_VRING_RUNNING, index, 0);
+	if (ret == -EAGAIN)
+		return session_fail("ring %u: stopped while it is not known where requests of an earlier connection are",
+				    index);
 	if (ret)
 		return session_fail("ring %u: the kernel does not stop it: %s",
 				    index, strerror(-ret));
@@ -229,5 +250,5 @@ int ring_set_addr(struct session *session, const struct vhost_vring_addr *addr)
 	ring->addr = *addr;
 	if (ring_check_log(session))
 		return -1;
-	return set_kernel_addr(session, addr->index, addr);
+	return set_kernel_addr(session, addr->index);
 }

@@ -16,15 +16,30 @@
 struct session;
 
 /**
+ * struct ring_area - one of the three parts of a ring
+ * @start: as the front end has given it
+ * @size: bytes
+ * @access: what the kernel does there, VHOST_ACCESS_RO or _RW
+ */
+struct ring_area {
+	uint64_t start;
+	uint64_t size;
+	uint8_t access;
+};
+
+#define RING_AREAS	3
+
+/**
  * struct ring - state of a ring
  * @num: number of descriptors; 0 if not set
- * @addr: addresses, in the front end's address space
+ * @addr: addresses, in the front end's address space, or the guest's with a virtual IOMMU
  * @has_addr: @addr is set
  * @base: next index of the available ring; valid while the ring is stopped
  * @kick: the ring has a kick eventfd; vhost-user calls such a ring started
  * @enabled: set by SET_VRING_ENABLE
  * @running: the kernel serves the ring
  * @ran: the kernel has served the ring in this connection
+ * @asks: the ring waits for translations of its addresses, to be asked for from the front end
  */
 struct ring {
 	unsigned int num;
@@ -35,9 +50,16 @@ struct ring {
 	bool enabled;
 	bool running;
 	bool ran;
+	bool asks;
 };
 
-/* Start a ring if it is complete and rings are not paused. */
+/* Get the parts of a ring that has a size and addresses. */
+void ring_get_areas(const struct ring *ring, struct ring_area areas[RING_AREAS]);
+
+/*
+ * Start a ring if it is complete and rings are not paused. With a virtual IOMMU the ring
+ * starts when its addresses have translations, which may be later.
+ */
 int ring_update(struct session *session, unsigned int index);
 int ring_update_all(struct session *session);
 int ring_stop(struct session *session, unsigned int index);

@@ -26,6 +26,13 @@
 			   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS | \
 			   VHOST_USER_PROTOCOL_F_STATUS)
 
+/* Questions about translations go one way, and what is taken away has to be acknowledged. */
+#define IOMMU_FEATURES	(VHOST_USER_PROTOCOL_F_BACKEND_REQ | \
+			 VHOST_USER_PROTOCOL_F_REPLY_ACK)
+
+/* The kernel's own default, where its parameter cannot be read. */
+#define DEFAULT_MAX_REGIONS	64
+
 /* Headers and payloads in a row, before signals are looked at again. */
 #define MAX_STEPS	64
 
@@ -57,8 +64,8 @@ static uint64_t offered_features(const struct session *session)
 {
 	uint64_t features = session->device->features;
 
-	/* A virtual IOMMU needs messages that this daemon does not have. */
-	features &= ~BIT(VIRTIO_F_ACCESS_PLATFORM);
+	if ((session->protocol_features & IOMMU_FEATURES) != IOMMU_FEATURES)
+		features &= ~BIT(VIRTIO_F_ACCESS_PLATFORM);
 	return features | BIT(VHOST_USER_F_PROTOCOL_FEATURES);
 }
 
@@ -89,17 +96,18 @@ static int set_features(struct session *session, struct message *msg)
 	session->features = features;
 	if (ring_any_runs(session) && ring_check_log(session))
 		return CLOSE;
-	ret = device_set_features(session->device,
-				  features &
-				  ~BIT(VHOST_USER_F_PROTOCOL_FEATURES));
+	ret = device_set_features(session->device, features);
 	if (ret == -EBUSY)
 		return session_fail("features change while rings run");
 	if (ret)
 		return session_fail("the kernel refuses the features: %s",
 				    strerror(-ret));
+	/* So has the kernel. Rings that wait to start have to ask again. */
+	if (!ring_any_runs(session))
+		iotlb_forget(&session->iotlb);
 	if (!(features & BIT(VHOST_USER_F_PROTOCOL_FEATURES)))
 		return enable_all_rings(session);
-	return DONE;
+	return ring_update_all(session);
 }
 
 static int get_protocol_features(struct session *session, struct message *msg)
@@ -143,6 +151,20 @@ static int update_memory(struct session *session)
 	if (ret)
 		return session_fail("the kernel refuses the memory table: %s",
 				    strerror(-ret));
+	return DONE;
+}
+
+/* Of memory that goes, in the kernel as well. Rings are stopped. */
+static int drop_translations(struct session *session)
+{
+	int ret = 0;
+
+	if (iotlb_is_used(session))
+		ret = device_set_features(session->device, session->features);
+	if (ret)
+		return session_fail("the kernel keeps translations: %s",
+				    strerror(-ret));
+	iotlb_forget(&session->iotlb);
 	return DONE;
 }
 
@@ -208,6 +230,8 @@ static int set_mem_table(struct session *session, struct message *msg)
 		ret = add_region(session, &table->regions[i], msg->fds[i]);
 	if (!ret)
 		ret = update_memory(session);
+	if (!ret)
+		ret = drop_translations(session);
 	memory_clear(&old);
 	if (!ret && !session_resume(session))
 		ret = CLOSE;
@@ -246,7 +270,7 @@ static int rem_mem_reg(struct session *session, struct message *msg)
 	removed = memory->regions[index];
 	memory->regions[index] = memory->regions[memory->num - 1];
 	memory->regions[--memory->num] = removed;
-	if (update_memory(session)) {
+	if (update_memory(session) || drop_translations(session)) {
 		memory->num++;
 		return CLOSE;
 	}
@@ -561,6 +585,7 @@ struct request {
 #define LOG		sizeof(struct vhost_user_log)
 #define CONFIG		sizeof(struct vhost_user_config)
 #define INFLIGHT	sizeof(struct vhost_user_inflight)
+#define IOTLB		sizeof(struct vhost_iotlb_msg)
 
 #define REQUEST(id, function, min, max, ...) \
 	[VHOST_USER_ ## id] = { .name = #id, .handle = (function), \
@@ -594,6 +619,7 @@ static const struct request requests[VHOST_USER_NUM_REQUESTS] = {
 	REQUEST(SET_VRING_ENABLE, set_vring_enable, STATE, STATE),
 	REQUEST(SET_BACKEND_REQ_FD, config_set_backend_fd, 0, 0,
 		.min_fds = 1, .max_fds = 1),
+	REQUEST(IOTLB_MSG, iotlb_handle, IOTLB, IOTLB),
 	REQUEST(GET_CONFIG, config_get, VHOST_USER_CONFIG_HEADER, CONFIG,
 		.reply = true),
 	REQUEST(SET_CONFIG, config_set, VHOST_USER_CONFIG_HEADER, CONFIG),
@@ -743,7 +769,9 @@ bool session_begin(struct session *session, struct device *device, int fd,
 	session->stop_fd = stop_fd;
 	session->backend_fd = -1;
 	session->write_back = true;
-	session->memory.max = memory_max_regions();
+	session->memory.max = vhost_parameter("max_mem_regions",
+					      DEFAULT_MAX_REGIONS);
+	iotlb_init(&session->iotlb);
 	session->inflight.fd = -1;
 	session->num_rings = device->options->num_queues;
 	receiver_init(&session->receiver);
@@ -762,6 +790,8 @@ bool session_end(struct session *session)
 	message_close_fds(&session->receiver.msg);
 	memory_clear(&session->memory);
 	mapping_remove(&session->log);
+	iotlb_forget(&session->iotlb);
+	message_close_fds(&session->iotlb.reply.msg);
 	inflight_clear(&session->inflight);
 	if (session->backend_fd >= 0)
 		close(session->backend_fd);

@@ -11,6 +11,7 @@
 
 #include "device.h"
 #include "inflight.h"
+#include "iotlb.h"
 #include "memory.h"
 #include "ring.h"
 #include "transport.h"
@@ -61,6 +62,7 @@ struct session {
 	struct mapping log;
 	uint64_t log_bytes;
 	struct inflight inflight;
+	struct iotlb iotlb;
 	struct receiver receiver;
 	unsigned int num_rings;
 	struct ring rings[VHOST_BLK_MAX_QUEUES];
