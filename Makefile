@@ -58,8 +58,10 @@ install-vhost-blkd: vhost-blkd
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d packaging/60-vhost-blk.rules
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/vhost-blkd@.service
 	install -D -m 644 -t $(DESTDIR)$(BACKENDS) packaging/50-vhost-blkd.json
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 packaging/man/*.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/vhost-blkd Documentation/vhost-blkd.rst
 	sed -i -E 's,/usr/(bin|share/doc)/vhost-blkd,$(PREFIX)/\1/vhost-blkd,' \
+		$(DESTDIR)$(PREFIX)/share/man/man8/vhost-blk*.8 \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/vhost-blkd@.service \
 		$(DESTDIR)$(BACKENDS)/50-vhost-blkd.json
 

@@ -14,6 +14,8 @@ installs()
 	make -s install-vhost-blkd DESTDIR="$work/$1" PREFIX="$2" && test -x "$work/$1$2/bin/vhost-blkd" &&
 		test -x "$work/$1$2/sbin/vhost-blk-upgrade" &&
 		test -f "$work/$1$2/lib/sysusers.d/vhost-blkd.conf" &&
+		test -f "$work/$1$2/share/man/man8/vhost-blkd.8" &&
+		test -f "$work/$1$2/share/man/man8/vhost-blk-upgrade.8" &&
 		test -f "$work/$1$2/lib/udev/rules.d/60-vhost-blk.rules"
 }
 
@@ -40,12 +42,42 @@ unit_is_safe()
 	systemd-analyze security --offline=true --threshold=20 "$unit"
 }
 
+page_is_right()
+{
+	local output
+	output=$(groff -mdoc -ww -z -Tutf8 "$1" 2>&1)
+	echo "$output"
+	test -z "$output"
+}
+
+# tells_of_options PAGE COMMAND...: those that the command prints.
+tells_of_options()
+{
+	local option missing=() page=$1
+	while read -r option; do
+		grep -q "^\.\(It \)\?Fl \\\\${option#-}\( \|$\)" "$page" || missing+=("$option")
+	done < <("${@:2}" 2>&1 | grep -oE -- '--[a-z-]+' | sort -u)
+	echo "missing: ${missing[*]}"
+	((!${#missing[@]}))
+}
+
 ok "it installs to /usr/local" installs local /usr/local
 ok "libvirt finds the daemon in /etc" \
 	names_daemon local/etc/qemu/vhost-user/50-vhost-blkd.json /usr/local/bin/vhost-blkd
 ok "it installs to /usr" installs usr /usr
 ok "libvirt finds the daemon in /usr/share" \
 	names_daemon usr/usr/share/qemu/vhost-user/50-vhost-blkd.json /usr/bin/vhost-blkd
+for page in packaging/man/*.8; do
+	if command -v groff > /dev/null; then
+		ok "groff has nothing against ${page##*/}" page_is_right "$page"
+	else
+		skip "groff has nothing against ${page##*/}" "no groff"
+	fi
+done
+ok "vhost-blkd.8 tells of all options" tells_of_options packaging/man/vhost-blkd.8 \
+	build/vhost-blkd/vhost-blkd --help
+ok "vhost-blk-upgrade.8 tells of all options" tells_of_options \
+	packaging/man/vhost-blk-upgrade.8 packaging/vhost-blk-upgrade --help
 if command -v systemd-analyze > /dev/null; then
 	ok "systemd has nothing against the unit" unit_is_right
 	ok "the service has no rights that it does not need" unit_is_safe
