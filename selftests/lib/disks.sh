@@ -46,6 +46,15 @@ wait_until()
 	return 1
 }
 
+# slow_nsec MILLISECONDS: how long a slow null_blk needs on this machine, for its attribute
+# completion_nsec. It ends a request that needs 5 s with an error.
+slow_nsec()
+{
+	local ms=$(($1 * LIMIT_FACTOR))
+	((ms <= 4000)) || ms=4000
+	echo "${ms}000000"
+}
+
 # set_attribute FILE VALUE: of sysfs or configfs; says which one refuses.
 set_attribute()
 {

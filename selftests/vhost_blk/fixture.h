@@ -198,6 +198,38 @@ static inline unsigned int take_answers(struct fixture *f, unsigned int num)
 	return i;
 }
 
+/* Sends a read and returns whether it is answered without any translation. */
+static inline bool read_is_answered(struct fixture *f, void *data, int timeout_ms)
+{
+	struct vhost_client_seg segs[] = {
+		{ f->hdr, sizeof(*f->hdr), false },
+		{ data, 4096, true },
+		{ f->status, 1, true },
+	};
+	volatile uint16_t *used = &f->c.queues[0].vring.used->idx;
+	uint16_t before = *used;
+
+	f->hdr->type = VIRTIO_BLK_T_IN;
+	f->hdr->sector = 0;
+	vhost_client_add(&f->c, 0, segs, 3, NULL);
+	vhost_client_kick(&f->c, 0, true);
+	while (*used == before && timeout_ms-- > 0)
+		usleep(1000);
+	return *used != before;
+}
+
+/* The kernel keeps so many translations, and drops the oldest for a new one. */
+static inline unsigned int max_translations(void)
+{
+	FILE *file = fopen("/sys/module/vhost/parameters/max_iotlb_entries", "re");
+	unsigned int max = 0;
+
+	if (!file || fscanf(file, "%u", &max) != 1)
+		tap_bail("vhost doesn't say how many translations it keeps");
+	fclose(file);
+	return max;
+}
+
 static inline unsigned int count_ok(const uint8_t *statuses, unsigned int num)
 {
 	unsigned int i, done = 0;

@@ -44,26 +44,6 @@ static void test_data(const char *disk, size_t granule, const char *what)
 	tear_down(&f);
 }
 
-/* Sends a read and returns whether it is answered without any translation. */
-static bool read_is_answered(struct fixture *f, void *data, int timeout_ms)
-{
-	struct vhost_client_seg segs[] = {
-		{ f->hdr, sizeof(*f->hdr), false },
-		{ data, PAGE, true },
-		{ f->status, 1, true },
-	};
-	volatile uint16_t *used = &f->c.queues[0].vring.used->idx;
-	uint16_t before = *used;
-
-	f->hdr->type = VIRTIO_BLK_T_IN;
-	f->hdr->sector = 0;
-	vhost_client_add(&f->c, 0, segs, 3, NULL);
-	vhost_client_kick(&f->c, 0, true);
-	while (*used == before && timeout_ms-- > 0)
-		usleep(1000);
-	return *used != before;
-}
-
 static void test_miss(const char *disk)
 {
 	struct pollfd fd = { .events = POLLIN };
@@ -143,18 +123,6 @@ static void test_ring_unmapped(const char *disk)
 	}
 	tap_equal(i, 20, "a ring that is unmapped %d times is asked for again", 20);
 	tear_down(&f);
-}
-
-/* The kernel keeps so many translations, and drops the oldest for a new one. */
-static unsigned int max_translations(void)
-{
-	FILE *file = fopen("/sys/module/vhost/parameters/max_iotlb_entries", "re");
-	unsigned int max = 0;
-
-	if (!file || fscanf(file, "%u", &max) != 1)
-		tap_bail("vhost doesn't say how many translations it keeps");
-	fclose(file);
-	return max;
 }
 
 /* All that there were have to make room for one that nobody needs. */

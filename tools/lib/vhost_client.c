@@ -244,8 +244,7 @@ int vhost_client_alloc_rings(struct vhost_client *c, unsigned int num_queues,
 	return ret;
 }
 
-/* An address in this process, or an I/O virtual address. */
-static uint64_t ring_addr(struct vhost_client *c, const void *addr)
+uint64_t vhost_client_ring_addr(struct vhost_client *c, const void *addr)
 {
 	return c->iotlb ? vhost_client_dma(c, addr) : (uintptr_t)addr;
 }
@@ -256,9 +255,9 @@ static int set_ring_addr(struct vhost_client *c, unsigned int index, bool log)
 	struct vhost_vring_addr addr = {
 		.index = index,
 		.flags = log ? 1U << VHOST_VRING_F_LOG : 0,
-		.desc_user_addr = ring_addr(c, vring->desc),
-		.avail_user_addr = ring_addr(c, vring->avail),
-		.used_user_addr = ring_addr(c, vring->used),
+		.desc_user_addr = vhost_client_ring_addr(c, vring->desc),
+		.avail_user_addr = vhost_client_ring_addr(c, vring->avail),
+		.used_user_addr = vhost_client_ring_addr(c, vring->used),
 		.log_guest_addr = vhost_client_dma(c, vring->used),
 	};
 
@@ -556,7 +555,7 @@ static int wait_used(struct vhost_client *c, unsigned int queue, int timeout_ms)
 	while (!used_ready(q)) {
 		struct pollfd files[] = {
 			{ .fd = q->call_fd, .events = POLLIN },
-			{ .fd = c->fd, .events = POLLIN },
+			{ .fd = c->iotlb_fd, .events = POLLIN },
 		};
 		long left = end - vhost_client_now_ms();
 
@@ -675,6 +674,24 @@ bool vhost_client_log_test(struct vhost_client *c, const unsigned long *bitmap,
 
 /* The virtual IOMMU. */
 
+static int send_to_kernel(struct vhost_client *c, const struct vhost_iotlb_msg *iotlb)
+{
+	struct vhost_msg_v2 msg = { .type = VHOST_IOTLB_MSG_V2, .iotlb = *iotlb };
+
+	return write(c->fd, &msg, sizeof(msg)) < 0 ? -errno : 0;
+}
+
+static int serve_kernel(struct vhost_client *c)
+{
+	struct vhost_msg_v2 msg;
+	int answered = 0;
+
+	while (read(c->fd, &msg, sizeof(msg)) == sizeof(msg))
+		if (msg.iotlb.type == VHOST_IOTLB_MISS)
+			answered += !vhost_client_iotlb_answer(c, msg.iotlb.iova);
+	return answered;
+}
+
 int vhost_client_use_iotlb(struct vhost_client *c, size_t granule)
 {
 	uint64_t features;
@@ -686,6 +703,9 @@ int vhost_client_use_iotlb(struct vhost_client *c, size_t granule)
 		return -EOPNOTSUPP;
 	c->iotlb = true;
 	c->iotlb_granule = granule;
+	c->iotlb_fd = c->fd;
+	c->iotlb_serve = serve_kernel;
+	c->iotlb_send = send_to_kernel;
 	/* Reading must not block when the last message was read by another call. */
 	return fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
@@ -693,18 +713,15 @@ int vhost_client_use_iotlb(struct vhost_client *c, size_t granule)
 int vhost_client_iotlb_send(struct vhost_client *c, uint8_t type, uint64_t iova,
 			    uint64_t size, uint64_t uaddr, uint8_t perm)
 {
-	struct vhost_msg_v2 msg = {
-		.type = VHOST_IOTLB_MSG_V2,
-		.iotlb = {
-			.iova = iova,
-			.size = size,
-			.uaddr = uaddr,
-			.perm = perm,
-			.type = type,
-		},
+	struct vhost_iotlb_msg msg = {
+		.iova = iova,
+		.size = size,
+		.uaddr = uaddr,
+		.perm = perm,
+		.type = type,
 	};
 
-	return write(c->fd, &msg, sizeof(msg)) < 0 ? -errno : 0;
+	return c->iotlb_send(c, &msg);
 }
 
 int vhost_client_iotlb_map(struct vhost_client *c, const void *addr, size_t size,
@@ -722,8 +739,7 @@ int vhost_client_iotlb_unmap(struct vhost_client *c, const void *addr,
 				       vhost_client_dma(c, addr), size, 0, 0);
 }
 
-/* There is no reply for an address outside guest memory, as with a real IOMMU. */
-static int answer_miss(struct vhost_client *c, uint64_t iova)
+int vhost_client_iotlb_answer(struct vhost_client *c, uint64_t iova)
 {
 	uint64_t offset = iova - VHOST_CLIENT_IOVA_BASE;
 	size_t granule = c->iotlb_granule;
@@ -743,16 +759,11 @@ static int answer_miss(struct vhost_client *c, uint64_t iova)
 
 int vhost_client_iotlb_serve(struct vhost_client *c, int timeout_ms)
 {
-	struct pollfd file = { .fd = c->fd, .events = POLLIN };
-	struct vhost_msg_v2 msg;
-	int answered = 0;
+	struct pollfd file = { .fd = c->iotlb_fd, .events = POLLIN };
 
 	if (timeout_ms)
 		poll(&file, 1, timeout_ms);
-	while (read(c->fd, &msg, sizeof(msg)) == sizeof(msg))
-		if (msg.iotlb.type == VHOST_IOTLB_MISS)
-			answered += !answer_miss(c, msg.iotlb.iova);
-	return answered;
+	return c->iotlb_serve(c);
 }
 
 /* Workers and busy polling. */

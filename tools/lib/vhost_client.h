@@ -76,6 +76,10 @@ struct vhost_client_queue {
  * @log_bytes: size of @log, and of a bitmap for vhost_client_log_take()
  * @iotlb: the device uses I/O virtual addresses
  * @iotlb_granule: size of the translation in a reply to a miss
+ * @iotlb_fd: readable if there is a miss
+ * @iotlb_serve: replies to the misses that are there; returns how many
+ * @iotlb_send: sends a message to the device
+ * @iotlb_data: belongs to @iotlb_serve and @iotlb_send
  * @misses: number of misses that got a reply
  */
 struct vhost_client {
@@ -92,6 +96,10 @@ struct vhost_client {
 	size_t log_bytes;
 	bool iotlb;
 	size_t iotlb_granule;
+	int iotlb_fd;
+	int (*iotlb_serve)(struct vhost_client *c);
+	int (*iotlb_send)(struct vhost_client *c, const struct vhost_iotlb_msg *msg);
+	void *iotlb_data;
 	unsigned long misses;
 };
 
@@ -157,6 +165,8 @@ void *vhost_client_alloc(struct vhost_client *c, size_t size, size_t align);
 uint64_t vhost_client_gpa(struct vhost_client *c, const void *addr);
 /* Returns the address for a descriptor: guest physical or I/O virtual. */
 uint64_t vhost_client_dma(struct vhost_client *c, const void *addr);
+/* Returns the address of a ring for the device: in this process, or I/O virtual. */
+uint64_t vhost_client_ring_addr(struct vhost_client *c, const void *addr);
 
 /*
  * Make a chain available. It consists of descriptors of the ring, or of an indirect table
@@ -216,6 +226,11 @@ bool vhost_client_log_test(struct vhost_client *c, const unsigned long *bitmap,
  */
 int vhost_client_use_iotlb(struct vhost_client *c, size_t granule);
 int vhost_client_iotlb_serve(struct vhost_client *c, int timeout_ms);
+/*
+ * Reply to a miss. There is no reply for an address outside guest memory, as with a real
+ * IOMMU.
+ */
+int vhost_client_iotlb_answer(struct vhost_client *c, uint64_t iova);
 /* Send one IOTLB message. map() and unmap() send that of a piece of guest memory. */
 int vhost_client_iotlb_send(struct vhost_client *c, uint8_t type, uint64_t iova,
 			    uint64_t size, uint64_t uaddr, uint8_t perm);

@@ -397,10 +397,10 @@ int vhost_user_set_vring_addr(struct vhost_user *u, unsigned int index)
 	struct vhost_user_msg msg = { .addr = {
 		.index = index,
 		.flags = u->client->log ? 1U << VHOST_VRING_F_LOG : 0,
-		.desc_user_addr = (uintptr_t)vring->desc,
-		.avail_user_addr = (uintptr_t)vring->avail,
-		.used_user_addr = (uintptr_t)vring->used,
-		.log_guest_addr = vhost_client_gpa(u->client, vring->used),
+		.desc_user_addr = vhost_client_ring_addr(u->client, vring->desc),
+		.avail_user_addr = vhost_client_ring_addr(u->client, vring->avail),
+		.used_user_addr = vhost_client_ring_addr(u->client, vring->used),
+		.log_guest_addr = vhost_client_dma(u->client, vring->used),
 	} };
 
 	return tell(u, &msg, VHOST_USER_SET_VRING_ADDR, sizeof(msg.addr), NULL, 0);
@@ -515,6 +515,8 @@ int vhost_user_set_up_device(struct vhost_user *u, uint64_t features)
 	if (ret)
 		return ret;
 	u->client->features = offered & features & ~OTHER_FEATURES;
+	if (u->client->iotlb)
+		u->client->features |= 1ULL << VIRTIO_F_ACCESS_PLATFORM;
 	return set_client_features(u);
 }
 
@@ -687,27 +689,109 @@ int vhost_user_open_backend(struct vhost_user *u)
 	return 0;
 }
 
-int vhost_user_take_backend(struct vhost_user *u, int timeout_ms)
+/* A message on it: its header as it came, whose NEED_REPLY is to be obeyed. */
+static int receive_backend(struct vhost_user *u, struct vhost_user_msg *msg,
+			   int timeout_ms)
 {
 	struct pollfd file = { .fd = u->backend_fd, .events = POLLIN };
-	struct vhost_user_msg msg;
-	int fd, ret, request;
+	int fd, ret;
 
 	if (poll(&file, 1, timeout_ms) <= 0)
 		return -EAGAIN;
-	ret = receive_message(u->backend_fd, &msg, &fd);
+	ret = receive_message(u->backend_fd, msg, &fd);
 	if (ret < 0)
 		return ret;
 	if (fd >= 0)
 		close(fd);
-	request = msg.header.request;
-	if (msg.header.flags & VHOST_USER_NEED_REPLY) {
-		msg.header.flags = VHOST_USER_VERSION | VHOST_USER_REPLY;
-		msg.header.size = sizeof(msg.u64);
-		msg.u64 = 0;
-		if (send(u->backend_fd, &msg, sizeof(msg.header) + sizeof(msg.u64),
-			 MSG_NOSIGNAL) < 0)
-			return -EPIPE;
+	return 0;
+}
+
+static int reply_backend(struct vhost_user *u, uint32_t request)
+{
+	struct vhost_user_msg msg = {
+		.header = {
+			request, VHOST_USER_VERSION | VHOST_USER_REPLY,
+			sizeof(msg.u64)
+		},
+	};
+
+	return send(u->backend_fd, &msg, sizeof(msg.header) + sizeof(msg.u64),
+		    MSG_NOSIGNAL) < 0 ? -EPIPE : 0;
+}
+
+int vhost_user_take_backend(struct vhost_user *u, int timeout_ms)
+{
+	struct vhost_user_msg msg;
+	int ret = receive_backend(u, &msg, timeout_ms);
+
+	if (!ret && msg.header.flags & VHOST_USER_NEED_REPLY)
+		ret = reply_backend(u, msg.header.request);
+	return ret ? ret : (int)msg.header.request;
+}
+
+/* The virtual IOMMU */
+
+int vhost_user_take_miss(struct vhost_user *u, struct vhost_iotlb_msg *miss,
+			 int timeout_ms)
+{
+	struct vhost_user_msg msg;
+	int ret = receive_backend(u, &msg, timeout_ms);
+
+	if (ret)
+		return ret;
+	if (msg.header.request != VHOST_USER_BACKEND_IOTLB_MSG ||
+	    msg.header.size != sizeof(msg.iotlb) ||
+	    !(msg.header.flags & VHOST_USER_NEED_REPLY))
+		return -EPROTO;
+	*miss = msg.iotlb;
+	return miss->type == VHOST_IOTLB_MISS ? 0 : -EPROTO;
+}
+
+int vhost_user_reply_miss(struct vhost_user *u)
+{
+	return reply_backend(u, VHOST_USER_BACKEND_IOTLB_MSG);
+}
+
+static int serve_iotlb(struct vhost_client *c)
+{
+	struct vhost_user *u = c->iotlb_data;
+	struct vhost_iotlb_msg miss;
+	int answered = 0;
+
+	while (!vhost_user_take_miss(u, &miss, 0)) {
+		answered += !vhost_client_iotlb_answer(c, miss.iova);
+		if (vhost_user_reply_miss(u))
+			break;
 	}
-	return request;
+	return answered;
+}
+
+static int send_iotlb(struct vhost_client *c, const struct vhost_iotlb_msg *iotlb)
+{
+	struct vhost_user_msg msg = { .iotlb = *iotlb };
+
+	return tell(c->iotlb_data, &msg, VHOST_USER_IOTLB_MSG, sizeof(msg.iotlb), NULL,
+		    0);
+}
+
+int vhost_user_use_iotlb(struct vhost_user *u, size_t granule)
+{
+	struct vhost_client *c = u->client;
+	uint64_t features;
+	int ret = vhost_user_get_features(u, &features);
+
+	if (ret)
+		return ret;
+	if (!(features & 1ULL << VIRTIO_F_ACCESS_PLATFORM))
+		return -EOPNOTSUPP;
+	ret = vhost_user_open_backend(u);
+	if (ret)
+		return ret;
+	c->iotlb = true;
+	c->iotlb_granule = granule;
+	c->iotlb_fd = u->backend_fd;
+	c->iotlb_serve = serve_iotlb;
+	c->iotlb_send = send_iotlb;
+	c->iotlb_data = u;
+	return 0;
 }

@@ -33,6 +33,7 @@ struct vhost_user_msg {
 		struct vhost_user_log log;
 		struct vhost_user_config config;
 		struct vhost_user_inflight inflight;
+		struct vhost_iotlb_msg iotlb;
 	};
 } __attribute__((packed));
 
@@ -135,6 +136,16 @@ int vhost_user_log_stop(struct vhost_user *u);
  */
 int vhost_user_open_backend(struct vhost_user *u);
 int vhost_user_take_backend(struct vhost_user *u, int timeout_ms);
+
+/*
+ * The virtual IOMMU: as vhost_client_use_iotlb(), between negotiate and setup, on a new
+ * channel of the back end. Take miss waits for a question there, which has to be replied
+ * to before the next one comes; -EAGAIN if there is none.
+ */
+int vhost_user_use_iotlb(struct vhost_user *u, size_t granule);
+int vhost_user_take_miss(struct vhost_user *u, struct vhost_iotlb_msg *miss,
+			 int timeout_ms);
+int vhost_user_reply_miss(struct vhost_user *u);
 
 /* Bytes as they are, with @num descriptors. */
 int vhost_user_send_bytes(struct vhost_user *u, const void *bytes, size_t size,
