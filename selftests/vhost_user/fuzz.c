@@ -47,6 +47,8 @@
 #define HIGH_GPA	0x100000000ULL
 #define LOW_USER	0x7f0000000000ULL
 #define HIGH_USER	0x7f5000000000ULL
+/* Behind the virtual IOMMU: of the first region only. */
+#define IOVA		0x600000000000ULL
 #define LOG_BYTES	((HIGH_GPA + HALF) / PAGE / 8)
 
 /* The daemon may be slow, but not so slow. */
@@ -60,6 +62,7 @@ enum {
 	SEND_READS = 1000,	/* into the rings, and kicks */
 	SCRIBBLE,		/* into guest memory */
 	LIE,			/* in the record of what is in flight */
+	ANSWER,			/* questions for translations */
 	TRUNCATE,		/* guest memory or log */
 	WAIT,
 };
@@ -82,6 +85,7 @@ struct message {
  * @wrong: one in so many things is wrong; never if 0
  * @features: of the device
  * @logs: it has a dirty log
+ * @mapped: guest memory is behind a virtual IOMMU
  * @got_record: the daemon has just given a record of what is in flight
  * @mem: guest memory
  * @log: for the dirty log
@@ -93,6 +97,7 @@ struct talk {
 	unsigned int wrong;
 	uint64_t features;
 	bool logs;
+	bool mapped;
 	bool got_record;
 	int mem, log;
 	int kick, call;
@@ -263,17 +268,19 @@ static void write_memory(struct talk *t, uint64_t offset, const void *data,
 static void offer_reads(struct talk *t, unsigned int ring)
 {
 	const uint64_t base = ring_offset(ring);
+	const uint64_t low = t->mapped ? IOVA : LOW_GPA;
 	unsigned int i, num = 1 + below(RING_SIZE / 3);
 
 	for (i = 0; i < num; i++) {
 		uint16_t head = 3 * i, slot = t->avail[ring] % RING_SIZE;
 		uint64_t ends = base + ENDS_OFFSET + 32 * i;
+		uint64_t data = t->mapped ? IOVA + HALF / 2 : HIGH_GPA;
 		struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_IN };
 		struct vring_desc desc[3] = {
-			{ LOW_GPA + ends, 16, VRING_DESC_F_NEXT, head + 1 },
-			{ HIGH_GPA + PAGE * below(HALF / PAGE), PAGE,
+			{ low + ends, 16, VRING_DESC_F_NEXT, head + 1 },
+			{ data + PAGE * below(HALF / 2 / PAGE), PAGE,
 			  VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, head + 2 },
-			{ LOW_GPA + ends + 16, 1, VRING_DESC_F_WRITE, 0 },
+			{ low + ends + 16, 1, VRING_DESC_F_WRITE, 0 },
 		};
 
 		write_memory(t, ends, &hdr, sizeof(hdr));
@@ -348,7 +355,7 @@ static struct vhost_user_region half(bool high)
 
 static void build_vring_addr(struct talk *t, struct message *m, unsigned int ring)
 {
-	uint64_t user = LOW_USER + ring_offset(ring);
+	uint64_t user = (t->mapped ? IOVA : LOW_USER) + ring_offset(ring);
 
 	m->msg.addr = (struct vhost_vring_addr){
 		.index = ring,
@@ -384,7 +391,7 @@ static void build_config(struct message *m, bool set)
 	m->size = head + m->msg.config.size;
 }
 
-static uint64_t choose_features(bool logs)
+static uint64_t choose_features(bool logs, bool mapped)
 {
 	uint64_t features = 1ULL << VIRTIO_F_VERSION_1 |
 			    1ULL << VHOST_USER_F_PROTOCOL_FEATURES;
@@ -393,10 +400,12 @@ static uint64_t choose_features(bool logs)
 		features |= 1ULL << VIRTIO_RING_F_EVENT_IDX;
 	if (logs)
 		features |= 1ULL << VHOST_F_LOG_ALL;
+	if (mapped)
+		features |= 1ULL << VIRTIO_F_ACCESS_PLATFORM;
 	return features;
 }
 
-static uint64_t choose_protocol(void)
+static uint64_t choose_protocol(bool mapped)
 {
 	uint64_t ack = VHOST_USER_PROTOCOL_F_REPLY_ACK;
 
@@ -405,7 +414,7 @@ static uint64_t choose_protocol(void)
 	       VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD |
 	       VHOST_USER_PROTOCOL_F_RESET_DEVICE |
 	       VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS |
-	       VHOST_USER_PROTOCOL_F_STATUS | (one_in(2) ? ack : 0);
+	       VHOST_USER_PROTOCOL_F_STATUS | (mapped || one_in(2) ? ack : 0);
 }
 
 static void build_u64(struct message *m, uint64_t value)
@@ -446,6 +455,21 @@ static void build_log(struct talk *t, struct message *m)
 	add_fd(m, t->log);
 }
 
+/* A page of a ring, or all of the first region. Two that overlap say the same. */
+static void build_iotlb(struct talk *t, struct message *m, unsigned int ring)
+{
+	bool page = one_in(2);
+
+	m->msg.iotlb = (struct vhost_iotlb_msg){
+		.iova = IOVA + (page ? ring_offset(ring) : 0),
+		.size = page ? PAGE : HALF,
+		.uaddr = LOW_USER + (page ? ring_offset(ring) : 0),
+		.perm = one_in(t->wrong) ? VHOST_ACCESS_RO : VHOST_ACCESS_RW,
+		.type = one_in(3) ? VHOST_IOTLB_INVALIDATE : VHOST_IOTLB_UPDATE,
+	};
+	m->size = sizeof(m->msg.iotlb);
+}
+
 static void build(struct talk *t, const struct step *step, struct message *m)
 {
 	memset(m, 0, sizeof(*m));
@@ -454,7 +478,7 @@ static void build(struct talk *t, const struct step *step, struct message *m)
 		build_u64(m, t->features);
 		break;
 	case VHOST_USER_SET_PROTOCOL_FEATURES:
-		build_u64(m, choose_protocol());
+		build_u64(m, choose_protocol(t->mapped));
 		break;
 	case VHOST_USER_SET_MEM_TABLE:
 		build_memory(t, m);
@@ -502,6 +526,9 @@ static void build(struct talk *t, const struct step *step, struct message *m)
 	case VHOST_USER_GET_INFLIGHT_FD:
 	case VHOST_USER_SET_INFLIGHT_FD:
 		build_inflight(t, m, step->request == VHOST_USER_SET_INFLIGHT_FD);
+		break;
+	case VHOST_USER_IOTLB_MSG:
+		build_iotlb(t, m, step->ring);
 		break;
 	case VHOST_USER_SET_STATUS:
 		build_u64(m, below(16));
@@ -557,7 +584,7 @@ static void add_anything(struct talk *t)
 		VHOST_USER_GET_CONFIG, VHOST_USER_GET_INFLIGHT_FD,
 		VHOST_USER_SET_STATUS, VHOST_USER_RESET_DEVICE,
 		VHOST_USER_SET_LOG_FD, VHOST_USER_RESET_OWNER, SEND_READS,
-		SEND_READS, WAIT,
+		SEND_READS, WAIT, VHOST_USER_IOTLB_MSG, ANSWER,
 	};
 	static const uint32_t wrong[] = {
 		VHOST_USER_REM_MEM_REG, VHOST_USER_ADD_MEM_REG,
@@ -596,6 +623,8 @@ static void plan(struct talk *t)
 	for (i = 0; i < rings; i++)
 		add_ring(t, i);
 	add_step(t, SEND_READS, 0);
+	for (i = 0; i < 3 * t->mapped; i++)
+		add_step(t, ANSWER, 0);
 	for (i = below(24); i; i--)
 		add_anything(t);
 	for (i = 0; i < rings && one_in(2); i++)
@@ -798,6 +827,30 @@ static bool send_message(struct talk *t, struct message *m)
 	return !ret && size == sizeof(m->msg.header) + m->size;
 }
 
+/* The questions that there are: truly, or with whatever is a message, or not at all. */
+static bool answer_questions(struct talk *t)
+{
+	struct vhost_iotlb_msg miss;
+	struct message m;
+
+	while (!vhost_user_take_miss(&t->u, &miss, 20)) {
+		build(t, &(struct step){ VHOST_USER_IOTLB_MSG, 0 }, &m);
+		m.msg.iotlb = (struct vhost_iotlb_msg){
+			.iova = IOVA,
+			.size = HALF,
+			.uaddr = LOW_USER,
+			.perm = VHOST_ACCESS_RW,
+			.type = VHOST_IOTLB_UPDATE,
+		};
+		if (!one_in(8) && !send_message(t, &m))
+			return false;
+		if (one_in(t->wrong) ? send(t->pair[0], &m, below(sizeof(m)), MSG_NOSIGNAL) < 0 :
+				       vhost_user_reply_miss(&t->u))
+			return true;
+	}
+	return true;
+}
+
 /* Whether the conversation goes on. */
 static bool take_step(struct talk *t, const struct step *step)
 {
@@ -816,6 +869,8 @@ static bool take_step(struct talk *t, const struct step *step)
 	case TRUNCATE:
 		truncate_memory(t);
 		return true;
+	case ANSWER:
+		return answer_questions(t);
 	case WAIT:
 		return take_replies(t, 2);
 	}
@@ -840,9 +895,11 @@ static void begin_talk(struct talk *t, const char *socket, unsigned int wrong)
 	};
 	t->u.client = &t->c;
 	t->logs = one_in(2);
-	t->features = choose_features(t->logs);
+	t->mapped = one_in(3);
+	t->features = choose_features(t->logs, t->mapped);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, t->pair))
 		abort();
+	t->u.backend_fd = t->pair[0];
 	plan(t);
 	if (wrong)
 		disorder(t);
