@@ -88,12 +88,12 @@ daemon_said()
 	grep -qE "$2" "$blkd_dir/$1.log"
 }
 
-# user_disk NAME [DAEMON]: a daemon's disk for guest_start, that of the same name by
-# default. NAME is what the monitor knows the device by.
+# user_disk NAME [DAEMON [PROPERTIES]]: a daemon's disk for guest_start, that of the same
+# name by default. NAME is what the monitor knows the device by.
 user_disk()
 {
 	disks+=(-chardev "socket,id=$1,path=$blkd_dir/${2:-$1},reconnect-ms=500"
-		-device "vhost-user-blk-pci,id=$1,chardev=$1,num-queues=2")
+		-device "vhost-user-blk-pci,id=$1,chardev=$1,num-queues=2${3:+,$3}")
 }
 
 # --- QEMUs ---
