@@ -12,8 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../lib/tap.h"
-#include "../../tools/lib/vhost_client.h"
+#include "tap.h"
+#include "vhost_client.h"
 
 #define DEVICE		"/dev/vhost-blk"
 #define MEMORY		(32 << 20)

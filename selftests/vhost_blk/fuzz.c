@@ -39,8 +39,8 @@
 #include <unistd.h>
 #include <linux/fs.h>
 
-#include "../lib/tap.h"
-#include "../../tools/lib/vhost_client.h"
+#include "tap.h"
+#include "vhost_client.h"
 
 #define DEVICE		"/dev/vhost-blk"
 #define SECTOR		512ULL

@@ -7,7 +7,7 @@
 #define USER_FIXTURE_H
 
 #include "../vhost_blk/traffic.h"
-#include "../../tools/lib/vhost_user.h"
+#include "vhost_user.h"
 
 #define ALL_PROTOCOL	(~0ULL)
 

@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../lib/tap.h"
+#include "tap.h"
 #include "device.h"
 
 #define BLOCK	4096
