@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The calls of /dev/vhost-blk (abi.c), with the devices that they need.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 disk=$(make_nullb abi_plain)
 cached=$(make_nullb abi_cached cache_size=1)

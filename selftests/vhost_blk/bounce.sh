@@ -3,8 +3,7 @@
 # Data goes through a bounce buffer where the disk can't be given the guest's pages
 # (bounce.c).
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 reason=$(mktemp)
 

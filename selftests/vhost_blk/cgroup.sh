@@ -3,8 +3,7 @@
 # What a device does is its owner's: limits of I/O and of memory, priority
 # (cgroup.c, load.c).
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 group=/sys/fs/cgroup/vhost-blk-test
 limit=120

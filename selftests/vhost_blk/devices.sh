@@ -3,8 +3,7 @@
 # Every kind of block device is offered as what it is and serves the right data
 # (devices.c).
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 limit=300
 

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Block devices that fail, hang or go while they serve requests (failing.c).
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 export DISKS=$here/../lib/disks.sh
 

@@ -5,8 +5,7 @@
 #
 # FUZZ_SECONDS (60) is the time that it takes, 0 leaves it out; SEED repeats a run.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 seconds=${FUZZ_SECONDS:-60}
 [ "$seconds" != 0 ] || skip_all "FUZZ_SECONDS=0"

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The record of what is in flight (inflight.c), on disks that work at it for a while.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 limit=120
 rounds=${CRASHES:-50}

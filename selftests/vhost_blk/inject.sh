@@ -4,8 +4,7 @@
 # fail, and requests to the disks. Needs a kernel with fault injection, such as the
 # testbed's debug kernel.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 debugfs=/sys/kernel/debug
 module=/sys/module/vhost_blk
@@ -16,7 +15,6 @@ most=1000000
 
 [ -e "$debugfs/failslab/require-start" ] ||
 	skip_all "no fault injection with a stack trace filter in this kernel"
-modprobe -q vhost_blk || skip_all "no vhost_blk"
 disk=$(make_nullb inject_a discard=1) || skip_all "no null_blk"
 disks=("$disk" "$(make_nullb inject_b)")
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Requests through the rings of /dev/vhost-blk (io.c), with the devices for it.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 # Requests that end from a timer after 10 ms, eight at a time.
 disk=$(make_nullb io_fast)

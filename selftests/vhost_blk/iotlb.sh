@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The virtual IOMMU (iotlb.c).
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 disk=$(make_nullb iotlb)
 slow=$(make_nullb iotlb_slow irqmode=2 completion_nsec="$(slow_nsec 500)" memory_backed=0)

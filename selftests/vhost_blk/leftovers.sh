@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A test that was killed leaves its disks behind, and the next one that wants them gets them.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 mount_point=$(mktemp -d)
 reason=$(mktemp)

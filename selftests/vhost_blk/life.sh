@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The life of a device (life.c), with one whose size can be changed.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 disk=$(make_nullb life_first)
 other=$(make_nullb life_second)

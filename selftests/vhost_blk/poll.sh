@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Busy polling (poll.c), with a device that has poll queues.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 disk=$(make_nullb poll_fast)
 slow=$(make_nullb poll_slow irqmode=2 completion_nsec=2000000 memory_backed=0)

@@ -3,7 +3,7 @@
 # Discard and its like, and the write cache (ranges.c), with devices that have
 # them and one that has not.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 discard=$(make_nullb ranges_discard discard=1)
 none=$(make_nullb ranges_none)

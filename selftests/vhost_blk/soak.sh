@@ -5,8 +5,7 @@
 #
 # SOAK_SECONDS (20) is the time that it takes; SEED repeats a run.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 disks=() removals=()
 

@@ -4,8 +4,7 @@
 # pages that change while they are written (bounce.c), and requests that wait while
 # something below is away (failing.c).
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 export DISKS=$here/../lib/disks.sh
 limit=120

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # tools/vhost-blk-stat on devices that read (load.c).
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 stat=$here/../../tools/vhost-blk-stat
 [ -x "$stat" ] || skip_all "no vhost-blk-stat beside the selftests"

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Who waits for a slow disk, and for how long (waits.c).
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/disks.sh"
+. "$here/../lib/vhost_blk.sh"
 
 limit=120
 seconds=$((6 * LIMIT_FACTOR))

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What the tests of /dev/vhost-blk share: their results, their disks, and what they need
+# of the machine. A test that lacks it is skipped. Sourced.
+
+vhost_blk_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+. "$vhost_blk_lib_dir/tap.sh"
+. "$vhost_blk_lib_dir/disks.sh"
+
+((EUID == 0)) || skip_all "needs root"
+# It need not be installed where modprobe finds it.
+{ : < /dev/vhost-blk; } 2> /dev/null || modprobe -q vhost_blk || skip_all "no vhost_blk"
+modprobe -q null_blk nr_devices=0 || skip_all "no null_blk"
