@@ -5,7 +5,7 @@
 # Each make_X prints the path of a device, which remove_X takes away again. One
 # that can't work on this machine says why on stderr and fails: the caller skips.
 
-# Every limit of time is multiplied by this number (selftests/run).
+# Every limit of time is multiplied by this number, for a slow machine.
 : "${LIMIT_FACTOR:=1}"
 
 disks_config=/sys/kernel/config

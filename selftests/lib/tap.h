@@ -10,7 +10,7 @@
 /* One count for all files of a program. */
 __attribute__((weak)) int tap_tests, tap_failures;
 
-/* What every limit of time is multiplied by: the machine may be slow (selftests/run). */
+/* What every limit of time is multiplied by: the machine may be slow. */
 static inline int limit_factor(void)
 {
 	const char *text = getenv("LIMIT_FACTOR");

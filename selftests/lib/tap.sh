@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # Test results of a script in TAP: a line a test, the plan at the end. Sourced.
 
-# Every limit of time is multiplied by this number (selftests/run).
+# Every limit of time is multiplied by this number, for a slow machine.
 : "${LIMIT_FACTOR:=1}"
 
 tap_tests=0

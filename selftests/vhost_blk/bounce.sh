@@ -13,7 +13,7 @@ bounce()
 	run_tests 300 "$here/bounce" "$@"
 }
 
-# On the testbed's host machines the kernel doesn't zero what it allocates.
+# Can fail only where the kernel doesn't zero what it allocates (init_on_alloc=0).
 zeroed()
 {
 	local disk

@@ -5,7 +5,7 @@
  * usage: failing TEST DISK [NAME]
  *	TEST	one of those in the table at the end
  *	DISK	a block device that may be overwritten
- *	NAME	what selftests/lib/disks.sh knows it by, or another disk, or for "away"
+ *	NAME	what lib/disks.sh knows it by, or another disk, or for "away"
  *		the commands that take the disk away and back
  *
  * What happens to the device, the shell functions of that file do, whose path is

@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Faults on purpose, five in a hundred: allocations of the workers and of the calls
-# fail, and requests to the disks. Needs a kernel with fault injection, such as the
-# testbed's debug kernel.
+# fail, and requests to the disks. Needs a kernel with fault injection.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/vhost_blk.sh"
 
@@ -22,7 +21,7 @@ disks=("$disk" "$(make_nullb inject_b)")
 fault_on()
 {
 	local dir=$debugfs/$1 setting
-	# For kernel-reports: some failures are told in the log.
+	# Some failures are told in the log: a mark that they were made.
 	echo "selftests: faults on" > /dev/kmsg
 	for setting in interval=1 space=0 verbose=0 task-filter=N "times=$most" \
 		"${@:2}" probability=5; do

@@ -5,7 +5,8 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/vhost_blk.sh"
 
 disk=$(make_nullb iotlb)
-slow=$(make_nullb iotlb_slow irqmode=2 completion_nsec="$(slow_nsec 500)" memory_backed=0)
+slow=$(make_nullb iotlb_slow irqmode=2 completion_nsec="$(slow_nsec 500)" \
+	memory_backed=0)
 "$here/iotlb" "$disk" "$slow"
 status=$?
 remove_nullb iotlb

@@ -53,7 +53,7 @@
 #define SLOT_BUFFER	(MAX_DATA + (MAX_PIECES + 1) * SECTOR)
 
 #define TIMEOUT_MS	(10000 * limit_factor())	/* for an answer */
-#define MISSES_MS	(60000 * limit_factor())	/* for one that has to wait for translations */
+#define MISSES_MS	(60000 * limit_factor())	/* the same, with translations */
 #define SIGNAL_MS	(2000 * limit_factor())	/* from an answer to its signal */
 #define CALL_MS		(30000 * limit_factor())	/* for calls that are to be tried again */
 #define END_S		(120 * limit_factor())	/* for a process to drain, verify and end */
