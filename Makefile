@@ -6,6 +6,7 @@
 #	make install-vhost-blkd	... under PREFIX=, with its unit for systemd
 #	make qemu		-device vhost-blk-pci for the installed QEMU
 #	make qemu-patches	the same as patches for a QEMU that you build, QEMU_SRC=
+#	make kernel-patches	the modules as patches for a kernel tree, KSRC=
 #	make demo		a host and a guest, real I/O, a table of figures
 #	make bench		benchmarks; figures, report and plots in build/bench
 #	make check-bench	whether two runs of them have the same figures
@@ -30,7 +31,7 @@ unexport SECONDS
 
 RELEASE = $(shell cat $(KDIR)/include/config/kernel.release)
 
-.PHONY: all modules install vhost-blkd install-vhost-blkd qemu install-qemu qemu-patches demo bench check-bench check check-debug fuzz soak clean help
+.PHONY: all modules install vhost-blkd install-vhost-blkd qemu install-qemu qemu-patches kernel-patches demo bench check-bench check check-debug fuzz soak clean help
 
 all: modules
 
@@ -74,6 +75,9 @@ install-qemu: qemu
 
 qemu-patches:
 	@tools/qemu/make-patches -o build/qemu/patches -w build/qemu/work
+
+kernel-patches:
+	@tools/kernel/make-patches -o build/kernel-patches
 
 demo:
 	@tools/testbed/demo
