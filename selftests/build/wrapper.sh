@@ -10,11 +10,18 @@ trap 'rm -rf "$work"' EXIT
 # As make install-qemu lays it out.
 prefix=$work/usr
 wrapper=$prefix/bin/qemu-vhost-blk
-object=$prefix/lib/vhost-blk/vhost-blk-pci.so
+object=$prefix/lib/vhost-blk/10.0.13_Debian_1_10.0.13+ds-0/vhost-blk-pci.so
 install -D -t "$prefix/bin" "$here/../../tools/qemu/qemu-vhost-blk"
 install -D /dev/null "$object"
+install -D /dev/null "$prefix/lib/vhost-blk/10.0.2/vhost-blk-pci.so"
 cat > "$work/qemu" << 'END'
 #!/bin/sh
+if [ "$1" = --version ]; then
+	[ -z "$VHOST_BLK_PCI_PROBE" ] || [ -n "$SECURE" ] || echo vhost-blk-pci.so is loaded
+	echo "QEMU emulator version ${VERSION-10.0.13 (Debian 1:10.0.13+ds-0)}"
+	echo Copyright
+	exit
+fi
 printf '%s\n' "$LD_PRELOAD" "$@"
 END
 chmod +x "$work/qemu"
@@ -36,7 +43,12 @@ says()
 	fails_with "$1" env QEMU="$work/qemu" "${@:2}"
 }
 
-ok "loads the object in ../lib/vhost-blk" loads "$object" "$wrapper"
+ok "loads the object for this QEMU" loads "$object" "$wrapper"
+ok "or for another one" loads "$prefix/lib/vhost-blk/10.0.2/vhost-blk-pci.so" VERSION=10.0.2 "$wrapper"
+ok "a version without an object" says "no vhost-blk-pci.so for QEMU 10.0.1 " VERSION=10.0.1 "$wrapper"
+ok "a QEMU that preloads nothing" says "qemu does not load objects .* file capability" \
+	SECURE=1 "$wrapper"
+ok "what is no QEMU" says "true is no QEMU that runs" QEMU=true "$wrapper"
 ok "runs no program but QEMU" loads "$object" PATH=/nowhere "$wrapper"
 ok "is found in PATH" loads "$object" PATH="$prefix/bin:$PATH" qemu-vhost-blk
 ln -s "$wrapper" "$work/link"
@@ -52,6 +64,6 @@ mkdir "$work/a b"
 cp "$object" "$work/a b/"
 ok "a path that can't be preloaded" says "space or colon" \
 	VHOST_BLK_PCI_SO="$work/a b/vhost-blk-pci.so" "$wrapper"
-rm "$object"
+rm -r "$prefix/lib/vhost-blk"
 ok "no object" says "no vhost-blk-pci.so found: build it" "$wrapper"
 tap_end
