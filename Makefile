@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 #	make			both modules for the running kernel
-#	make install		... to where modprobe prefers them
+#	make install		what a host needs: install-host
+#	make install-host	vhost_blk, the daemon vhost-blkd and its tools, under PREFIX=
+#	make install-guest	virtio_blk in the place of the kernel's own driver
+#	make uninstall		what any of these has installed
+#	make deb		Debian packages, in build/deb
 #	make vhost-blkd		the daemon that serves disks to any VMM
-#	make install-vhost-blkd	... under PREFIX=, with its unit for systemd
+#	make install-vhost-blkd	... with its unit for systemd and tools, without the module
 #	make qemu		-device vhost-blk-pci for the installed QEMU
+#	make install-qemu	... and the wrapper qemu-vhost-blk
 #	make qemu-patches	the same as patches for a QEMU that you build, QEMU_SRC=
 #	make kernel-patches	the modules as patches for a kernel tree, KSRC=
 #	make demo		a host and a guest, real I/O, a table of figures
@@ -16,9 +21,10 @@
 #	make fuzz SECONDS=600	a hostile guest for so long, then a hostile VMM
 #	make soak SECONDS=600	verified I/O on four disks for so long
 #
-# KDIR= chooses another kernel, MODULES= one of the modules (tools/build-modules),
-# SUITES= and KERNELS= narrow tests and benchmarks, SEED= repeats what fuzz and soak did
-# (tools/testbed/check).
+# With DESTDIR= everything is installed below that directory, and nothing of the running
+# system is changed. KDIR= chooses another kernel, MODULES= one of the modules
+# (tools/build-modules), SUITES= and KERNELS= narrow tests and benchmarks, SEED= repeats
+# what fuzz and soak did (tools/testbed/check).
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 export KDIR MODULES
@@ -31,20 +37,36 @@ unexport SECONDS
 
 RELEASE = $(shell cat $(KDIR)/include/config/kernel.release)
 
-.PHONY: all modules install vhost-blkd install-vhost-blkd qemu install-qemu qemu-patches kernel-patches demo bench check-bench check check-debug fuzz soak clean help
+.PHONY: all modules install install-host install-guest uninstall deb vhost-blkd \
+	install-vhost-blkd install-vhost-blkd-files qemu install-qemu install-qemu-files qemu-patches kernel-patches \
+	demo bench check-bench check check-debug fuzz soak clean help
 
 all: modules
 
 modules:
 	@tools/build-modules
 
-# Compressed as the kernel was configured, and signed if its key is there. kbuild
-# leaves out depmod where it finds no System.map, as in Debian's headers.
-install: modules
+install: install-host
+
+install-host: install-vhost-blkd
+	@MODULES=vhost_blk tools/build-modules
+	$(call install_modules)
+
+install-guest:
+	@MODULES=virtio_blk tools/build-modules
+	$(call install_modules)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man4 packaging/man/virtio_blk.4
+
+# Compressed as the kernel was configured, and signed if its key is there. kbuild's depmod
+# is for the running system as well; ours is for a system that is there.
+MODULE_ROOT = $(or $(DESTDIR),$(INSTALL_MOD_PATH))
+define install_modules
 	@$(MAKE) -C $(KDIR) M=$(CURDIR)/build/$(RELEASE) \
 		$(if $(wildcard $(KDIR)/certs/signing_key.pem),,CONFIG_MODULE_SIG_ALL=) \
-		INSTALL_MOD_DIR=updates DEPMOD=true modules_install
-	depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $(RELEASE)
+		INSTALL_MOD_PATH=$(MODULE_ROOT) INSTALL_MOD_DIR=updates DEPMOD=true modules_install
+	$(depmod)
+endef
+depmod = $(if $(wildcard $(MODULE_ROOT)/lib/modules/$(RELEASE)/modules.order),depmod $(MODULE_ROOT:%=-b %) $(RELEASE))
 
 vhost-blkd:
 	@$(MAKE) -C tools/vhost-blkd OUT=$(CURDIR)/build/vhost-blkd$(if $(filter 1,$(SANITIZE)),/sanitize)
@@ -52,16 +74,22 @@ vhost-blkd:
 # libvirt looks for back ends where the distribution and the administrator put theirs.
 BACKENDS = $(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/qemu/vhost-user
 
-install-vhost-blkd: vhost-blkd
+install-vhost-blkd: vhost-blkd install-vhost-blkd-files
+
+install-vhost-blkd-files:
 	install -D -t $(DESTDIR)$(PREFIX)/bin build/vhost-blkd/vhost-blkd
-	install -D -t $(DESTDIR)$(PREFIX)/sbin packaging/vhost-blk-upgrade
+	install -D -t $(DESTDIR)$(PREFIX)/sbin packaging/vhost-blk-upgrade tools/vhost-blk-stat
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/linux include/uapi/linux/vhost_blk.h
 	install -D -m 644 packaging/vhost-blkd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/vhost-blkd.conf
+	install -D -m 644 packaging/vhost-blk.modules $(DESTDIR)$(PREFIX)/lib/modules-load.d/vhost-blk.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d packaging/60-vhost-blk.rules
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/vhost-blkd@.service
 	install -D -m 644 -t $(DESTDIR)$(BACKENDS) packaging/50-vhost-blkd.json
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 packaging/man/*.8
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/vhost-blkd Documentation/vhost-blkd.rst
-	sed -i -E 's,/usr/(bin|share/doc)/vhost-blkd,$(PREFIX)/\1/vhost-blkd,' \
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man4 packaging/man/vhost_blk.4
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 packaging/man/vhost-*.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions packaging/completions/*
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/vhost-blk Documentation/*.rst
+	sed -i -E 's,/usr/(bin|share/doc)/vhost-blk,$(PREFIX)/\1/vhost-blk,' \
 		$(DESTDIR)$(PREFIX)/share/man/man8/vhost-blk*.8 \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/vhost-blkd@.service \
 		$(DESTDIR)$(BACKENDS)/50-vhost-blkd.json
@@ -69,15 +97,40 @@ install-vhost-blkd: vhost-blkd
 qemu:
 	@tools/qemu/build -o build/qemu -w build/qemu/work
 
-install-qemu: qemu
-	install -D -t $(DESTDIR)$(PREFIX)/lib/vhost-blk build/qemu/vhost-blk-pci.so
+install-qemu: qemu install-qemu-files
+
+# The objects of other versions of QEMU stay: the wrapper chooses.
+install-qemu-files:
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/vhost-blk/$$(cat build/qemu/vhost-blk-pci.version) \
+		build/qemu/vhost-blk-pci.so
 	install -D -t $(DESTDIR)$(PREFIX)/bin tools/qemu/qemu-vhost-blk
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 packaging/man/qemu-vhost-blk.1
 
 qemu-patches:
 	@tools/qemu/make-patches -o build/qemu/patches -w build/qemu/work
 
 kernel-patches:
 	@tools/kernel/make-patches -o build/kernel-patches
+
+# The configuration in /etc/vhost-blkd stays, and the user vhost-blkd.
+uninstall:
+	@set -e; for file in $(MODULE_ROOT)/lib/modules/*/updates/drivers/*/v*_blk.ko*; do \
+		[ -e "$$file" ] || continue; \
+		release=$${file%%/updates/*}; release=$${release##*/}; \
+		echo "rm $$file"; rm "$$file"; \
+		depmod $(MODULE_ROOT:%=-b %) "$$release"; \
+	done
+	mkdir -p $(DESTDIR)$(PREFIX)
+	cd $(DESTDIR)$(PREFIX) && rm -rf bin/vhost-blkd bin/qemu-vhost-blk \
+		sbin/vhost-blk-upgrade sbin/vhost-blk-stat include/linux/vhost_blk.h \
+		lib/sysusers.d/vhost-blkd.conf lib/modules-load.d/vhost-blk.conf \
+		lib/udev/rules.d/60-vhost-blk.rules lib/systemd/system/vhost-blkd@.service \
+		lib/vhost-blk share/doc/vhost-blk $(patsubst packaging/man/%,share/man/man?/%,$(wildcard packaging/man/*)) \
+		$(patsubst packaging/%,share/bash-completion/%,$(wildcard packaging/completions/*))
+	rm -f $(DESTDIR)$(BACKENDS)/50-vhost-blkd.json
+
+deb:
+	@packaging/make-deb
 
 demo:
 	@tools/testbed/demo

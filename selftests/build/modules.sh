@@ -59,16 +59,27 @@ builds_silently()
 	return 1
 }
 
-# make install puts both where modprobe prefers them, and depmod knows.
+# installs TARGET MODULE: and no other one, where modprobe prefers it, and depmod knows.
 installs()
 {
 	local root=$work/root
 	rm -rf "$root"
 	mkdir -p "$root/lib/modules/$release"
-	make -s install INSTALL_MOD_PATH="$root" || return
-	find "$root"
-	grep '^updates/.*/virtio_blk.ko' "$root/lib/modules/$release/modules.dep" &&
-		grep '^updates/.*/vhost_blk.ko' "$root/lib/modules/$release/modules.dep"
+	touch "$root/lib/modules/$release/modules.order"
+	make -s "$1" DESTDIR="$root" || return
+	find "$root" -name '*.ko*'
+	[ "$(find "$root" -name '*.ko*' | wc -l)" = 1 ] &&
+		grep "^updates/.*/$2.ko" "$root/lib/modules/$release/modules.dep"
+}
+
+# What is left are directories and what depmod has made.
+uninstalls()
+{
+	local left
+	make -s uninstall DESTDIR="$work/root" || return
+	left=$(find "$work/root" ! -type d ! -name 'modules.*')
+	echo "$left"
+	[ -z "$left" ]
 }
 
 structs=vhost_dev,vhost_virtqueue,vhost_poll,vhost_work,vhost_log,vhost_vring_call,vhost_msg_node
@@ -203,7 +214,9 @@ reads_types_of_vmlinux()
 while read -r name kdir source; do
 	set_kernel "$name" "$kdir" "$source"
 	ok "$name: builds without a warning at W=1" builds_silently W=1
-	ok "$name: make install puts both into updates" installs
+	ok "$name: make install-guest puts virtio_blk into updates" installs install-guest virtio_blk
+	ok "$name: make install puts vhost_blk into updates" installs install vhost_blk
+	ok "$name: make uninstall leaves nothing" uninstalls
 	if [ -n "$source" ]; then
 		ok "$name: the structures are those of the kernel's source" has_layout_of_source
 		ok "$name: vhost core may be built in" reads_types_of_vmlinux

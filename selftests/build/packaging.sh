@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # What "make install-vhost-blkd" installs: where it is, and whether systemd and libvirt can
-# read it.
+# read it; and whether "make uninstall" finds all of it.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/tap.sh"
 
@@ -14,9 +14,20 @@ installs()
 	make -s install-vhost-blkd DESTDIR="$work/$1" PREFIX="$2" && test -x "$work/$1$2/bin/vhost-blkd" &&
 		test -x "$work/$1$2/sbin/vhost-blk-upgrade" &&
 		test -f "$work/$1$2/lib/sysusers.d/vhost-blkd.conf" &&
+		test -f "$work/$1$2/lib/udev/rules.d/60-vhost-blk.rules" &&
 		test -f "$work/$1$2/share/man/man8/vhost-blkd.8" &&
 		test -f "$work/$1$2/share/man/man8/vhost-blk-upgrade.8" &&
-		test -f "$work/$1$2/lib/udev/rules.d/60-vhost-blk.rules"
+		test -f "$work/$1$2/share/man/man8/vhost-blk-stat.8" &&
+		test -f "$work/$1$2/include/linux/vhost_blk.h"
+}
+
+uninstalls()
+{
+	local left
+	make -s uninstall DESTDIR="$work/$1" PREFIX="$2" || return
+	left=$(find "$work/$1" ! -type d)
+	echo "$left"
+	test -z "$left"
 }
 
 # names_daemon FILE PATH
@@ -85,4 +96,6 @@ else
 	skip "systemd has nothing against the unit" "no systemd-analyze"
 	skip "the service has no rights that it does not need" "no systemd-analyze"
 fi
+ok "all of it is uninstalled from /usr/local" uninstalls local /usr/local
+ok "and from /usr" uninstalls usr /usr
 tap_end
