@@ -55,12 +55,12 @@ links_lead_somewhere()
 named_pages_exist()
 {
 	local name status=0
-	for name in $(grep -ohE '\b[a-z-]+\.rst\b' README.md "${pages[@]}" | sort -u); do
+	while read -r name; do
 		[ -n "$(find Documentation tools -name "$name")" ] || {
 			echo "there is no $name"
 			status=1
 		}
-	done
+	done < <(grep -ohE '\b[a-z-]+\.rst\b' README.md "${pages[@]}" | sort -u)
 	return "$status"
 }
 
