@@ -72,6 +72,13 @@ build_daemon() {
 	in_root make -s -C tools/vhost-blkd SANITIZE=1 \
 		OUT="/checkout/${stage#"$checkout/"}/tools/vhost-blkd/sanitize" all
 	cp "$checkout/packaging/vhost-blk-upgrade" "$stage/tools/vhost-blkd/"
+	# For the test that follows the documentation.
+	rm -rf "$stage/installed"
+	in_root make -s install-vhost-blkd DESTDIR="/checkout/${stage#"$checkout/"}/installed"
+	mkdir -p "$stage/Documentation" "$stage/tools/testbed"
+	cp "$checkout/README.md" "$stage/"
+	cp "$checkout"/Documentation/*.rst "$stage/Documentation/"
+	cp "$testbed_dir/doc-commands" "$stage/tools/testbed/"
 }
 
 build_selftests() {
