@@ -387,6 +387,7 @@ static void test_redo(const char *socket)
 	vhost_user_get_vring_base(&b.u, 0, &base);
 	record = (void *)b.u.inflight;
 	data = vhost_client_alloc(&b.f.c, PAGE, PAGE);
+	vhost_client_iotlb_unmap(&b.f.c, data, PAGE);
 	read_is_answered(&b.f, data, 0);
 	record->desc[b.f.c.queues[0].vring.avail->ring[base]].inflight = 1;
 	ret = vhost_user_start_ring(&b.u, 0, base + 1);
