@@ -118,6 +118,7 @@ ok "they replace the others" apt install "$(package vhost-blk-dkms 1.1)" "$(pack
 	"$(package vhost-blk 1.1)"
 ok "vhost_blk is the newer one" built vhost_blk 1.1 7
 ok "virtio_blk is the newer one" built virtio_blk 1.1 7
+ok "and the initramfs has it" boots_ours 7
 
 ok "all are purged" apt purge vhost-blk-dkms virtio-blk-dkms vhost-blk qemu-vhost-blk
 ok "the initramfs has the kernel's virtio_blk" boots_theirs 7
