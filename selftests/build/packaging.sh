@@ -56,7 +56,7 @@ unit_is_safe()
 page_is_right()
 {
 	local output
-	output=$(groff -mdoc -ww -z -Tutf8 "$1" 2>&1)
+	output=$(groff -mandoc -ww -z -Tutf8 "$1" 2>&1)
 	echo "$output"
 	test -z "$output"
 }
@@ -78,7 +78,7 @@ ok "libvirt finds the daemon in /etc" \
 ok "it installs to /usr" installs usr /usr
 ok "libvirt finds the daemon in /usr/share" \
 	names_daemon usr/usr/share/qemu/vhost-user/50-vhost-blkd.json /usr/bin/vhost-blkd
-for page in packaging/man/*.8; do
+for page in packaging/man/*; do
 	if command -v groff > /dev/null; then
 		ok "groff has nothing against ${page##*/}" page_is_right "$page"
 	else

@@ -42,6 +42,7 @@ done
 ok "kernel-doc" kernel_doc drivers/*/*.[ch] include/uapi/linux/*.h
 mapfile -t files < <(scripts)
 ok "shellcheck of ${#files[@]} scripts" shellcheck "${files[@]}"
-ok "spelling" codespell -q 3 README.md Makefile Kbuild Documentation drivers \
+# Nd is a macro of manual pages.
+ok "spelling" codespell -q 3 -L nd README.md Makefile Kbuild Documentation drivers \
 	include packaging selftests tools
 tap_end
