@@ -3,7 +3,7 @@
 # What "make install-vhost-blkd" installs: where it is, and whether systemd and libvirt can
 # read it; and whether "make uninstall" finds all of it.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
+. "$here/../../selftests/lib/tap.sh"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

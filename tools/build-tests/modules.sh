@@ -8,7 +8,7 @@
 # is hidden from the builds, and the structures that they use are compared with it. It
 # is left out if there is none.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
+. "$here/../../selftests/lib/tap.sh"
 
 cd "$here/../.." || exit
 work=$(mktemp -d)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The wrapper around QEMU: what it loads, and what it says where it can't.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
+. "$here/../../selftests/lib/tap.sh"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

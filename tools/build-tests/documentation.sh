@@ -3,7 +3,7 @@
 # The documentation: reStructuredText without errors, links that lead somewhere, an index with
 # all pages, and no command that no test runs.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
+. "$here/../../selftests/lib/tap.sh"
 
 cd "$here/../.." || exit
 command -v rst2html gawk > /dev/null || skip_all "no docutils or gawk"

@@ -4,7 +4,7 @@
 #
 # CHECKPATCH_SOURCE names the kernel source whose scripts are used.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
+. "$here/../../selftests/lib/tap.sh"
 
 cd "$here/../.." || exit
 : "${CHECKPATCH_SOURCE:=/lib/modules/$(uname -r)/source}"

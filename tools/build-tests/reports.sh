@@ -3,7 +3,7 @@
 # A kernel report is found, and the log of a sound boot has none: without this
 # the other tests could not fail by a kernel warning.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
+. "$here/../../selftests/lib/tap.sh"
 
 reports=$here/../../tools/testbed/kernel-reports
 

@@ -7,8 +7,8 @@
 # BARE_ROOT is the machine's root file system, as in packages.sh. EMULATOR is a QEMU that
 # runs the machine, GUEST_KERNEL and GUEST_INITRD what the guest boots.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/bare.sh"
+. "$here/../../selftests/lib/tap.sh"
+. "$here/../../selftests/lib/bare.sh"
 
 testbed=$here/../../tools/testbed
 machine=$testbed/machine

@@ -7,7 +7,7 @@
 # CHECKPATCH_SOURCE names the kernel source. The patched tree, of links to that source, and
 # what is built of it are kept: minutes the first time, less from then on.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
+. "$here/../../selftests/lib/tap.sh"
 
 top=$(readlink -f "$here/../..")
 make_patches=$top/tools/kernel/make-patches

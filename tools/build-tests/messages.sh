@@ -3,7 +3,7 @@
 # Every message of the modules, the daemon, QEMU's plug-in and the commands is in
 # Documentation/troubleshooting.rst, word by word but for the parts that differ.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
+. "$here/../../selftests/lib/tap.sh"
 
 cd "$here/../.." || exit
 command -v perl > /dev/null || skip_all "no perl"
@@ -87,6 +87,6 @@ ok "the modules" is_complete drivers/*/*.[ch] include/*.h
 ok "vhost-blkd" is_complete tools/vhost-blkd/*.c
 ok "QEMU's plug-in" is_complete tools/qemu/*.c
 mapfile -t scripts < <(grep -rlwE 'die|say' tools packaging --exclude='*.[ch]' \
-	--exclude-dir={testbed,bench,man,debian,series})
+	--exclude-dir={testbed,bench,build-tests,man,debian,series})
 ok "the commands" is_complete "${scripts[@]}"
 tap_end

@@ -7,7 +7,7 @@
 # The patched source and its build are kept beside the unpacked one: minutes and
 # 1 GB the first time, seconds from then on.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
+. "$here/../../selftests/lib/tap.sh"
 
 top=$(readlink -f "$here/../..")
 sources=${TESTBED_CACHE:+$TESTBED_CACHE/qemu-source}

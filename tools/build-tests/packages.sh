@@ -6,8 +6,8 @@
 #
 # QEMU_WORK is where the source of QEMU is; without it qemu-vhost-blk is left out.
 here=$(dirname "$(readlink -f "$0")")
-. "$here/../lib/tap.sh"
-. "$here/../lib/bare.sh"
+. "$here/../../selftests/lib/tap.sh"
+. "$here/../../selftests/lib/bare.sh"
 trap end_bare EXIT
 
 # built MODULE VERSION KERNEL: DKMS has built and installed it, and modprobe takes it.
