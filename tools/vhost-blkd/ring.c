@@ -53,19 +53,21 @@ static bool log_has(const struct session *session, uint64_t guest_end)
 
 int ring_check_log(const struct session *session)
 {
+	bool all = session->features & 1ULL << VHOST_F_LOG_ALL;
 	struct ring_area areas[RING_AREAS];
 	unsigned int i;
 	uint64_t end;
 
-	if (session->features & 1ULL << VHOST_F_LOG_ALL &&
-	    !log_has(session, memory_end(&session->memory)))
-		return session_fail("the dirty log does not cover the guest's memory");
-	/* A used ring behind a virtual IOMMU is logged where it is in the guest's memory. */
-	for (i = 0; i < session->num_rings && !iotlb_is_used(session); i++) {
+	for (i = 0; i < session->num_rings; i++) {
 		const struct ring *ring = &session->rings[i];
 
 		if (!logs_used_ring(ring))
 			continue;
+		/* Behind a virtual IOMMU it is logged where it is in the guest's memory. */
+		if (iotlb_is_used(session)) {
+			all = true;
+			continue;
+		}
 		ring_get_areas(ring, areas);
 		if (__builtin_add_overflow(ring->addr.log_guest_addr,
 					   areas[USED].size, &end) ||
@@ -73,6 +75,8 @@ int ring_check_log(const struct session *session)
 			return session_fail("ring %u: the dirty log does not cover the used ring",
 					    i);
 	}
+	if (all && !log_has(session, memory_end(&session->memory)))
+		return session_fail("the dirty log does not cover the guest's memory");
 	return 0;
 }
 
