@@ -639,8 +639,8 @@ static int vhost_blk_queue_wait(struct vhost_blk_queue *queue, long *timeout)
 }
 
 /*
- * Start the chains that are left in record->redo. This happens before the ring stops or
- * changes, because its next user may have no record. Returns 0, -EAGAIN if the IOTLB
+ * Start the chains that are left in record->redo. This happens before the ring stops,
+ * because its next user may have no record. Returns 0, -EAGAIN if the IOTLB
  * lacks a translation, or -EINTR if the process is being killed.
  */
 static int vhost_blk_queue_redo(struct vhost_blk_queue *queue)
@@ -656,12 +656,14 @@ static int vhost_blk_queue_redo(struct vhost_blk_queue *queue)
 }
 
 /*
- * Whether a drain has chains to redo. While the queue is paused it redoes none: this could
- * need a translation, and the VMM may not reply to a miss before the invalidation returns.
+ * Whether a drain has chains to redo. The worker of a running queue redoes them. A drain of
+ * a paused queue redoes none: this could need a translation, and the VMM may not reply to a
+ * miss before the invalidation returns.
  */
-static bool vhost_blk_queue_must_redo(const struct vhost_blk_queue *queue, bool write_used)
+static bool vhost_blk_queue_must_redo(struct vhost_blk_queue *queue, bool write_used)
 {
 	return write_used && !queue->broken && !queue->paused &&
+	       !vhost_blk_queue_is_running(queue) &&
 	       vhost_blk_record_has_redo(&queue->record);
 }
 
@@ -685,7 +687,8 @@ static bool vhost_blk_queue_must_redo(const struct vhost_blk_queue *queue, bool 
  * Return: 0, or
  *	-EINTR	the caller is being killed
  *	-ETIMEDOUT
- *	-EAGAIN	a chain is to be redone for which the IOTLB lacks a translation
+ *	-EAGAIN	the queue is stopped, and a chain is to be redone for which the IOTLB lacks
+ *		a translation
  */
 int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 			  long *timeout)
