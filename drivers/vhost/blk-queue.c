@@ -647,6 +647,9 @@ static int vhost_blk_queue_redo(struct vhost_blk_queue *queue)
 {
 	int ret = 1;
 
+	/* The VMM was asked, and has told nothing since. One miss is enough. */
+	if (!vhost_blk_queue_is_mapped(queue) || queue->chain_missing)
+		return -EAGAIN;
 	while (ret > 0 && vhost_blk_record_has_redo(&queue->record) &&
 	       !queue->broken && vhost_blk_queue_has_room(queue))
 		ret = vhost_blk_queue_fetch(queue);
@@ -827,7 +830,7 @@ bool vhost_blk_queue_can_write_used(struct vhost_blk_queue *queue)
 	bool can;
 
 	mutex_lock(&queue->vq.mutex);
-	can = !vhost_blk_queue_in_flight(queue) || vq_meta_prefetch(&queue->vq);
+	can = !vhost_blk_queue_in_flight(queue) || vhost_blk_queue_is_mapped(queue);
 	mutex_unlock(&queue->vq.mutex);
 	return can;
 }
