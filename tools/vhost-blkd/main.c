@@ -129,7 +129,7 @@ enum { STOP, SOCKET, CONFIG, BACKEND, MISSES, NUM_FILES };
 static short backend_events(const struct session *session)
 {
 	bool unsent = session->config_pending ||
-		      session->iotlb.state == UNASKED;
+		      (iotlb_is_used(session) && session->iotlb.state == UNASKED);
 
 	if (session->backend_fd < 0)
 		return 0;
