@@ -38,6 +38,19 @@ void ring_get_areas(const struct ring *ring, struct ring_area areas[RING_AREAS])
 	};
 }
 
+/* Addresses of a guest, which nobody has checked. */
+static bool wraps_around(const struct ring *ring)
+{
+	struct ring_area areas[RING_AREAS];
+	unsigned int i;
+
+	ring_get_areas(ring, areas);
+	for (i = 0; i < RING_AREAS; i++)
+		if (areas[i].start + (areas[i].size - 1) < areas[i].start)
+			return true;
+	return false;
+}
+
 static bool logs_used_ring(const struct ring *ring)
 {
 	return ring->has_addr && ring->addr.flags & 1U << VHOST_VRING_F_LOG;
@@ -163,6 +176,9 @@ int ring_update(struct session *session, unsigned int index)
 	if (session->paused || ring->running || !ring->num ||
 	    !ring->has_addr || !ring->kick || !ring->enabled)
 		return 0;
+	if (iotlb_is_used(session) && wraps_around(ring))
+		return session_fail("ring %u: its addresses are not in the guest's memory",
+				    index);
 	ring->asks = iotlb_is_used(session) &&
 		     !iotlb_has_ring(&session->iotlb, ring);
 	if (ring->asks)
