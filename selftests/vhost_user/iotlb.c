@@ -276,6 +276,44 @@ static void test_lies(const char *socket)
 	tear_down_backend(&b);
 }
 
+/* Tells a ring's addresses. Whether the connection is still there afterwards. */
+static bool takes_addresses(struct backend *b, uint64_t used, unsigned int flags)
+{
+	struct vring *vring = &b->f.c.queues[0].vring;
+	struct vhost_user_msg msg = { .addr = {
+		.flags = flags,
+		.desc_user_addr = vhost_client_dma(&b->f.c, vring->desc),
+		.avail_user_addr = vhost_client_dma(&b->f.c, vring->avail),
+		.used_user_addr = used,
+	} };
+	uint64_t features;
+
+	vhost_user_send(&b->u, &msg, VHOST_USER_SET_VRING_ADDR, 0, sizeof(msg.addr), NULL, 0);
+	return !vhost_user_get_features(&b->u, &features);
+}
+
+static void test_bad_addresses(const char *socket)
+{
+	struct vhost_client_queue *q;
+	struct backend b;
+	uint16_t base;
+
+	set_up_running_iotlb(&b, socket);
+	q = &b.f.c.queues[0];
+	tap_ok(!takes_addresses(&b, vhost_client_dma(&b.f.c, q->vring.used),
+				1U << VHOST_VRING_F_LOG),
+	       "a ring that is to be logged, without a log, ends the connection");
+	tear_down_backend(&b);
+
+	set_up_running_iotlb(&b, socket);
+	q = &b.f.c.queues[0];
+	vhost_user_get_vring_base(&b.u, 0, &base);
+	takes_addresses(&b, -8ULL, 0);
+	tap_ok(vhost_user_set_vring_fd(&b.u, VHOST_USER_SET_VRING_KICK, 0, q->kick_fd) < 0,
+	       "and so does one that wraps around");
+	tear_down_backend(&b);
+}
+
 static void test_not_negotiated(const char *socket)
 {
 	struct backend b;
@@ -395,6 +433,8 @@ static void test_redo(const char *socket)
 		ret = vhost_user_take_miss(&b.u, &miss, TIMEOUT_MS);
 	tap_ok(!ret && miss.iova == vhost_client_dma(&b.f.c, data),
 	       "the daemon asks for what is to be done again");
+	tap_equal(vhost_user_log_start(&b.u), 0, "a dirty log does not wait for that");
+	tap_equal(vhost_user_log_stop(&b.u), 0, "nor does its end");
 	tap_ok(vhost_user_get_vring_base(&b.u, 0, &base) < 0,
 	       "a stop before that is answered ends the connection");
 	vhost_user_disconnect(&b.u);
@@ -425,6 +465,7 @@ int main(int argc, char **argv)
 	test_invalidation(argv[3]);
 	test_evicted(argv[2]);
 	test_lies(argv[2]);
+	test_bad_addresses(argv[2]);
 	test_not_negotiated(argv[2]);
 	test_regions(argv[2]);
 	test_started_again(argv[2]);
