@@ -28,6 +28,25 @@ int vhost_client_ioctl(struct vhost_client *c, unsigned long cmd, void *arg)
 	return ioctl(c->fd, cmd, arg) < 0 ? -errno : 0;
 }
 
+/* Messages of the IOTLB in the device's file. */
+static int send_to_kernel(struct vhost_client *c, const struct vhost_iotlb_msg *iotlb)
+{
+	struct vhost_msg_v2 msg = { .type = VHOST_IOTLB_MSG_V2, .iotlb = *iotlb };
+
+	return write(c->fd, &msg, sizeof(msg)) < 0 ? -errno : 0;
+}
+
+static int serve_kernel(struct vhost_client *c)
+{
+	struct vhost_msg_v2 msg;
+	int answered = 0;
+
+	while (read(c->fd, &msg, sizeof(msg)) == sizeof(msg))
+		if (msg.iotlb.type == VHOST_IOTLB_MISS)
+			answered += !vhost_client_iotlb_answer(c, msg.iotlb.iova);
+	return answered;
+}
+
 int vhost_client_open(struct vhost_client *c, const char *path, size_t mem_size)
 {
 	memset(c, 0, sizeof(*c));
@@ -42,6 +61,8 @@ int vhost_client_open(struct vhost_client *c, const char *path, size_t mem_size)
 		return -ENOMEM;
 	}
 	c->mem_size = mem_size;
+	c->iotlb_serve = serve_kernel;
+	c->iotlb_send = send_to_kernel;
 	return 0;
 }
 
@@ -674,24 +695,6 @@ bool vhost_client_log_test(struct vhost_client *c, const unsigned long *bitmap,
 
 /* The virtual IOMMU. */
 
-static int send_to_kernel(struct vhost_client *c, const struct vhost_iotlb_msg *iotlb)
-{
-	struct vhost_msg_v2 msg = { .type = VHOST_IOTLB_MSG_V2, .iotlb = *iotlb };
-
-	return write(c->fd, &msg, sizeof(msg)) < 0 ? -errno : 0;
-}
-
-static int serve_kernel(struct vhost_client *c)
-{
-	struct vhost_msg_v2 msg;
-	int answered = 0;
-
-	while (read(c->fd, &msg, sizeof(msg)) == sizeof(msg))
-		if (msg.iotlb.type == VHOST_IOTLB_MISS)
-			answered += !vhost_client_iotlb_answer(c, msg.iotlb.iova);
-	return answered;
-}
-
 int vhost_client_use_iotlb(struct vhost_client *c, size_t granule)
 {
 	uint64_t features;
@@ -704,8 +707,6 @@ int vhost_client_use_iotlb(struct vhost_client *c, size_t granule)
 	c->iotlb = true;
 	c->iotlb_granule = granule;
 	c->iotlb_fd = c->fd;
-	c->iotlb_serve = serve_kernel;
-	c->iotlb_send = send_to_kernel;
 	/* Reading must not block when the last message was read by another call. */
 	return fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
