@@ -28,25 +28,6 @@ int vhost_client_ioctl(struct vhost_client *c, unsigned long cmd, void *arg)
 	return ioctl(c->fd, cmd, arg) < 0 ? -errno : 0;
 }
 
-/* Messages of the IOTLB in the device's file. */
-static int send_to_kernel(struct vhost_client *c, const struct vhost_iotlb_msg *iotlb)
-{
-	struct vhost_msg_v2 msg = { .type = VHOST_IOTLB_MSG_V2, .iotlb = *iotlb };
-
-	return write(c->fd, &msg, sizeof(msg)) < 0 ? -errno : 0;
-}
-
-static int serve_kernel(struct vhost_client *c)
-{
-	struct vhost_msg_v2 msg;
-	int answered = 0;
-
-	while (read(c->fd, &msg, sizeof(msg)) == sizeof(msg))
-		if (msg.iotlb.type == VHOST_IOTLB_MISS)
-			answered += !vhost_client_iotlb_answer(c, msg.iotlb.iova);
-	return answered;
-}
-
 int vhost_client_open(struct vhost_client *c, const char *path, size_t mem_size)
 {
 	memset(c, 0, sizeof(*c));
@@ -61,8 +42,6 @@ int vhost_client_open(struct vhost_client *c, const char *path, size_t mem_size)
 		return -ENOMEM;
 	}
 	c->mem_size = mem_size;
-	c->iotlb_serve = serve_kernel;
-	c->iotlb_send = send_to_kernel;
 	return 0;
 }
 
@@ -695,6 +674,24 @@ bool vhost_client_log_test(struct vhost_client *c, const unsigned long *bitmap,
 
 /* The virtual IOMMU. */
 
+static int send_to_kernel(struct vhost_client *c, const struct vhost_iotlb_msg *iotlb)
+{
+	struct vhost_msg_v2 msg = { .type = VHOST_IOTLB_MSG_V2, .iotlb = *iotlb };
+
+	return write(c->fd, &msg, sizeof(msg)) < 0 ? -errno : 0;
+}
+
+static int serve_kernel(struct vhost_client *c)
+{
+	struct vhost_msg_v2 msg;
+	int answered = 0;
+
+	while (read(c->fd, &msg, sizeof(msg)) == sizeof(msg))
+		if (msg.iotlb.type == VHOST_IOTLB_MISS)
+			answered += !vhost_client_iotlb_answer(c, msg.iotlb.iova);
+	return answered;
+}
+
 int vhost_client_use_iotlb(struct vhost_client *c, size_t granule)
 {
 	uint64_t features;
@@ -722,7 +719,7 @@ int vhost_client_iotlb_send(struct vhost_client *c, uint8_t type, uint64_t iova,
 		.type = type,
 	};
 
-	return c->iotlb_send(c, &msg);
+	return c->iotlb_send ? c->iotlb_send(c, &msg) : send_to_kernel(c, &msg);
 }
 
 int vhost_client_iotlb_map(struct vhost_client *c, const void *addr, size_t size,
@@ -764,7 +761,7 @@ int vhost_client_iotlb_serve(struct vhost_client *c, int timeout_ms)
 
 	if (timeout_ms)
 		poll(&file, 1, timeout_ms);
-	return c->iotlb_serve(c);
+	return c->iotlb_serve ? c->iotlb_serve(c) : serve_kernel(c);
 }
 
 /* Workers and busy polling. */

@@ -77,8 +77,8 @@ struct vhost_client_queue {
  * @iotlb: the device uses I/O virtual addresses
  * @iotlb_granule: size of the translation in a reply to a miss
  * @iotlb_fd: readable if there is a miss
- * @iotlb_serve: replies to the misses that are there; returns how many
- * @iotlb_send: sends a message to the device
+ * @iotlb_serve: replies to the misses that are there; returns how many. NULL: by @fd
+ * @iotlb_send: sends a message to the device. NULL: by @fd
  * @iotlb_data: belongs to @iotlb_serve and @iotlb_send
  * @misses: number of misses that got a reply
  */
