@@ -301,6 +301,7 @@ static void test_counters(const char *disk)
 		"read", "write", "flush", "discard", "write_zeroes",
 		"secure_erase", "other"
 	};
+	struct vhost_blk_name other = { "other" };
 	enum { ROUNDS = 5 };
 	unsigned int i, j, queue;
 	struct fixture f;
@@ -310,7 +311,7 @@ static void test_counters(const char *disk)
 	set_up_bound(&f, disk, O_RDWR, QUEUES);
 	test_name(&f);
 	set_up_running(&f, QUEUES, ALL_FEATURES);
-	tap_equal(vhost_client_ioctl(&f.c, VHOST_BLK_SET_NAME, &name), -EBUSY,
+	tap_equal(vhost_client_ioctl(&f.c, VHOST_BLK_SET_NAME, &other), -EBUSY,
 		  "which is refused while it runs");
 	data = vhost_client_alloc(&f.c, 8192, 4096);
 	for (i = 0; i < ROUNDS; i++)
