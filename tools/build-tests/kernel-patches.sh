@@ -8,10 +8,12 @@
 # what is built of it are kept: minutes the first time, less from then on.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../../selftests/lib/tap.sh"
+. "$here/../../selftests/lib/series.sh"
 
 top=$(readlink -f "$here/../..")
 make_patches=$top/tools/kernel/make-patches
 export KSRC=${CHECKPATCH_SOURCE:-/lib/modules/$(uname -r)/source}
+src=$KSRC
 [ -e "$KSRC/scripts/checkpatch.pl" ] || skip_all "no kernel source in CHECKPATCH_SOURCE"
 for tool in git patch perl rsync bc flex bison; do
 	command -v "$tool" > /dev/null || skip_all "no $tool"
@@ -28,59 +30,6 @@ trap 'rm -rf "$work"' EXIT
 patches=$work/patches
 applied=$work/applied
 tree=$kept/tree
-export GIT_AUTHOR_NAME="Patch Author" GIT_AUTHOR_EMAIL=author@example.org
-export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
-
-made_again_they_are_the_same()
-{
-	"$make_patches" -o "$work/again" && diff -r "$patches" "$work/again"
-}
-
-# They speak of their author, and of nobody and nowhere else.
-have_author()
-{
-	local patch
-	for patch in "$patches"/*; do
-		grep -qx "From: $GIT_AUTHOR_NAME <$GIT_AUTHOR_EMAIL>" "$patch" &&
-			grep -qx "Signed-off-by: $GIT_AUTHOR_NAME <$GIT_AUTHOR_EMAIL>" "$patch" ||
-			return
-	done
-}
-
-# Those files of the kernel that the patches change
-list_changed_files()
-{
-	sed -n 's|^--- a/||p' "$patches"/* | sort -u
-}
-
-copy_changed_files()
-{
-	mkdir -p "$1"
-	(cd "$KSRC" && list_changed_files | xargs cp --parents -t "$1")
-}
-
-apply_exactly()
-{
-	local output
-	copy_changed_files "$applied" || return
-	output=$(cat "$patches"/* | patch -d "$applied" -p1 --fuzz=0) || {
-		echo "$output"
-		return 1
-	}
-	# It says where a hunk was not where it should be.
-	grep -v '^patching file ' <<< "$output" || return 0
-	return 1
-}
-
-git_am_makes_the_same()
-{
-	copy_changed_files "$work/am" &&
-		cd "$work/am" &&
-		git init -q && git add --all && git commit -q -m "Linux" &&
-		git am -q "$patches"/* &&
-		git status --short &&
-		diff -r --exclude=.git "$work/am" "$applied"
-}
 
 # The last patch is that of MAINTAINERS, for which checkpatch asks in the others. The
 # selftests are no kernel code: they have no use for its attributes, barriers and types.

@@ -8,8 +8,10 @@
 # 1 GB the first time, seconds from then on.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../../selftests/lib/tap.sh"
+. "$here/../../selftests/lib/series.sh"
 
 top=$(readlink -f "$here/../..")
+make_patches=$top/tools/qemu/make-patches
 sources=${TESTBED_CACHE:+$TESTBED_CACHE/qemu-source}
 sources=${sources:-$top/build/qemu/work}
 for tool in git patch perl rsync ninja; do
@@ -24,8 +26,6 @@ exec {lock}> "$sources/series/lock"
 flock "$lock"
 
 work=$(mktemp -d)
-export GIT_AUTHOR_NAME="Patch Author" GIT_AUTHOR_EMAIL=author@example.org
-export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
 
 # set_source DIRECTORY: the QEMU of the tests that follow
 set_source()
@@ -33,62 +33,12 @@ set_source()
 	local name=${1##*/}
 
 	export QEMU_SRC=$1
+	src=$1
 	version=${name#qemu-}
 	patches=$work/$version/patches
 	applied=$work/$version/applied
 	patched=$sources/series/$name
 	obj=$sources/series/build-$version
-}
-
-made_again_they_are_the_same()
-{
-	"$top/tools/qemu/make-patches" -o "$work/again" &&
-		diff -r "$patches" "$work/again"
-}
-
-# They speak of their author, and of nobody and nowhere else.
-have_author()
-{
-	local patch
-	for patch in "$patches"/*; do
-		grep -qx "From: $GIT_AUTHOR_NAME <$GIT_AUTHOR_EMAIL>" "$patch" &&
-			grep -qx "Signed-off-by: $GIT_AUTHOR_NAME <$GIT_AUTHOR_EMAIL>" "$patch" ||
-			return
-	done
-}
-
-# Those files of QEMU that the patches change
-copy_changed_files()
-{
-	mkdir -p "$1"
-	(cd "$QEMU_SRC" && sed -n 's|^--- a/||p' "$patches"/* | sort -u |
-		xargs cp --parents -t "$1")
-}
-
-apply_exactly()
-{
-	local output
-	copy_changed_files "$applied" || return
-	output=$(cat "$patches"/* | patch -d "$applied" -p1 --fuzz=0) || {
-		echo "$output"
-		return 1
-	}
-	# It says where a hunk was not where it should be.
-	grep -v '^patching file ' <<< "$output" || return 0
-	return 1
-}
-
-git_am_makes_the_same()
-{
-	copy_changed_files "$work/am" &&
-		cd "$work/am" &&
-		git init -q && git add --all && git commit -q -m "QEMU" &&
-		git am -q "$patches"/* &&
-		git status --short &&
-		diff -r --exclude=.git "$work/am" "$applied"
-	set -- $?
-	rm -rf "$work/am"
-	return "$1"
 }
 
 checkpatch()
@@ -136,7 +86,7 @@ lists()
 for source in "$sources"/qemu-*/VERSION; do
 	set_source "${source%/VERSION}"
 	ok "$version: the patches are made" \
-		"$top/tools/qemu/make-patches" -o "$patches" || continue
+		"$make_patches" -o "$patches" || continue
 	ok "$version: made again they are the same" made_again_they_are_the_same
 	ok "$version: they have the author that was given" have_author
 	ok "$version: they apply to the source exactly" apply_exactly || continue
@@ -153,13 +103,13 @@ done
 
 ok "a source that has the device already is refused" \
 	fails_with "has hw/block/vhost-blk.c already" \
-	env QEMU_SRC="$applied" "$top/tools/qemu/make-patches" -o "$work/refused"
+	env QEMU_SRC="$applied" "$make_patches" -o "$work/refused"
 ok "a directory without QEMU's source is named" \
 	fails_with "no source of QEMU in $work/nowhere" \
-	env QEMU_SRC="$work/nowhere" "$top/tools/qemu/make-patches" -o "$work/refused"
+	env QEMU_SRC="$work/nowhere" "$make_patches" -o "$work/refused"
 ok "patches without an author are refused" fails_with "no author" \
 	env -C "$work" -u GIT_AUTHOR_NAME -u GIT_AUTHOR_EMAIL HOME="$work" \
-	GIT_CONFIG_SYSTEM=/dev/null "$top/tools/qemu/make-patches" -o "$work/refused"
+	GIT_CONFIG_SYSTEM=/dev/null "$make_patches" -o "$work/refused"
 ok "refused, nothing is written" [ ! -e "$work/refused" ]
 
 rm -r "$work"
