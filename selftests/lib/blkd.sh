@@ -64,6 +64,18 @@ stop_blkd()
 	wait "$pid"
 }
 
+# end_blkds NAME...: a test each, after what the daemon has said.
+end_blkds()
+{
+	local name status
+	for name; do
+		sed "s/^/# $name: /" "$(blkd_log "$name")"
+		stop_blkd "$name"
+		status=$?
+		ok "the daemon of $name ends well" [ "$status" = 0 ]
+	done
+}
+
 stop_all_blkd()
 {
 	local name

@@ -12,9 +12,10 @@ disks_config=/sys/kernel/config
 nullb_config=$disks_config/nullb
 nvmet_config=$disks_config/nvmet
 
+# need_vhost_blk: it need not be installed where modprobe finds it.
 need_vhost_blk()
 {
-	[ -e /dev/vhost-blk ] || modprobe vhost_blk || skip_all "no vhost_blk"
+	{ : < /dev/vhost-blk; } 2> /dev/null || modprobe -q vhost_blk || skip_all "no vhost_blk"
 }
 
 # need_modules MODULE...: loads them, unless they are built in.

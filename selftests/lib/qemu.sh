@@ -169,6 +169,18 @@ nothing_is_written()
 	equal "$(sectors_written "$1")" "$before"
 }
 
+# stop_and_continue NAME TIMES: the guest, whose writer of this disk waits and goes on.
+stop_and_continue()
+{
+	local i
+	for ((i = 1; i <= $2; i++)); do
+		qmp stop > /dev/null && nothing_is_written "$1" && qmp cont > /dev/null &&
+			writer_goes_on "$1" && continue
+		echo "in round $i"
+		return 1
+	done
+}
+
 # sectors_written NAME: as the host has counted.
 sectors_written()
 {

@@ -8,6 +8,5 @@ vhost_blk_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$vhost_blk_lib_dir/disks.sh"
 
 ((EUID == 0)) || skip_all "needs root"
-# It need not be installed where modprobe finds it.
-{ : < /dev/vhost-blk; } 2> /dev/null || modprobe -q vhost_blk || skip_all "no vhost_blk"
+need_vhost_blk
 modprobe -q null_blk nr_devices=0 || skip_all "no null_blk"

@@ -33,17 +33,6 @@ closed_no_connection()
 	! daemon_said mapped "connection is closed"
 }
 
-stop_and_continue()
-{
-	local i
-	for i in 1 2; do
-		qmp stop > /dev/null && nothing_is_written mapped && qmp cont > /dev/null &&
-			writer_goes_on mapped && continue
-		echo "in round $i"
-		return 1
-	done
-}
-
 begin()
 {
 	guest_start -machine q35,kernel-irqchip=split \
@@ -58,7 +47,7 @@ begin()
 under_fio()
 {
 	check "fio writes and verifies" start_writer mapped
-	check "stopped and continued twice under fio" stop_and_continue
+	check "stopped and continued twice under fio" stop_and_continue mapped 2
 	check "the daemon is stopped and another started under fio" replace_daemon TERM
 	check "the daemon is killed and another started under fio" replace_daemon KILL
 	check "all that fio wrote was right" stop_writer mapped

@@ -15,12 +15,7 @@ start_blkd plain "$disk" --num-queues=4
 start_blkd slow "$slow" --num-queues=1
 run_tests 300 "$here/iotlb" "$disk" "$(blkd_socket plain)" "$(blkd_socket slow)"
 
-for name in plain slow; do
-	sed "s/^/# $name: /" "$(blkd_log "$name")"
-	stop_blkd "$name"
-	status=$?
-	ok "the daemon of $name ends well" [ "$status" = 0 ]
-done
+end_blkds plain slow
 remove_nullb user_iotlb
 remove_nullb user_iotlb_slow
 tap_end

@@ -21,12 +21,7 @@ run_tests 300 "$here/protocol" "$disk" "$(blkd_socket plain)" \
 	"$cached" "$(blkd_socket cached)" "$(blkd_socket other)" \
 	"$loop" "$(loop_file "$loop")" "$(blkd_socket loop)"
 
-for name in plain cached other loop; do
-	sed "s/^/# $name: /" "$(blkd_log "$name")"
-	stop_blkd "$name"
-	status=$?
-	ok "the daemon of $name ends well" [ "$status" = 0 ]
-done
+end_blkds plain cached other loop
 remove_loop "$loop"
 remove_nullb protocol_plain
 remove_nullb protocol_cached
