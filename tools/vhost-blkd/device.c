@@ -18,7 +18,7 @@
 
 #define DEVICE_PATH	"/dev/vhost-blk"
 
-/* Of the IOTLB's messages, the form that this daemon knows. */
+/* The version of IOTLB messages that the daemon uses. */
 #define BACKEND_FEATURES	(1ULL << VHOST_BACKEND_F_IOTLB_MSG_V2)
 
 /*
@@ -93,7 +93,7 @@ static int open_vhost(const struct options *options)
 
 	fd = options->vhost_fd >= 0 ? options->vhost_fd :
 				      open(DEVICE_PATH, O_RDWR | O_CLOEXEC);
-	/* What there is to read may be gone when it is read. */
+	/* A miss may be gone between poll() and read(). */
 	if (fd >= 0 && !fcntl(fd, F_SETFL, O_NONBLOCK))
 		return fd;
 	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
@@ -296,8 +296,8 @@ int device_acquire(struct device *device)
 }
 
 /*
- * What is to be done again may lack translations that nobody gives any more. Then the
- * kernel's device goes as that of a daemon that dies, and what is in flight stays in the
+ * With -EAGAIN, chains of the record are to be redone, and their translations will not come
+ * any more. Then close the kernel's device, as when the daemon dies. The chains stay in the
  * record.
  */
 int device_release(struct device *device)

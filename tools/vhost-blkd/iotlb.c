@@ -13,8 +13,9 @@
 #define DEFAULT_MAX	2048
 
 /*
- * How much of the kernel's table may be rings' (1 / RING_SHARE), and be filled by others
- * before those of rings are repeated (1 / UPDATE_SHARE). Together they leave room.
+ * The translations of rings may take 1 / RING_SHARE of the kernel's table. They are sent to
+ * the kernel again after updates for 1 / UPDATE_SHARE of the table. Both together are less
+ * than the table, so the kernel never drops a ring's translation.
  */
 #define RING_SHARE	4
 #define UPDATE_SHARE	2
@@ -47,7 +48,7 @@ static uint64_t last_byte(const struct vhost_iotlb_msg *msg)
 
 /* Rings */
 
-/* False if it is known where all of an area is, else the first address of the rest. */
+/* Whether a part of @area has no translation. Sets @missing to its first address. */
 static bool lacks_area(const struct iotlb *iotlb, const struct ring_area *area,
 		       uint64_t *missing)
 {
@@ -69,7 +70,7 @@ static bool lacks_area(const struct iotlb *iotlb, const struct ring_area *area,
 	return true;
 }
 
-/* The same of a ring, as a question. */
+/* Whether a part of @ring has no translation. Sets @question to a miss for it. */
 static bool lacks_ring(const struct iotlb *iotlb, const struct ring *ring,
 		       struct vhost_iotlb_msg *question)
 {
@@ -118,7 +119,7 @@ static bool is_of_a_ring(const struct session *session,
 	return false;
 }
 
-/* A front end may tell the same again. */
+/* Find a translation of the same range: a front end may send one again. */
 static struct vhost_iotlb_msg *find_same(const struct iotlb *iotlb,
 					 const struct vhost_iotlb_msg *msg)
 {
@@ -131,7 +132,7 @@ static struct vhost_iotlb_msg *find_same(const struct iotlb *iotlb,
 	return NULL;
 }
 
-/* 0, or -1 if the connection has to end. */
+/* Returns 0, or -1 to end the connection. */
 static int remember(struct iotlb *iotlb, const struct vhost_iotlb_msg *msg)
 {
 	struct vhost_iotlb_msg *same = find_same(iotlb, msg), *rings;
@@ -190,7 +191,7 @@ static int repeat_rings(struct session *session)
 	return ret;
 }
 
-/* The connection goes on without one that is not in the guest's memory. */
+/* A translation to an address outside guest memory is refused. The connection goes on. */
 static int update(struct session *session, const struct vhost_iotlb_msg *msg)
 {
 	struct iotlb *iotlb = &session->iotlb;
@@ -209,7 +210,10 @@ static int update(struct session *session, const struct vhost_iotlb_msg *msg)
 	return ring_update_all(session);
 }
 
-/* The kernel returns when nothing of it is touched any more, as long as the disk needs. */
+/*
+ * The kernel returns when the device does not use the range any more. It waits for requests
+ * in flight, as long as the disk needs.
+ */
 static int invalidate(struct session *session, const struct vhost_iotlb_msg *msg)
 {
 	int ret = device_send_iotlb(session->device, msg);
@@ -246,7 +250,7 @@ bool iotlb_wants_misses(const struct session *session)
 	       session->iotlb.state == NO_QUESTION && ring_any_runs(session);
 }
 
-/* Of a ring that waits to start, else of the kernel. */
+/* Look for a miss of a ring that waits to start, then for one of the kernel. */
 static bool find_question(struct session *session)
 {
 	struct iotlb *iotlb = &session->iotlb;
@@ -310,8 +314,8 @@ static bool is_reply(const struct message *msg)
 }
 
 /*
- * Whether the front end had an answer does not matter: whoever waits for one asks again
- * when something has changed.
+ * The value of the reply is not used. Without a translation, the ring or the kernel asks
+ * again after the next update.
  */
 bool iotlb_take_reply(struct session *session)
 {

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * A guest behind a virtual IOMMU (VIRTIO_F_ACCESS_PLATFORM). The kernel translates the
- * guest's addresses by a table, its IOTLB, and asks for what the table lacks. The front
- * end answers, by addresses of its own, which become those of this process here.
+ * guest's addresses by its IOTLB. If the IOTLB lacks a translation, the kernel reports a
+ * miss. The daemon sends the miss to the front end. The front end replies with addresses in
+ * its own address space. The daemon translates these to its own addresses for the kernel.
  *
- * One question is with the front end at a time. It handles none while it waits for an
- * answer to a message, so that no message may wait for a translation: a ring starts when
- * the front end has told where all of it is.
+ * At most one miss is with the front end. The front end handles no miss while it waits for
+ * the reply to a message. Therefore no message may wait for a translation: a ring starts
+ * once all of it has translations.
  *
- * The kernel's table has a limit, at which the oldest translation makes room for a new
- * one. Those of rings are repeated before that: a ring that is stopped has to be answered
- * in.
+ * The IOTLB has a limit. At the limit the kernel drops the oldest translation for a new one.
+ * The daemon sends those of rings again before that, because a stop writes used elements.
  */
 #ifndef VHOST_BLKD_IOTLB_H
 #define VHOST_BLKD_IOTLB_H
@@ -25,19 +25,19 @@ struct session;
 
 enum question {
 	NO_QUESTION,
-	UNASKED,	/* the front end does not read */
-	ASKED,		/* and has not replied */
+	UNASKED,	/* not sent yet: the front end does not read */
+	ASKED,		/* sent, without a reply */
 };
 
 /**
- * struct iotlb - what the front end has told, and is asked
- * @max: translations that the kernel keeps
- * @rings: those of rings, with addresses of this process
- * @num: how many they are
- * @updates: translations that the kernel got since it got those of @rings
- * @state: of @question
- * @question: a miss
- * @reply: to the question, as it arrives
+ * struct iotlb - translations of rings, and the miss that the front end gets
+ * @max: number of translations that the kernel keeps
+ * @rings: translations of rings, with addresses of this process
+ * @num: number of elements of @rings
+ * @updates: number of translations that the kernel got since it got @rings
+ * @state: state of @question
+ * @question: the miss
+ * @reply: the part of the reply that has been received
  */
 struct iotlb {
 	unsigned int max;
@@ -52,18 +52,18 @@ struct iotlb {
 void iotlb_init(struct iotlb *iotlb);
 bool iotlb_is_used(const struct session *session);
 bool iotlb_has_ring(const struct iotlb *iotlb, const struct ring *ring);
-/* The kernel has forgotten all translations. */
+/* Drop all translations: the kernel has dropped them. */
 void iotlb_forget(struct iotlb *iotlb);
 
-/* The message IOTLB_MSG. An enum outcome. */
+/* Handle the message IOTLB_MSG. Returns an enum outcome. */
 int iotlb_handle(struct session *session, struct message *msg);
 
-/* Whether the next question is to be looked for when the kernel has one. */
+/* Whether to read the next miss of the kernel. */
 bool iotlb_wants_misses(const struct session *session);
-/* False if the connection has to end. */
+/* Both return false to end the connection. */
 bool iotlb_ask(struct session *session);
 bool iotlb_take_reply(struct session *session);
-/* The front end has given another socket for requests of the back end. */
+/* Send the miss again: the front end has set another socket for back-end requests. */
 void iotlb_ask_again(struct iotlb *iotlb);
 
 #endif

@@ -38,7 +38,7 @@ void ring_get_areas(const struct ring *ring, struct ring_area areas[RING_AREAS])
 	};
 }
 
-/* Addresses of a guest, which nobody has checked. */
+/* Whether a part of the ring exceeds the 64-bit address space. */
 static bool wraps_around(const struct ring *ring)
 {
 	struct ring_area areas[RING_AREAS];
@@ -76,7 +76,7 @@ int ring_check_log(const struct session *session)
 
 		if (!logs_used_ring(ring))
 			continue;
-		/* Behind a virtual IOMMU it is logged where it is in the guest's memory. */
+		/* With a virtual IOMMU the log is indexed by guest physical address. */
 		if (iotlb_is_used(session)) {
 			all = true;
 			continue;
@@ -100,7 +100,10 @@ static uint64_t translate(const struct session *session,
 		memory_translate(&session->memory, area->start, area->size);
 }
 
-/* The front end's addresses become this process's; the kernel translates the guest's. */
+/*
+ * Give the kernel the addresses of the ring in this process. With a virtual IOMMU these are
+ * I/O virtual addresses, which the kernel translates.
+ */
 static int set_kernel_addr(struct session *session, unsigned int index)
 {
 	const struct ring *ring = &session->rings[index];

@@ -26,7 +26,7 @@
 			   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS | \
 			   VHOST_USER_PROTOCOL_F_STATUS)
 
-/* Questions about translations go one way, and what is taken away has to be acknowledged. */
+/* Misses go by the back-end channel, and an invalidation has to be acknowledged. */
 #define IOMMU_FEATURES	(VHOST_USER_PROTOCOL_F_BACKEND_REQ | \
 			 VHOST_USER_PROTOCOL_F_REPLY_ACK)
 
@@ -102,7 +102,7 @@ static int set_features(struct session *session, struct message *msg)
 	if (ret)
 		return session_fail("the kernel refuses the features: %s",
 				    strerror(-ret));
-	/* So has the kernel. Rings that wait to start have to ask again. */
+	/* The kernel has dropped its translations. Rings that wait to start send misses again. */
 	if (!ring_any_runs(session))
 		iotlb_forget(&session->iotlb);
 	if (!(features & BIT(VHOST_USER_F_PROTOCOL_FEATURES)))
@@ -154,7 +154,7 @@ static int update_memory(struct session *session)
 	return DONE;
 }
 
-/* Of memory that goes, in the kernel as well. Rings are stopped. */
+/* Drop all translations, in the kernel too, because memory is removed. Rings are stopped. */
 static int drop_translations(struct session *session)
 {
 	int ret = 0;
