@@ -5,6 +5,7 @@
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/qemu.sh"
 
+once || skip_all "the same on every host kernel: tested on the first one"
 need_qemu
 new_disk mapped
 vhost_disk mapped vhost-blk-pci,num-queues=2,iommu_platform=on,disable-legacy=on,ats=on
