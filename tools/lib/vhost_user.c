@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The control plane of vhost-user: see vhost_user.h. */
+/* A vhost-user front end: see vhost_user.h. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -14,12 +14,15 @@
 
 #include "vhost_user.h"
 
-/* Of a back end that does not answer. */
+/* How long to wait for an answer of the back end. */
 #define TIMEOUT_S	120
 #define LONG_BITS	(8 * sizeof(long))
 
 #define PROTOCOL_FEATURES	(1ULL << VHOST_USER_F_PROTOCOL_FEATURES)
-/* Had by other means than the bits of vhost_user_setup(). */
+/*
+ * Features that the bits of vhost_user_setup() do not select: the log is switched on by
+ * vhost_user_log_start(), the others by vhost_user_negotiate() and vhost_user_use_iotlb().
+ */
 #define OTHER_FEATURES	(1ULL << VHOST_F_LOG_ALL | PROTOCOL_FEATURES | \
 			 1ULL << VIRTIO_F_ACCESS_PLATFORM)
 
@@ -126,7 +129,7 @@ bool vhost_user_is_closed(struct vhost_user *u, int timeout_ms)
 	char bytes[64];
 	long left;
 
-	/* What was answered before is of no interest. */
+	/* Drop answers that arrived before the end. */
 	do {
 		left = end - vhost_client_now_ms();
 		if (poll(&file, 1, left > 0 ? left : 0) <= 0)
@@ -135,7 +138,10 @@ bool vhost_user_is_closed(struct vhost_user *u, int timeout_ms)
 	return true;
 }
 
-/* A message that is answered by itself; the bytes of the answer. */
+/*
+ * Send a message that has a reply of its own. Returns the bytes of the reply's payload or a
+ * negative errno.
+ */
 static int ask(struct vhost_user *u, struct vhost_user_msg *msg,
 	       enum vhost_user_request request, size_t size, int *fd)
 {
@@ -158,7 +164,7 @@ static int ask_u64(struct vhost_user *u, enum vhost_user_request request,
 	return 0;
 }
 
-/* A message that is acknowledged where that is negotiated. */
+/* Send a message. If REPLY_ACK is negotiated, wait for the acknowledgment. */
 static int tell(struct vhost_user *u, struct vhost_user_msg *msg,
 		enum vhost_user_request request, size_t size, const int *fds,
 		unsigned int num)
@@ -470,7 +476,7 @@ int vhost_user_set_inflight(struct vhost_user *u)
 		    &u->inflight_fd, 1);
 }
 
-/* What belongs together */
+/* Sequences of messages */
 
 int vhost_user_negotiate(struct vhost_user *u, uint64_t protocol_features)
 {
@@ -571,7 +577,7 @@ int vhost_user_setup(struct vhost_user *u, uint64_t features,
 		ret = vhost_client_alloc_rings(u->client, num_queues, ring_size);
 	if (!ret)
 		ret = start_rings(u);
-	/* Answered when everything before it has taken effect. */
+	/* The back end answers after it has handled all messages before. */
 	if (!ret)
 		ret = vhost_user_get_features(u, &features);
 	return ret;
@@ -582,7 +588,7 @@ int vhost_user_configure(struct vhost_user *u)
 	uint64_t features = u->client->features;
 	int ret = vhost_user_set_up_device(u, features);
 
-	/* A back end that has lost one of them is another device. */
+	/* The driver relies on all features. A back end without one of them is another device. */
 	if (!ret && u->client->features != features)
 		ret = -EPROTO;
 	if (!ret && u->inflight_fd >= 0)
@@ -598,7 +604,7 @@ int vhost_user_configure(struct vhost_user *u)
 
 /* The dirty log */
 
-/* Answered also where nothing is acknowledged; what the answer holds means nothing. */
+/* The back end replies even without REPLY_ACK. The reply's payload has no meaning. */
 static int set_log_base(struct vhost_user *u)
 {
 	struct vhost_user_msg msg = { .log.size = u->client->log_bytes };
@@ -689,7 +695,7 @@ int vhost_user_open_backend(struct vhost_user *u)
 	return 0;
 }
 
-/* A message on it: its header as it came, whose NEED_REPLY is to be obeyed. */
+/* Receive a message. If its header has NEED_REPLY, the caller has to reply. */
 static int receive_backend(struct vhost_user *u, struct vhost_user_msg *msg,
 			   int timeout_ms)
 {

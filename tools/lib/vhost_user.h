@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The control plane of vhost-user for the client of vhost_client.h: the device is
- * another process at the end of a socket. Once it is set up, everything of
- * vhost_client.h that concerns guest memory, rings and used elements works as with
- * a device of the kernel; the calls that are ioctls don't.
+ * A vhost-user front end for the client of vhost_client.h. The device is another process,
+ * the back end, at a socket. After the setup, the functions of vhost_client.h for guest
+ * memory, rings and used elements work as with a kernel device. Its functions that call an
+ * ioctl don't.
  *
- * Without protocol features rings run as soon as they have their eventfds. With
- * them the client plays a VMM of today: it waits for the answer to each message,
- * keeps the record of what is in flight, and can connect again with it.
+ * Without protocol features, a ring runs as soon as it has its eventfds. With protocol
+ * features the client behaves as a VMM: it waits for the answer to each message, keeps the
+ * record of the chains in flight, and can connect again with that record.
  *
- * Messages can also be sent as bytes, with any descriptors, right or wrong.
+ * Tests can also send bytes with any descriptors, valid or not.
  *
- * The protocol is that of QEMU's docs/interop/vhost-user.rst.
+ * QEMU's docs/interop/vhost-user.rst specifies the protocol.
  */
 #ifndef VHOST_USER_H
 #define VHOST_USER_H
@@ -19,7 +19,7 @@
 #include "vhost_client.h"
 #include "vhost_user_protocol.h"
 
-/* Descriptors that one message of this client can carry. */
+/* Number of descriptors that this client can send with one message. */
 #define VHOST_USER_MAX_FDS	32
 
 struct vhost_user_msg {
@@ -39,15 +39,14 @@ struct vhost_user_msg {
 
 /**
  * struct vhost_user - a device in another process
- * @client: its guest memory and rings; the client's fd is the socket, -1 while there
- *	is no connection
- * @path: where to connect
- * @protocol_features: negotiated
- * @backend_fd: this end of the back end's channel, -1 if it has none
- * @inflight_fd: the record of what is in flight, -1 if there is none
- * @inflight: the same, mapped
- * @inflight_desc: as the back end has described it
- * @log_fd: the dirty log's file, -1 if there is none
+ * @client: the guest memory and the rings. Its fd is the socket, or -1 without a connection.
+ * @path: path of the socket
+ * @protocol_features: negotiated protocol features
+ * @backend_fd: the client's end of the back-end channel, or -1
+ * @inflight_fd: file of the record of the chains in flight, or -1
+ * @inflight: the mapped record
+ * @inflight_desc: size and layout of the record, from the back end
+ * @log_fd: file of the dirty log, or -1
  */
 struct vhost_user {
 	struct vhost_client *client;
@@ -60,26 +59,28 @@ struct vhost_user {
 	int log_fd;
 };
 
-/* Connects to a socket and allocates @mem_size bytes of guest memory for @c. */
+/* Connect to a socket and allocate @mem_size bytes of guest memory for @c. */
 int vhost_user_open(struct vhost_user *u, struct vhost_client *c,
 		    const char *path, size_t mem_size);
-/* Ends the connection and frees all, the client's memory and rings as well. */
+/* Disconnect and free everything, the client's memory and rings included. */
 void vhost_user_close(struct vhost_user *u);
-/* The connection alone: memory, rings and record stay, and the next may have them. */
+/* Disconnect. Memory, rings and record stay for vhost_user_connect(). */
 void vhost_user_disconnect(struct vhost_user *u);
 int vhost_user_connect(struct vhost_user *u);
 
 /*
- * Of one message each. A message without an answer of its own is acknowledged if
- * REPLY_ACK is negotiated: -EREMOTEIO if the back end says that it failed, -EPIPE if
- * the connection has ended.
+ * Each of these functions sends one message. If REPLY_ACK is negotiated, it waits for the
+ * acknowledgment of a message that has no reply of its own. Returns 0 or a negative errno:
+ *	EREMOTEIO	the back end has refused the message
+ *	EPIPE		the connection has ended
+ *	EPROTO		the reply is wrong
  */
 int vhost_user_get_features(struct vhost_user *u, uint64_t *features);
 int vhost_user_set_features(struct vhost_user *u, uint64_t features);
 int vhost_user_get_protocol_features(struct vhost_user *u, uint64_t *features);
 int vhost_user_get_queue_num(struct vhost_user *u, uint64_t *num);
 int vhost_user_get_config(struct vhost_user *u, struct virtio_blk_config *config);
-/* @flags is 1 for a migration, else 0. */
+/* @flags is 1 for a migration, otherwise 0. */
 int vhost_user_set_config(struct vhost_user *u, uint32_t offset, uint32_t flags,
 			  const void *data, uint32_t size);
 int vhost_user_set_wce(struct vhost_user *u, uint8_t wce);
@@ -87,81 +88,86 @@ int vhost_user_get_status(struct vhost_user *u, uint64_t *status);
 int vhost_user_set_status(struct vhost_user *u, uint64_t status);
 int vhost_user_reset_device(struct vhost_user *u);
 int vhost_user_get_max_mem_slots(struct vhost_user *u, uint64_t *slots);
-/* A piece of guest memory. */
+/* Add or remove a region: @size bytes from @offset of guest memory on. */
 int vhost_user_add_mem(struct vhost_user *u, size_t offset, size_t size);
 int vhost_user_rem_mem(struct vhost_user *u, size_t offset, size_t size);
-/* All of guest memory, in one region. */
+/* Set a table with one region for all guest memory. */
 int vhost_user_set_mem_table(struct vhost_user *u);
-/* @request is one of NUM, BASE and ENABLE. */
+/* @request is VHOST_USER_SET_VRING_NUM, _BASE or _ENABLE. */
 int vhost_user_set_vring(struct vhost_user *u, enum vhost_user_request request,
 			 unsigned int index, unsigned int num);
 int vhost_user_set_vring_addr(struct vhost_user *u, unsigned int index);
-/* @request is one of KICK, CALL and ERR; @fd may be -1 for none. */
+/* @request is VHOST_USER_SET_VRING_KICK, _CALL or _ERR. @fd is -1 for none. */
 int vhost_user_set_vring_fd(struct vhost_user *u, enum vhost_user_request request,
 			    unsigned int index, int fd);
-/* Stops the ring. */
+/* Stop the ring and get its next index of the available ring. */
 int vhost_user_get_vring_base(struct vhost_user *u, unsigned int index,
 			      uint16_t *base);
 
 /*
- * What belongs together. Negotiate takes those of @protocol_features that are offered,
- * and is called before setup; both are not needed for a device without.
- *
- * Setup is as vhost_client_setup(), and the device runs; configure is the same once
- * more with the rings and the record that there are, each ring from where its used
- * index is: after vhost_user_connect().
+ * Negotiate those of @protocol_features that the back end offers. To be called before
+ * vhost_user_setup(), or not at all.
  */
 int vhost_user_negotiate(struct vhost_user *u, uint64_t protocol_features);
+/* Do what vhost_client_setup() does, and start all rings. */
 int vhost_user_setup(struct vhost_user *u, uint64_t features,
 		     unsigned int num_queues, unsigned int ring_size);
+/*
+ * Set up the device again after vhost_user_connect(), with the same memory, rings and
+ * record. Each ring starts at its used index.
+ */
 int vhost_user_configure(struct vhost_user *u);
-/* Owner and features, in which those of the protocol are. */
+/* Send SET_OWNER and SET_FEATURES, with the bit for protocol features if negotiated. */
 int vhost_user_set_up_device(struct vhost_user *u, uint64_t features);
-/* Everything of a ring from its size to its kick, and enables it. */
+/* Set size, base, addresses and eventfds of a ring, and enable it. */
 int vhost_user_start_ring(struct vhost_user *u, unsigned int index,
 			  unsigned int base);
 
-/* A new record for so many rings; and the one that there is to the back end. */
+/* Get a new record of the chains in flight from the back end. */
 int vhost_user_get_inflight(struct vhost_user *u, unsigned int num_queues,
 			    unsigned int ring_size);
+/* Send the record to the back end. */
 int vhost_user_set_inflight(struct vhost_user *u);
 
-/* As vhost_client_log_start() and _stop(), in memory that is shared. */
+/* Do what vhost_client_log_start() and _stop() do, with a log in shared memory. */
 int vhost_user_log_start(struct vhost_user *u);
 int vhost_user_log_stop(struct vhost_user *u);
 
-/*
- * Gives the back end a channel of its own. Take waits for a message on it, answers it
- * if an answer is wanted, and returns its request, or -EAGAIN.
- */
+/* Open the back-end channel, over which the back end sends messages. */
 int vhost_user_open_backend(struct vhost_user *u);
+/*
+ * Wait for a message on the back-end channel, and reply if it asks for a reply. Returns the
+ * request, or -EAGAIN after the timeout.
+ */
 int vhost_user_take_backend(struct vhost_user *u, int timeout_ms);
 
 /*
- * The virtual IOMMU: as vhost_client_use_iotlb(), between negotiate and setup, on a new
- * channel of the back end. Take miss waits for a question there, which has to be replied
- * to before the next one comes; -EAGAIN if there is none.
+ * Use a virtual IOMMU, as vhost_client_use_iotlb() does, and open the back-end channel for
+ * it. To be called between vhost_user_negotiate() and vhost_user_setup().
  */
 int vhost_user_use_iotlb(struct vhost_user *u, size_t granule);
+/*
+ * Wait for an IOTLB miss on the back-end channel. Returns -EAGAIN after the timeout. The
+ * next miss comes after vhost_user_reply_miss().
+ */
 int vhost_user_take_miss(struct vhost_user *u, struct vhost_iotlb_msg *miss,
 			 int timeout_ms);
 int vhost_user_reply_miss(struct vhost_user *u);
 
-/* Bytes as they are, with @num descriptors. */
+/* Send bytes without a header, with @num descriptors. */
 int vhost_user_send_bytes(struct vhost_user *u, const void *bytes, size_t size,
 			  const int *fds, unsigned int num);
-/* A message with @size bytes of payload, and version and size in its header. */
+/* Send a message with @size bytes of payload. Its header is made here. */
 int vhost_user_send(struct vhost_user *u, struct vhost_user_msg *msg,
 		    uint32_t request, uint32_t flags, size_t size,
 		    const int *fds, unsigned int num);
 /*
- * The next message of the back end and the bytes of its payload; a descriptor that
- * comes with it is stored in @fd, or closed if that is NULL. -EPROTO if it is not the
- * reply to @request.
+ * Receive a reply. Returns the bytes of its payload, or -EPROTO if it is not the reply to
+ * @request. A descriptor that comes with it is stored in @fd, or closed if @fd is NULL.
  */
 int vhost_user_receive(struct vhost_user *u, struct vhost_user_msg *msg,
 		       uint32_t request, int *fd);
-/* Whether the back end has ended the connection, within so much time. */
+/* Returns whether the back end closes the connection within @timeout_ms. */
 bool vhost_user_is_closed(struct vhost_user *u, int timeout_ms);
 
 #endif

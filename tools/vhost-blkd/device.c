@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The calls of /dev/vhost-blk: see device.h. */
+/* Open, bind and call /dev/vhost-blk: see device.h. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -22,8 +22,8 @@
 #define BACKEND_FEATURES	(1ULL << VHOST_BACKEND_F_IOTLB_MSG_V2)
 
 /*
- * How long a disk may be busy: an instance that was killed holds it until its
- * requests in flight have ended.
+ * How long to wait for a disk that is in use. If an earlier daemon was killed, its device
+ * holds the disk until its last request has ended.
  */
 #define BIND_TIMEOUT_MS		5000
 #define BIND_INTERVAL_MS	100
@@ -93,7 +93,7 @@ static int open_vhost(const struct options *options)
 
 	fd = options->vhost_fd >= 0 ? options->vhost_fd :
 				      open(DEVICE_PATH, O_RDWR | O_CLOEXEC);
-	/* A miss may be gone between poll() and read(). */
+	/* Another message may remove an IOTLB miss between poll() and read(). */
 	if (fd >= 0 && !fcntl(fd, F_SETFL, O_NONBLOCK))
 		return fd;
 	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
@@ -136,7 +136,7 @@ static int bind_once(struct device *device, int disk)
 	return device_ioctl(device, VHOST_BLK_BIND, &bind);
 }
 
-/* In counters and traces of the kernel a disk is called as its socket. */
+/* Give the kernel a name for its counters and traces: the socket's name without .sock. */
 static int set_name(struct device *device)
 {
 	const char *path = device->options->socket_path, *base;
@@ -170,7 +170,7 @@ static bool bind_disk(struct device *device, int disk)
 	return !ret;
 }
 
-/* Whether the kernel has all calls that are needed, and makes the workers. */
+/* Check that the kernel has all ioctls that a connection needs, and can make the workers. */
 static bool try_calls(struct device *device)
 {
 	int ret = device_acquire(device);
@@ -243,9 +243,9 @@ void device_close(struct device *device)
 	device->fd = -1;
 }
 
-/* Who uses it */
+/* The owner */
 
-/* The first ring keeps the worker that the kernel made for all of them. */
+/* Ring 0 keeps the worker that the kernel makes for all rings. Make one for each other ring. */
 static int make_workers(struct device *device)
 {
 	unsigned int i;
@@ -381,7 +381,7 @@ int device_watch_config(struct device *device, bool watch)
 	int32_t fd = watch ? device->config_event : -1;
 	uint64_t times;
 
-	/* What an earlier connection was not told of is none of the next one's. */
+	/* Drop an event of an earlier connection. */
 	if (watch && read(device->config_event, &times, sizeof(times)) < 0 &&
 	    errno != EAGAIN)
 		return -errno;

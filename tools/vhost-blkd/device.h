@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * /dev/vhost-blk: the disk in the kernel. It is opened and bound to the block device
- * once; a connection borrows it, from device_acquire() to device_release().
+ * /dev/vhost-blk. The daemon opens it and binds it to the block device once. Each
+ * connection uses it from device_acquire() to device_release().
  *
- * Functions return 0 or a negative errno unless they say otherwise.
+ * Functions return 0 or a negative errno, unless a comment says otherwise.
  */
 #ifndef VHOST_BLKD_DEVICE_H
 #define VHOST_BLKD_DEVICE_H
@@ -17,11 +17,11 @@
 #include "options.h"
 
 /**
- * struct device - the kernel's disk
- * @fd: /dev/vhost-blk
- * @config_event: an eventfd that fires when the capacity has changed
- * @features: that the kernel offers
- * @options: of the command line
+ * struct device - an open /dev/vhost-blk
+ * @fd: descriptor of /dev/vhost-blk
+ * @config_event: eventfd that the kernel signals when the capacity changes
+ * @features: virtio and vhost features that the kernel offers
+ * @options: options of the command line
  */
 struct device {
 	int fd;
@@ -30,42 +30,49 @@ struct device {
 	const struct options *options;
 };
 
-/* A parameter of the module vhost, or @otherwise where it cannot be read or is 0. */
+/* Returns a parameter of the module vhost. If it is 0 or unreadable, returns @otherwise. */
 unsigned int vhost_parameter(const char *name, unsigned int otherwise);
 
-/* Says what is wrong if it fails. */
+/* Open and bind. Returns false after a message that says what is wrong. */
 bool device_open(struct device *device, const struct options *options);
 void device_close(struct device *device);
 
-/* Makes this process's memory guest memory, with the workers that are wanted. */
+/* Become the owner: the kernel's workers use this process's memory. Make all workers. */
 int device_acquire(struct device *device);
-/* Stops the rings, drained, and lets the kernel forget all of the connection. */
+/*
+ * Stop the rings, wait for the requests in flight, and reset what this connection has set
+ * in the kernel.
+ */
 int device_release(struct device *device);
 
-/* An ioctl that is repeated if a signal came. */
+/* Call an ioctl again as long as signals interrupt it. */
 int device_ioctl(struct device *device, unsigned long request, void *arg);
-/* Without the bit that is vhost-user's alone. */
+/* Set features without VHOST_USER_F_PROTOCOL_FEATURES, which the kernel does not know. */
 int device_set_features(struct device *device, uint64_t features);
 int device_set_memory(struct device *device, const struct memory *memory);
 int device_get_config(struct device *device, uint32_t offset, void *data,
 		      uint32_t size);
-/* Write-back or write-through. EOPNOTSUPP: the disk has no volatile cache. */
+/*
+ * Set write-back or write-through. Returns -EOPNOTSUPP if the disk has no volatile write
+ * cache.
+ */
 int device_set_write_back(struct device *device, bool write_back);
-/* Whether the config eventfd fires. */
+/* Switch the signals of device->config_event on or off. */
 int device_watch_config(struct device *device, bool watch);
-/* VHOST_SET_VRING_{KICK,CALL,ERR} and the calls that take a struct vhost_vring_state. */
+/* @request is VHOST_SET_VRING_KICK, _CALL or _ERR. @fd is -1 for none. */
 int device_set_ring_fd(struct device *device, unsigned long request,
 		       unsigned int index, int fd);
+/* @request is an ioctl that takes a struct vhost_vring_state. */
 int device_set_ring_state(struct device *device, unsigned long request,
 			  unsigned int index, unsigned int num);
-/* A translation of the IOTLB comes or goes. */
+/* Send a message of type VHOST_IOTLB_UPDATE or VHOST_IOTLB_INVALIDATE to the kernel. */
 int device_send_iotlb(struct device *device, const struct vhost_iotlb_msg *msg);
-/* Whether there was one. */
+/* Read an IOTLB miss of the kernel. Returns false if there is none. */
 bool device_read_miss(struct device *device, struct vhost_iotlb_msg *miss);
-/* 0 for no record. */
+/* Set the address of the ring's record of chains in flight. 0 means no record. */
 int device_set_ring_inflight(struct device *device, unsigned int index,
 			     uint64_t addr);
-/* The next index of the available ring; -1 for an error. */
+/* Returns the next index of the available ring, or -1 on an error. */
 int device_get_ring_base(struct device *device, unsigned int index);
 
 #endif

@@ -9,7 +9,7 @@
 #include "log.h"
 #include "session.h"
 
-/* The kernel's own default, where its parameter cannot be read. */
+/* The kernel's default for max_iotlb_entries, used if the parameter is unreadable. */
 #define DEFAULT_MAX	2048
 
 /*

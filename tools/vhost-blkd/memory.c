@@ -9,7 +9,10 @@
 
 #include "memory.h"
 
-/* Of a mapping, the offset and the length; huge pages want theirs. */
+/*
+ * Get the size that the offset and the length of a mapping have to be multiples of. On
+ * hugetlbfs it is the size of a huge page.
+ */
 static uint64_t file_granule(int fd)
 {
 	uint64_t page = sysconf(_SC_PAGESIZE);
@@ -38,7 +41,7 @@ int mapping_create(struct mapping *mapping, int fd, uint64_t offset,
 		     MAP_SHARED | MAP_NORESERVE, fd, offset - before);
 	if (start == MAP_FAILED)
 		return -errno;
-	/* The guest's data is not for this daemon's core dumps. */
+	/* Keep the guest's data out of core dumps. */
 	madvise(start, length, MADV_DONTDUMP);
 	*mapping = (struct mapping){
 		.start = start,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A connection: see session.h. The messages are in a table at the end, with the sizes and
- * descriptors that each has to have.
+ * The messages of a connection: see session.h. The table requests[] has the handler, the
+ * payload sizes and the number of descriptors of each message.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -26,14 +26,17 @@
 			   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS | \
 			   VHOST_USER_PROTOCOL_F_STATUS)
 
-/* Misses go by the back-end channel, and an invalidation has to be acknowledged. */
+/*
+ * The protocol features that a virtual IOMMU needs: IOTLB misses are sent over the back-end
+ * channel, and the front end waits for the acknowledgment of an invalidation.
+ */
 #define IOMMU_FEATURES	(VHOST_USER_PROTOCOL_F_BACKEND_REQ | \
 			 VHOST_USER_PROTOCOL_F_REPLY_ACK)
 
-/* The kernel's own default, where its parameter cannot be read. */
+/* The kernel's default for max_mem_regions, used if the parameter is unreadable. */
 #define DEFAULT_MAX_REGIONS	64
 
-/* Headers and payloads in a row, before signals are looked at again. */
+/* How many headers and payloads to read before the caller checks for signals again. */
 #define MAX_STEPS	64
 
 int session_fail(const char *format, ...)
@@ -133,7 +136,7 @@ static int get_queue_num(struct session *session, struct message *msg)
 	return DONE;
 }
 
-/* The session began with the connection. */
+/* The device was acquired when the connection began. */
 static int set_owner(struct session *session, struct message *msg)
 {
 	(void)session;
@@ -143,7 +146,7 @@ static int set_owner(struct session *session, struct message *msg)
 
 /* Memory */
 
-/* Tells the kernel the table, and returns when the old one is not used any more. */
+/* Set the kernel's memory table. On return no request uses the old table. */
 static int update_memory(struct session *session)
 {
 	int ret = device_set_memory(session->device, &session->memory);
@@ -195,9 +198,10 @@ static int add_region(struct session *session,
 }
 
 /*
- * While the front end replaces regions, the guest's memory may for a moment lack a piece
- * that the guest uses: nothing is fetched until all changes have arrived. There is no
- * message that says so: it is the first one about something else, or a pause.
+ * Stop all rings while the front end replaces regions. Between two of its messages, memory
+ * that the guest uses may have no region. No message marks the end of the changes: the
+ * rings go on at the first message that does not change memory, or after a while without a
+ * message.
  */
 static int pause_rings(struct session *session)
 {
@@ -266,7 +270,7 @@ static int rem_mem_reg(struct session *session, struct message *msg)
 				    (unsigned long long)region->size);
 	if (pause_rings(session))
 		return CLOSE;
-	/* It is last in the kernel's table, and out of that when it is unmapped. */
+	/* Move the region to the end. The kernel's table has to be without it before the unmap. */
 	removed = memory->regions[index];
 	memory->regions[index] = memory->regions[memory->num - 1];
 	memory->regions[--memory->num] = removed;
@@ -298,7 +302,7 @@ static int set_log_base(struct session *session, struct message *msg)
 	ret = ring_any_runs(session) ? ring_check_log(session) : 0;
 	if (!ret) {
 		ret = device_ioctl(session->device, VHOST_SET_LOG_BASE, &base);
-		/* Setting the table waits for all that was fetched: for the old log. */
+		/* Setting the table waits for requests in flight. They used the old log. */
 		if (!ret)
 			ret = device_set_memory(session->device,
 						&session->memory);
@@ -306,7 +310,7 @@ static int set_log_base(struct session *session, struct message *msg)
 			session_fail("the kernel refuses the dirty log: %s",
 				     strerror(-ret));
 	}
-	/* On an error the kernel may use either one until the rings have stopped. */
+	/* After an error the kernel may use either log. Stop the rings before the unmap. */
 	if (ret)
 		ring_stop_all(session);
 	mapping_remove(&old);
@@ -334,7 +338,7 @@ static int check_index(const struct session *session, unsigned int index)
 	return 0;
 }
 
-/* A running ring keeps its size and its place. */
+/* The size and the base of a ring can't change while it runs. */
 static int check_stopped(const struct session *session, unsigned int index)
 {
 	if (check_index(session, index))
@@ -382,7 +386,7 @@ static int set_vring_base(struct session *session, struct message *msg)
 	return DONE;
 }
 
-/* Takes the kick eventfd away: the next one starts the ring again. */
+/* Remove the kick eventfd from the kernel. The next SET_VRING_KICK starts the ring again. */
 static int forget_kick(struct session *session, unsigned int index)
 {
 	int ret = device_set_ring_fd(session->device, VHOST_SET_VRING_KICK,
@@ -406,7 +410,7 @@ static int get_vring_base(struct session *session, struct message *msg)
 	return DONE;
 }
 
-/* Gives the descriptor of SET_VRING_KICK, CALL or ERR to the kernel. */
+/* Pass the eventfd of SET_VRING_KICK, CALL or ERR to the kernel. */
 static int set_vring_fd(struct session *session, struct message *msg,
 			unsigned long request)
 {
@@ -464,7 +468,7 @@ static int set_vring_enable(struct session *session, struct message *msg)
 			    ring_stop(session, state->index);
 }
 
-/* Interrupt and error eventfds stay. */
+/* Reset all rings. The call and error eventfds stay. */
 static int reset_rings(struct session *session)
 {
 	unsigned int i;
@@ -481,7 +485,10 @@ static int reset_rings(struct session *session)
 	return DONE;
 }
 
-/* The driver has begun anew, or another one comes by a snapshot. */
+/*
+ * The driver was reset, or a snapshot brings another driver. What the last one knew and
+ * which rings it ran says nothing about it.
+ */
 static void forget_driver(struct session *session)
 {
 	unsigned int i;
@@ -525,7 +532,7 @@ static int get_inflight_fd(struct session *session, struct message *msg)
 		return session_fail("a record of %u rings of %u descriptors: %s",
 				    msg->inflight.num_queues,
 				    msg->inflight.queue_size, strerror(-fd));
-	/* It is closed with those of the request. */
+	/* message_close_fds() closes it together with the request's descriptors. */
 	msg->fds[msg->num_fds++] = fd;
 	msg->reply_fd = fd;
 	return DONE;
@@ -556,14 +563,16 @@ static int set_inflight_fd(struct session *session, struct message *msg)
 /* The messages */
 
 /**
- * struct request - what a request looks like
- * @name: of the protocol
- * @handle: does it. DONE, REFUSED or CLOSE
- * @min_size, @max_size: of the payload, in bytes; nothing in between if both are exact
- * @min_fds, @max_fds: of its descriptors
- * @reply: it has an answer of its own: the payload after @handle
- * @reply_size: of that, if it is not the request's
- * @memory: it belongs to changes of the guest's memory
+ * struct request - format and handler of a request
+ * @name: name of the request in the specification
+ * @handle: handles the request. Returns DONE, REFUSED or CLOSE.
+ * @min_size: smallest size of the payload, in bytes
+ * @max_size: largest size of the payload, in bytes
+ * @min_fds: smallest number of descriptors
+ * @max_fds: largest number of descriptors
+ * @reply: the reply is the message's payload after @handle, not an acknowledgment
+ * @memory: the request changes guest memory and does not end a pause of the rings
+ * @reply_size: size of the reply's payload; 0 if it is the size of the request's
  */
 struct request {
 	const char *name;
@@ -597,7 +606,7 @@ static const struct request requests[VHOST_USER_NUM_REQUESTS] = {
 		.reply = true, .reply_size = U64),
 	REQUEST(SET_FEATURES, set_features, U64, U64),
 	REQUEST(SET_OWNER, set_owner, 0, 0),
-	/* Deprecated, and to be ignored. */
+	/* Deprecated. The specification allows to ignore it. */
 	REQUEST(RESET_OWNER, set_owner, 0, 0),
 	REQUEST(SET_MEM_TABLE, set_mem_table, U64, TABLE,
 		.max_fds = VHOST_USER_MAX_FDS, .memory = true),
@@ -633,7 +642,7 @@ static const struct request requests[VHOST_USER_NUM_REQUESTS] = {
 		.reply = true, .reply_size = U64),
 	REQUEST(ADD_MEM_REG, add_mem_reg, MEM_REG, MEM_REG,
 		.min_fds = 1, .max_fds = 1, .memory = true),
-	/* Some front ends send the descriptor, for nothing. */
+	/* Some front ends send the region's descriptor. It is not used. */
 	REQUEST(REM_MEM_REG, rem_mem_reg, MEM_REG, MEM_REG, .max_fds = 1,
 		.memory = true),
 	REQUEST(SET_STATUS, set_status, U64, U64),
@@ -755,7 +764,7 @@ bool session_begin(struct session *session, struct device *device, int fd,
 		    strerror(-ret));
 		return false;
 	}
-	/* A device without a volatile cache has nothing to be set. */
+	/* A device without a volatile write cache returns -EOPNOTSUPP. */
 	ret = device_set_write_back(device, true);
 	if (ret && ret != -EOPNOTSUPP) {
 		say("the kernel does not set the write cache: %s",

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A connection of a front end: what it has negotiated, its memory and its rings. The end
- * of a session stops the rings, drained, and gives everything back.
+ * A session is a connection of a front end: the negotiated features, the guest's memory
+ * and the rings. The end of a session stops the rings, waits for the requests in flight and
+ * frees everything.
  */
 #ifndef VHOST_BLKD_SESSION_H
 #define VHOST_BLKD_SESSION_H
@@ -16,32 +17,40 @@
 #include "ring.h"
 #include "transport.h"
 
-#define BIT(n)		(1ULL << (n))	/* of features */
+/* A feature bit. */
+#define BIT(n)		(1ULL << (n))
 
-/* Of a message. */
+/* What handling a message has led to. */
 enum outcome {
-	CLOSE = -1,	/* the connection, for a reason that was said */
+	CLOSE = -1,	/* end the connection. The reason was printed. */
 	DONE = 0,
-	REFUSED = 1,	/* the connection goes on */
+	REFUSED = 1,	/* answer with an error. The connection goes on. */
 };
 
 /**
  * struct session - a connection
- * @fd: its socket
- * @stop_fd: readable when this process is to end
- * @backend_fd: a socket for requests to the front end, or -1
- * @config_pending: the front end has not been told of a new configuration
- * @features: acknowledged, with VHOST_USER_F_PROTOCOL_FEATURES and VHOST_F_LOG_ALL
- * @protocol_features: acknowledged
- * @status: the device status that the front end has set last
- * @paused: no ring runs until the front end has made its changes to memory
- * @write_back: the write cache as the kernel has it
- * @cache_known: the driver knows that it is so
- * @cache_failed: it could not be changed, which has been said
+ * @device: the device that the connection uses
+ * @fd: the socket
+ * @stop_fd: readable when this process has to end
+ * @backend_fd: socket for requests to the front end, or -1
+ * @config_pending: the configuration has changed, and the front end does not know yet
+ * @features: acknowledged features, with VHOST_USER_F_PROTOCOL_FEATURES and VHOST_F_LOG_ALL
+ * @protocol_features: acknowledged protocol features
+ * @status: device status that the front end has set last
+ * @paused: the front end is changing memory regions; no ring runs until the changes end
+ * @write_back: the kernel's write cache is in write-back mode
+ * @cache_known: the driver knows @write_back
+ * @cache_failed: a change of the write cache has failed, and a message was printed
  * @was_reset: no ring has run since RESET_DEVICE
- * @cache_agreed: the front end shows the driver what the kernel does
- * @log_bytes: of the dirty log, from the guest's first page on
- * @num_rings: of the device
+ * @cache_agreed: the front end shows @write_back to the driver
+ * @memory: the guest's memory
+ * @log: the dirty log
+ * @log_bytes: bytes of the dirty log, which begins with the guest's page 0
+ * @inflight: the record of the chains in flight
+ * @iotlb: translations of the virtual IOMMU
+ * @receiver: the message that is being received
+ * @num_rings: number of the device's rings
+ * @rings: the rings
  */
 struct session {
 	struct device *device;
@@ -68,24 +77,33 @@ struct session {
 	struct ring rings[VHOST_BLK_MAX_QUEUES];
 };
 
-/* Takes @fd, if it succeeds. Says what is wrong if it fails. */
+/*
+ * Returns true if it succeeds: session_end() closes @fd. Returns false after a message that
+ * says what is wrong: @fd is still the caller's.
+ */
 bool session_begin(struct session *session, struct device *device, int fd,
 		   int stop_fd);
-/* False if the kernel keeps something: then this process must not go on. */
+/*
+ * Returns false if the kernel has not stopped the rings. The process must exit then: the
+ * kernel may still use its memory.
+ */
 bool session_end(struct session *session);
 
 /*
- * Serves what has arrived. False at the end of the connection, for which the reason has
- * been said unless the front end has just closed it.
+ * Handle the messages that have arrived. Returns false if the connection has ended. If the
+ * front end has not simply closed it, the reason was printed.
  */
 bool session_serve(struct session *session);
-/* After a while without a message. */
+/*
+ * End a pause of the rings that began with a change of memory. The caller does so after a
+ * while without a message. Returns false if the connection has to end.
+ */
 bool session_resume(struct session *session);
 
-/* Says why the connection ends. -1, for the caller to return. */
+/* Print why the connection ends. Returns -1 for the caller to return. */
 int session_fail(const char *format, ...)
 	__attribute__((format(printf, 1, 2)));
-/* Waits for a moment. False if meanwhile the connection or this process is to end. */
+/* Wait for @timeout_ms. Returns false early if the connection or this process has to end. */
 bool session_wait(const struct session *session, int timeout_ms);
 
 #endif
