@@ -39,7 +39,7 @@ set_author()
 find_one()
 {
 	if [ -z "$2" ] || [[ $2 == *$'\n'* ]]; then
-		die "cannot tell where $version has $1:" \
+		die "can't tell where $version has $1:" \
 		    "it differs too much from those that this was made for"
 	fi
 	printf '%s\n' "$2"

@@ -177,8 +177,8 @@ chmod 660 "${disk_path[boot]}"
 mkdir /dev/vg
 ln -s "${disk_path[boot]}" /dev/vg/guest
 
-ok "a Debian with vhost-blkd" make_debian || bail "the pages cannot be followed"
-ok "systemd runs" boot_debian || bail "the pages cannot be followed"
+ok "a Debian with vhost-blkd" make_debian || bail "the pages can't be followed"
+ok "systemd runs" boot_debian || bail "the pages can't be followed"
 ok "vhost-blkd.rst: the user and the rule after an installation by make" \
 	follow Documentation/vhost-blkd.rst 1
 ok "/dev/vhost-blk belongs to the group kvm" wait_until node_is_kvm_s

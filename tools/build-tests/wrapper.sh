@@ -59,7 +59,7 @@ rm "$prefix/bin/vhost-blk-pci.so"
 ok "VHOST_BLK_PCI_SO names the object" loads "$work/link" VHOST_BLK_PCI_SO="$work/link" "$wrapper"
 ok "or a relative path of it" loads "$work/link" \
 	VHOST_BLK_PCI_SO="$(realpath --relative-to . "$work/link" --no-symlinks)" "$wrapper"
-ok "an object that is not there" says "cannot read .*/none" VHOST_BLK_PCI_SO="$work/none" "$wrapper"
+ok "an object that is not there" says "can't read .*/none" VHOST_BLK_PCI_SO="$work/none" "$wrapper"
 mkdir "$work/a b"
 cp "$object" "$work/a b/"
 ok "a path that can't be preloaded" says "space or colon" \
