@@ -87,7 +87,7 @@ install-vhost-blkd-files:
 	install -D -m 644 -t $(DESTDIR)$(BACKENDS) packaging/50-vhost-blkd.json
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man4 packaging/man/vhost_blk.4
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 packaging/man/vhost-*.8
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions packaging/completions/*
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions packaging/completions/vhost-*
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/vhost-blk Documentation/*.rst
 	sed -i -E 's,/usr/(bin|share/doc)/vhost-blk,$(PREFIX)/\1/vhost-blk,' \
 		$(DESTDIR)$(PREFIX)/share/man/man8/vhost-blk*.8 \
@@ -105,6 +105,8 @@ install-qemu-files:
 		build/qemu/vhost-blk-pci.so
 	install -D -t $(DESTDIR)$(PREFIX)/bin tools/qemu/qemu-vhost-blk
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 packaging/man/qemu-vhost-blk.1
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		packaging/completions/qemu-vhost-blk
 
 qemu-patches:
 	@tools/qemu/make-patches -o build/qemu/patches -w build/qemu/work

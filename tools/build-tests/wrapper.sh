@@ -43,6 +43,14 @@ says()
 	fails_with "$1" env QEMU="$work/qemu" "${@:2}"
 }
 
+completes_as_qemu()
+{
+	# shellcheck disable=SC2016 # bash-completion, as far as it is needed
+	bash -c '_comp_load() { complete -o nospace -F _of_qemu "$1"; }
+		. "$1"; complete -p qemu-vhost-blk' - "$here/../../packaging/completions/qemu-vhost-blk" |
+		grep -x 'complete -o nospace -F _of_qemu qemu-vhost-blk'
+}
+
 ok "loads the object for this QEMU" loads "$object" "$wrapper"
 ok "or for another one" loads "$prefix/lib/vhost-blk/10.0.2/vhost-blk-pci.so" VERSION=10.0.2 "$wrapper"
 ok "a version without an object" says "no vhost-blk-pci.so for QEMU 10.0.1 " VERSION=10.0.1 "$wrapper"
@@ -66,4 +74,5 @@ ok "a path that can't be preloaded" says "space or colon" \
 	VHOST_BLK_PCI_SO="$work/a b/vhost-blk-pci.so" "$wrapper"
 rm -r "$prefix/lib/vhost-blk"
 ok "no object" says "no vhost-blk-pci.so found: build it" "$wrapper"
+ok "bash completes it as it completes QEMU" completes_as_qemu
 tap_end
