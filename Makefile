@@ -85,6 +85,7 @@ install-vhost-blkd-files:
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d packaging/60-vhost-blk.rules
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/vhost-blkd@.service
 	install -D -m 644 -t $(DESTDIR)$(BACKENDS) packaging/50-vhost-blkd.json
+	install -D -m 644 -t $(DESTDIR)/etc/apparmor.d packaging/apparmor/vhost-blkd
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man4 packaging/man/vhost_blk.4
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 packaging/man/vhost-*.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions packaging/completions/vhost-*
@@ -129,7 +130,7 @@ uninstall:
 		lib/udev/rules.d/60-vhost-blk.rules lib/systemd/system/vhost-blkd@.service \
 		lib/vhost-blk share/doc/vhost-blk $(patsubst packaging/man/%,share/man/man?/%,$(wildcard packaging/man/*)) \
 		$(patsubst packaging/%,share/bash-completion/%,$(wildcard packaging/completions/*))
-	rm -f $(DESTDIR)$(BACKENDS)/50-vhost-blkd.json
+	rm -f $(DESTDIR)$(BACKENDS)/50-vhost-blkd.json $(DESTDIR)/etc/apparmor.d/vhost-blkd
 
 deb:
 	@packaging/make-deb

@@ -57,6 +57,12 @@ makes_user()
 	in_bare id vhost-blkd | grep disk | grep kvm
 }
 
+# apparmor comes with the kernel of the backports.
+has_valid_profile()
+{
+	in_bare apparmor_parser --skip-kernel-load --skip-cache /etc/apparmor.d/vhost-blkd
+}
+
 # The wrapper finds the object for the QEMU that was installed with it.
 qemu_has_device()
 {
@@ -112,6 +118,7 @@ for module in vhost_blk virtio_blk; do
 	ok "$module is signed for it" signed "$module" 7
 done
 ok "the new kernel's initramfs has our virtio_blk" boots_ours 7
+ok "AppArmor takes the profile of vhost-blkd" has_valid_profile
 
 ok "newer packages are built" build_packages 1.1 pkg.vhost-blk.noqemu
 ok "they replace the others" apt install "$(package vhost-blk-dkms 1.1)" "$(package virtio-blk-dkms 1.1)" \
