@@ -74,6 +74,9 @@ vhost-blkd:
 # libvirt looks for back ends where the distribution and the administrator put theirs.
 BACKENDS = $(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/qemu/vhost-user
 
+# What AppArmor allows libvirt's domains.
+DOMAIN_RULES = /etc/apparmor.d/abstractions/libvirt-qemu.d
+
 install-vhost-blkd: vhost-blkd install-vhost-blkd-files
 
 install-vhost-blkd-files:
@@ -86,6 +89,7 @@ install-vhost-blkd-files:
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/vhost-blkd@.service
 	install -D -m 644 -t $(DESTDIR)$(BACKENDS) packaging/50-vhost-blkd.json
 	install -D -m 644 -t $(DESTDIR)/etc/apparmor.d packaging/apparmor/vhost-blkd
+	install -D -m 644 -t $(DESTDIR)$(DOMAIN_RULES) packaging/apparmor/vhost-blk
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man4 packaging/man/vhost_blk.4
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 packaging/man/vhost-*.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions packaging/completions/vhost-*
@@ -108,6 +112,8 @@ install-qemu-files:
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 packaging/man/qemu-vhost-blk.1
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 		packaging/completions/qemu-vhost-blk
+	install -D -m 644 -t $(DESTDIR)$(DOMAIN_RULES) packaging/apparmor/qemu-vhost-blk
+	sed -i 's,^/usr/,$(PREFIX)/,' $(DESTDIR)$(DOMAIN_RULES)/qemu-vhost-blk
 
 qemu-patches:
 	@tools/qemu/make-patches -o build/qemu/patches -w build/qemu/work
@@ -130,7 +136,8 @@ uninstall:
 		lib/udev/rules.d/60-vhost-blk.rules lib/systemd/system/vhost-blkd@.service \
 		lib/vhost-blk share/doc/vhost-blk $(patsubst packaging/man/%,share/man/man?/%,$(wildcard packaging/man/*)) \
 		$(patsubst packaging/%,share/bash-completion/%,$(wildcard packaging/completions/*))
-	rm -f $(DESTDIR)$(BACKENDS)/50-vhost-blkd.json $(DESTDIR)/etc/apparmor.d/vhost-blkd
+	rm -f $(DESTDIR)$(BACKENDS)/50-vhost-blkd.json $(DESTDIR)/etc/apparmor.d/vhost-blkd \
+		$(DESTDIR)$(DOMAIN_RULES)/vhost-blk $(DESTDIR)$(DOMAIN_RULES)/qemu-vhost-blk
 
 deb:
 	@packaging/make-deb

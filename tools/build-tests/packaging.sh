@@ -16,6 +16,7 @@ installs()
 		test -f "$work/$1$2/lib/sysusers.d/vhost-blkd.conf" &&
 		test -f "$work/$1$2/lib/udev/rules.d/60-vhost-blk.rules" &&
 		test -f "$work/$1/etc/apparmor.d/vhost-blkd" &&
+		test -f "$work/$1/etc/apparmor.d/abstractions/libvirt-qemu.d/vhost-blk" &&
 		test -f "$work/$1$2/share/man/man8/vhost-blkd.8" &&
 		test -f "$work/$1$2/share/man/man8/vhost-blk-upgrade.8" &&
 		test -f "$work/$1$2/share/man/man8/vhost-blk-stat.8" &&
