@@ -7,10 +7,12 @@
 # installs (INSTALLED, a directory). What it writes is in memory.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/vmm.sh"
+top=$here/../..
+test=selftests/vhost_user/documentation.sh
+. "$here/../lib/pages.sh"
 
 once || skip_all "the same on every host kernel: tested on the first one"
 : "${INSTALLED:=$here/../../installed}"
-top=$here/../..
 [ -x "${DEBIAN_ROOT:-}/usr/lib/systemd/systemd" ] || skip_all "DEBIAN_ROOT has no systemd"
 [ -d "$INSTALLED" ] || skip_all "INSTALLED has no vhost-blkd"
 [ -r "$top/README.md" ] || skip_all "the pages are not there"
@@ -104,13 +106,6 @@ rmdir_all()
 }
 
 # --- the pages ---
-
-# block PAGE N: a block of commands as the page has it.
-block()
-{
-	"$top/tools/testbed/doc-commands" commands selftests/vhost_user/documentation.sh "$top/$1" |
-		awk -v n="$2" '/^# .*:[0-9]+$/ { i++ } i == n'
-}
 
 # follow PAGE N: types the block.
 follow()
