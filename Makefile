@@ -74,6 +74,8 @@ vhost-blkd:
 # libvirt looks for back ends where the distribution and the administrator put theirs.
 BACKENDS = $(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/qemu/vhost-user
 
+DOC = $(PREFIX)/share/doc/vhost-blk
+
 # What AppArmor allows libvirt's domains.
 DOMAIN_RULES = /etc/apparmor.d/abstractions/libvirt-qemu.d
 
@@ -93,7 +95,9 @@ install-vhost-blkd-files:
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man4 packaging/man/vhost_blk.4
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 packaging/man/vhost-*.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions packaging/completions/vhost-*
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/vhost-blk Documentation/*.rst
+	install -D -m 644 -t $(DESTDIR)$(DOC) README.md Documentation/*.rst
+	install -D -m 644 -t $(DESTDIR)$(DOC)/performance Documentation/performance/*
+	sed -i 's,(Documentation/,(,; s,<../README,<README,' $(addprefix $(DESTDIR)$(DOC)/,README.md index.rst)
 	sed -i -E 's,/usr/(bin|share/doc)/vhost-blk,$(PREFIX)/\1/vhost-blk,' \
 		$(DESTDIR)$(PREFIX)/share/man/man8/vhost-blk*.8 \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/vhost-blkd@.service \

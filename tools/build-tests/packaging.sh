@@ -55,6 +55,21 @@ unit_is_safe()
 	systemd-analyze security --offline=true --threshold=20 "$unit"
 }
 
+# links_lead_somewhere DIRECTORY: those of the pages there to files. A title of a section is not
+# looked for.
+links_lead_somewhere()
+{
+	local link status=0
+	while read -r link; do
+		[ -e "$1/$link" ] || {
+			echo "there is no $link"
+			status=1
+		}
+	done < <(grep -ohE '<[^<>: ]+\.(rst|md)|\]\([^():# ]+|(image|figure):: [^ ]+' "$1"/*.{rst,md} |
+		sed -E 's/^(<|\]\(|.*:: )//' | sort -u)
+	return "$status"
+}
+
 page_is_right()
 {
 	local output
@@ -77,6 +92,7 @@ tells_of_options()
 ok "it installs to /usr/local" installs local /usr/local
 ok "libvirt finds the daemon in /etc" \
 	names_daemon local/etc/qemu/vhost-user/50-vhost-blkd.json /usr/local/bin/vhost-blkd
+ok "the links of its pages lead somewhere" links_lead_somewhere "$work/local/usr/local/share/doc/vhost-blk"
 ok "it installs to /usr" installs usr /usr
 ok "libvirt finds the daemon in /usr/share" \
 	names_daemon usr/usr/share/qemu/vhost-user/50-vhost-blkd.json /usr/bin/vhost-blkd
