@@ -4,71 +4,15 @@
 # fail, and requests to the disks. Needs a kernel with fault injection.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/vhost_blk.sh"
+. "$here/../lib/faults.sh"
 
-debugfs=/sys/kernel/debug
-module=/sys/module/vhost_blk
 # Half of it for faults, and enough for a slow machine to get going.
 seconds=$((40 * LIMIT_FACTOR))
-# Counts down, so that the difference is the number of faults.
-most=1000000
+percent=5
 
-[ -e "$debugfs/failslab/require-start" ] ||
-	skip_all "no fault injection with a stack trace filter in this kernel"
+need_faults
 disk=$(make_nullb inject_a discard=1) || skip_all "no null_blk"
 disks=("$disk" "$(make_nullb inject_b)")
-
-# fault_on FAULT [ATTRIBUTE=VALUE...]
-fault_on()
-{
-	local dir=$debugfs/$1 setting
-	# Some failures are told in the log: a mark that they were made.
-	echo "selftests: faults on" > /dev/kmsg
-	for setting in interval=1 space=0 verbose=0 task-filter=N "times=$most" \
-		"${@:2}" probability=5; do
-		set_attribute "$dir/${setting%%=*}" "${setting#*=}" || return
-	done
-}
-
-fault_off()
-{
-	set_attribute "$debugfs/$1/probability" 0
-	echo "selftests: faults off" > /dev/kmsg
-}
-
-fault_count()
-{
-	echo $((most - $(cat "$debugfs/$1/times")))
-}
-
-# A call that can't get memory says so, and soak takes that for a failure. So only the
-# workers get none there: they have the function that they are at the stack's end.
-worker_text()
-{
-	sort /proc/kallsyms | awk '
-		start && $1 != start {
-			print "require-start=0x" start, "require-end=0x" $1
-			exit
-		}
-		$3 == "vhost_task_fn" { start = $1 }'
-}
-
-module_text()
-{
-	local start
-	start=$(cat "$module/sections/.text")
-	echo "require-start=$start" \
-		"require-end=$(printf '%#x' $((start + $(cat "$module/coresize"))))"
-}
-
-# allocations_of TEXT FAULT [ATTRIBUTE=VALUE...]: those fail that have the text on
-# their stack.
-allocations_of()
-{
-	local text
-	read -r -a text <<< "$("$1")"
-	[ ${#text[@]} = 2 ] &&
-		fault_on "$2" ignore-gfp-wait=N stacktrace-depth=32 "${text[@]}" "${@:3}"
-}
 
 request_faults_on()
 {
@@ -76,7 +20,7 @@ request_faults_on()
 	for disk in "${disks[@]}"; do
 		set_attribute "$(sysfs_of "$disk")/make-it-fail" 1 || return
 	done
-	fault_on fail_make_request
+	fault_on fail_make_request "$percent"
 }
 
 requests_of()
@@ -128,12 +72,14 @@ calls_with()
 	[ "$(fault_count "$fault")" -gt 0 ] && modprobe -r vhost_blk && modprobe vhost_blk
 }
 
+# A call that can't get memory says so, and soak takes that for a failure. So only the
+# workers get none there.
 for fault in "failslab cache-filter=N" "fail_page_alloc min-order=0"; do
 	read -r -a fault <<< "$fault"
 	ok "${fault[0]}: verified I/O" \
-		soak_with "${fault[0]}" allocations_of worker_text "${fault[@]}"
+		soak_with "${fault[0]}" allocations_of worker_text "${fault[0]}" "$percent" "${fault[1]}"
 	ok "${fault[0]}: all calls" \
-		calls_with "${fault[0]}" allocations_of module_text "${fault[@]}"
+		calls_with "${fault[0]}" allocations_of module_text "${fault[0]}" "$percent" "${fault[1]}"
 done
 ok "fail_make_request: verified I/O" soak_with fail_make_request request_faults_on
 
