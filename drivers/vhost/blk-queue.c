@@ -836,6 +836,20 @@ bool vhost_blk_queue_can_write_used(struct vhost_blk_queue *queue)
 }
 
 /**
+ * vhost_blk_queue_stop_fetching - begin to stop a queue
+ * @queue: the queue, running or not
+ *
+ * Takes @vq.mutex. May sleep. From the call on nothing is fetched, and only
+ * vhost_blk_queue_stop() reaps the requests in flight.
+ */
+void vhost_blk_queue_stop_fetching(struct vhost_blk_queue *queue)
+{
+	mutex_lock(&queue->vq.mutex);
+	vhost_vq_set_backend(&queue->vq, NULL);
+	mutex_unlock(&queue->vq.mutex);
+}
+
+/**
  * vhost_blk_queue_stop - stop serving the ring
  * @queue: the queue, running or not
  * @write_used: as for vhost_blk_queue_drain()

@@ -487,8 +487,8 @@ static void vhost_blk_mark_stopped(struct vhost_blk *blk)
 }
 
 /*
- * Stop all rings. On an error of vhost_blk_queue_stop() that ring and those before it
- * fetch nothing any more, the rings behind it still run, and @running stays true. The
+ * Stop all rings. They stop fetching before the first one is waited for. On an error of
+ * vhost_blk_queue_stop() requests can still be in flight, and @running stays true. The
  * caller has to repeat the call.
  */
 static int vhost_blk_stop(struct vhost_blk *blk, bool write_used, long timeout)
@@ -496,6 +496,8 @@ static int vhost_blk_stop(struct vhost_blk *blk, bool write_used, long timeout)
 	unsigned int i;
 	int ret = 0;
 
+	for (i = 0; i < blk->num_queues; i++)
+		vhost_blk_queue_stop_fetching(blk->queues[i]);
 	for (i = 0; i < blk->num_queues && !ret; i++)
 		ret = vhost_blk_queue_stop(blk->queues[i], write_used, &timeout);
 	if (!ret)

@@ -661,6 +661,7 @@ int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
 			  long *timeout);
 void vhost_blk_queue_resume(struct vhost_blk_queue *queue);
 bool vhost_blk_queue_can_write_used(struct vhost_blk_queue *queue);
+void vhost_blk_queue_stop_fetching(struct vhost_blk_queue *queue);
 int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool write_used,
 			 long *timeout);
 int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,

@@ -5,7 +5,7 @@
  *
  * usage: waits call ONE_TAG
  *	ONE_TAG	a disk that needs some 100 ms for a request, and does one at a time
- * usage: waits killed SLOW
+ * usage: waits killed|stop SLOW
  *	SLOW	one that needs seconds, has a write cache and does hundreds at a time
  * usage: waits ranges DISCARD
  *	DISCARD	one that needs some 10 ms for a discard
@@ -228,6 +228,45 @@ static void test_killed(const char *slow)
 	tear_down(&f);
 }
 
+/* --- stop --- */
+
+static void send_to_queue_1(struct fixture *f)
+{
+	struct vhost_client_seg segs[] = {
+		{ f->hdr, sizeof(*f->hdr), false },
+		{ vhost_client_alloc(&f->c, 4096, 4096), 4096, true },
+		{ f->status, 1, true },
+	};
+
+	f->hdr->type = VIRTIO_BLK_T_IN;
+	*f->status = 0xee;
+	vhost_client_add(&f->c, 1, segs, 3, NULL);
+	vhost_client_kick(&f->c, 1, true);
+}
+
+/* A stop that waits for the first queue, and is interrupted, has stopped the second. */
+static void test_stop(const char *slow)
+{
+	uint8_t *statuses;
+	struct fixture f;
+
+	set_up(&f, slow, O_RDWR, 2, ALL_FEATURES);
+	statuses = send_reads(&f, READS);
+	while (vhost_client_counter(&f.c, 0, "in_flight") != READS)
+		usleep(1000);
+	tap_ok(interrupt_stop(&f), "a stop of two queues is interrupted");
+	send_to_queue_1(&f);
+	usleep(200000);
+	tap_equal(vhost_client_counter(&f.c, 1, "in_flight"), 0,
+		  "neither queue fetches anything then");
+	tap_equal(vhost_client_run(&f.c, true), 0, "the device can be started again");
+	tap_ok(vhost_client_get_used(&f.c, 1, NULL, TIMEOUT_MS) >= 0 &&
+	       *f.status == VIRTIO_BLK_S_OK, "the second queue goes on then");
+	take_answers(&f, READS);
+	tap_equal(count_ok(statuses, READS), READS, "and the first one");
+	tear_down(&f);
+}
+
 /* --- ranges --- */
 
 /* More ranges than anybody should have to wait for. */
@@ -283,9 +322,11 @@ int main(int argc, char **argv)
 		test_call(argv[2]);
 	else if (!strcmp(test, "killed"))
 		test_killed(argv[2]);
+	else if (!strcmp(test, "stop"))
+		test_stop(argv[2]);
 	else if (!strcmp(test, "ranges"))
 		test_ranges(argv[2]);
 	else
-		tap_bail("usage: %s call|killed|ranges DISK", argv[0]);
+		tap_bail("usage: %s call|killed|stop|ranges DISK", argv[0]);
 	return tap_end();
 }

@@ -24,6 +24,7 @@ base=$(make_nullb waits_base cache_size=16)
 if slow=$(make_dm waits_slow "0 $(blockdev --getsz "$base") delay $base 0 ${seconds}000"); then
 	run_tests "$limit" "$here/waits" killed "$slow"
 	ok "what the killed have left in flight ends" wait_until nobody_is_left
+	run_tests "$limit" "$here/waits" stop "$slow"
 	remove_dm waits_slow
 else
 	skip "killed" "no dm-delay"
