@@ -23,13 +23,12 @@
  *
  * Ranges longer than the device's current limit are also split into parts.
  *
- * Operations may wait for memory, but always make progress:
- *
- * - A bio beyond the first is allocated if possible. Otherwise it is channel->spare, or
- *   the first bio that ends. These bios end by themselves, because none is polled.
- * - A bounce buffer or a copy of ranges is allocated if possible. Otherwise the start
- *   fails with -EBUSY. When nothing else of the channel is in flight, the caller sets
- *   may_use_reserve, and the channel's reserve is used.
+ * Starting an operation never waits for memory. A bio beyond the first, a bounce buffer or
+ * a copy of ranges is allocated if possible. Otherwise the start fails with -EBUSY, and
+ * nothing was started. When nothing else of the channel is in flight, the caller sets
+ * may_use_reserve. Then the operation uses what the channel has in reserve: one bio
+ * (channel->spare), one bounce buffer, and one list of ranges. If one bio is not enough for
+ * the operation, it goes on in parts.
  */
 #include <linux/blkdev.h>
 #include <linux/slab.h>
@@ -130,8 +129,6 @@ static void vhost_blk_bio_end(struct bio *bio)
 			container_of(bio, struct vhost_blk_bio, bio);
 
 		llist_add(&further->node, &channel->ended);
-		if (wq_has_sleeper(&channel->ended_wait))
-			wake_up(&channel->ended_wait);
 	}
 	if (unlikely(io->is_polled))
 		atomic_dec(&channel->num_polled);
@@ -226,36 +223,23 @@ void vhost_blk_submit(struct vhost_blk_bios *bios)
 
 /*
  * Get a bio with @nr_vecs vectors. If memory is short, get channel->spare, and set
- * *@nr_vecs to its size. Any bio of that size can later become the spare.
+ * *@nr_vecs to its size. Any bio of that size can later become the spare. Returns NULL if
+ * the spare is in use.
  */
 static struct vhost_blk_bio *
 vhost_blk_channel_get_bio(struct vhost_blk_channel *channel,
 			  unsigned int *nr_vecs)
 {
 	struct vhost_blk_bio *further;
-	struct vhost_blk_bios made;
 
-	for (;;) {
-		further = kmalloc(struct_size(further, vecs, *nr_vecs),
-				  VHOST_BLK_GFP_TRY);
-		if (further)
-			return further;
-		further = channel->spare;
-		channel->spare = NULL;
-		if (further) {
-			*nr_vecs = VHOST_BLK_MAX_VECS;
-			return further;
-		}
-		/*
-		 * All bios that exist may still be in channel->made, so submit them
-		 * before the wait. This sleeps with the queue's mutex held, but only
-		 * when memory is short.
-		 */
-		made = vhost_blk_channel_take(channel);
-		vhost_blk_submit(&made);
-		wait_event(channel->ended_wait, !llist_empty(&channel->ended));
-		vhost_blk_channel_release_ended(channel);
-	}
+	further = kmalloc(struct_size(further, vecs, *nr_vecs),
+			  VHOST_BLK_GFP_TRY);
+	if (likely(further))
+		return further;
+	further = channel->spare;
+	channel->spare = NULL;
+	*nr_vecs = VHOST_BLK_MAX_VECS;
+	return further;
 }
 
 /* Set the fields that bio_init() and bio_reset() clear. */
@@ -266,7 +250,10 @@ static void vhost_blk_bio_attach(struct vhost_blk_io *io, struct bio *bio)
 	bio->bi_end_io = vhost_blk_bio_end;
 }
 
-/* Get and initialize a bio with @nr_vecs vectors, or with fewer. */
+/*
+ * Get and initialize a bio with @nr_vecs vectors, or with fewer. Returns NULL if there is
+ * no memory. The first bio of an operation needs none if it is small.
+ */
 static struct bio *vhost_blk_bio_make(struct vhost_blk_io *io,
 				      unsigned int nr_vecs, blk_opf_t opf)
 {
@@ -282,6 +269,8 @@ static struct bio *vhost_blk_bio_make(struct vhost_blk_io *io,
 
 		nr_vecs = min_t(unsigned int, nr_vecs, VHOST_BLK_MAX_VECS);
 		further = vhost_blk_channel_get_bio(io->channel, &nr_vecs);
+		if (unlikely(!further))
+			return NULL;
 		bio = &further->bio;
 		bio_init(bio, bdev, further->vecs, nr_vecs, opf);
 	}
@@ -475,14 +464,61 @@ static void vhost_blk_io_resubmit_unpolled(struct vhost_blk_io *io)
 	vhost_blk_channel_add(io->channel, bio);
 }
 
-/* Data in the guest's pages */
-
-static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
-				   sector_t sector, struct vhost_blk_data *data,
-				   unsigned int nr_vecs)
+/*
+ * Take back the bios of an operation that can't be started. vhost_blk_io_release() frees
+ * them.
+ */
+static noinline void vhost_blk_io_unmake(struct vhost_blk_io *io)
 {
 	struct vhost_blk_channel *channel = io->channel;
-	bool more;
+	struct vhost_blk_bios made = vhost_blk_channel_take(channel);
+	struct bio *bio;
+
+	while ((bio = bio_list_pop(&made.bios))) {
+		struct vhost_blk_bio *further =
+			container_of(bio, struct vhost_blk_bio, bio);
+
+		if (bio->bi_private != io)
+			vhost_blk_channel_add(channel, bio);
+		else if (bio != &io->first)
+			llist_add(&further->node, &channel->ended);
+	}
+}
+
+/* Data in the guest's pages */
+
+/*
+ * There is no memory for another bio. The data that is left becomes the next part of the
+ * operation. Its iovecs must not change until then, so this needs @may_use_reserve.
+ */
+static noinline int vhost_blk_io_rw_defer(struct vhost_blk_io *io, blk_opf_t opf,
+					  sector_t sector, struct vhost_blk_data *data,
+					  bool may_use_reserve)
+{
+	if (!may_use_reserve) {
+		vhost_blk_io_unmake(io);
+		return -EBUSY;
+	}
+	io->has_rest = true;
+	io->rest = data;
+	io->rest_opf = opf;
+	io->sector = sector;
+	io->unfinished = true;
+	vhost_blk_io_put(io);
+	return 0;
+}
+
+/*
+ * Returns 0, or -EBUSY as for vhost_blk_io_rw().
+ *
+ * Inlined by force. Otherwise the second, rare caller makes the compiler emit a call.
+ */
+static __always_inline int
+vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
+		       struct vhost_blk_data *data, unsigned int nr_vecs,
+		       bool may_use_reserve)
+{
+	struct vhost_blk_channel *channel = io->channel;
 
 	/*
 	 * The block layer compares each bio with all bios in the plug for a merge. Skip
@@ -492,25 +528,37 @@ static void vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf,
 	if (sector != channel->next_sector)
 		opf |= REQ_NOMERGE;
 
-	do {
+	for (;;) {
 		struct bio *bio = vhost_blk_bio_make(io, nr_vecs, opf);
-		int ret;
 
+		if (unlikely(!bio))
+			return vhost_blk_io_rw_defer(io, opf, sector, data,
+						     may_use_reserve);
 		bio->bi_iter.bi_sector = sector;
-		ret = vhost_blk_bio_fill(channel, bio, data);
-		if (unlikely(ret)) {
+		if (unlikely(vhost_blk_bio_fill(channel, bio, data))) {
 			vhost_blk_io_mark_void(io);
 			bio_io_error(bio);
-			return;
+			return 0;
 		}
-		more = data->bytes;
-		/* Count the next bio before this one can end. */
-		if (more)
-			atomic_inc(&io->pending);
 		sector += bio_sectors(bio);
 		channel->next_sector = sector;
-		vhost_blk_channel_add(io->channel, bio);
-	} while (more);
+		vhost_blk_channel_add(channel, bio);
+		if (!data->bytes)
+			return 0;
+		/* For the next bio. */
+		atomic_inc(&io->pending);
+	}
+}
+
+/* Start the next part of an operation for which there was no memory. */
+static noinline void vhost_blk_io_rw_rest(struct vhost_blk_io *io)
+{
+	io->has_rest = false;
+	io->unfinished = false;
+	vhost_blk_io_start(io);
+	/* channel->spare is free, so that the part has a bio. */
+	vhost_blk_io_rw_direct(io, io->rest_opf, io->sector, io->rest, VHOST_BLK_MAX_VECS,
+			       true);
 }
 
 /* Bounce buffers */
@@ -790,14 +838,14 @@ void vhost_blk_io_init(struct vhost_blk_io *io)
  * @sector: start, in sectors of 512 bytes; the whole range was checked with
  *	vhost_blk_backing_contains()
  * @data: user memory to write from or to read into, at least one block; consumed
- * @may_use_reserve: no other operation of the channel is in flight, and the iovecs stay
- *	unchanged until this one has ended
+ * @may_use_reserve: no other operation of the channel is in flight, and @data and its
+ *	iovecs stay unchanged until this one has ended
  *
- * Must run in the address space of @data. May sleep for user memory or for a bio. Errors
- * of the operation are in @io->status.
+ * Must run in the address space of @data. May sleep for user memory. Errors of the
+ * operation are in @io->status.
  *
- * Return: 0; or -EBUSY, only without @may_use_reserve, if there is no memory for a bounce
- * buffer or if polled operations must end first. Then nothing was started.
+ * Return: 0; or -EBUSY, only without @may_use_reserve, if there is no memory or if polled
+ * operations must end first. Then nothing was started.
  */
 int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 		    struct vhost_blk_data *data, bool may_use_reserve)
@@ -824,8 +872,7 @@ int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 	if (unlikely(!nr_vecs))
 		return vhost_blk_io_rw_bounced(io, opf, sector, data, may_use_reserve);
 	vhost_blk_io_start(io);
-	vhost_blk_io_rw_direct(io, opf, sector, data, nr_vecs);
-	return 0;
+	return vhost_blk_io_rw_direct(io, opf, sector, data, nr_vecs, may_use_reserve);
 }
 
 /* Whether a range is longer than the device's current limit. */
@@ -850,16 +897,20 @@ static void vhost_blk_io_put_ranges(struct vhost_blk_io *io)
 	io->ranges = NULL;
 }
 
-static void vhost_blk_range_submit(struct vhost_blk_io *io,
+/* Returns false if there is no memory. */
+static bool vhost_blk_range_submit(struct vhost_blk_io *io,
 				   const struct vhost_blk_range *range,
 				   unsigned int sectors)
 {
 	struct bio *bio = vhost_blk_bio_make(io, 0, range->opf);
 
+	if (unlikely(!bio))
+		return false;
 	bio->bi_iter.bi_sector = range->sector;
 	bio->bi_iter.bi_size = sectors << SECTOR_SHIFT;
 	atomic_inc(&io->pending);
 	vhost_blk_channel_add(io->channel, bio);
+	return true;
 }
 
 /*
@@ -885,7 +936,9 @@ static unsigned int vhost_blk_range_part(const struct vhost_blk_backing *backing
 	return over < max ? max - over : max;
 }
 
-/* Start the next parts of the ranges. */
+/*
+ * Start the next parts of the ranges: at least one, because the first bio needs no memory.
+ */
 static void vhost_blk_ranges_submit(struct vhost_blk_io *io)
 {
 	struct vhost_blk_ranges *ranges = io->ranges;
@@ -901,10 +954,9 @@ static void vhost_blk_ranges_submit(struct vhost_blk_io *io)
 			WRITE_ONCE(io->status, BLK_STS_NOTSUPP);
 			break;
 		}
-		if (sectors) {
-			vhost_blk_range_submit(io, range, sectors);
-			parts++;
-		}
+		if (sectors && !vhost_blk_range_submit(io, range, sectors))
+			break;
+		parts += !!sectors;
 		range->sector += sectors;
 		range->sectors -= sectors;
 		if (!range->sectors)
@@ -941,6 +993,8 @@ static int vhost_blk_io_ranges_in_parts(struct vhost_blk_io *io,
  *
  * May sleep.
  *
+ * If there is no memory for a bio for each range, they are submitted in parts.
+ *
  * Return: 0; or -EBUSY if polled operations must end first, or without @may_use_reserve
  * if there is no memory. Then nothing was started.
  */
@@ -957,10 +1011,14 @@ int vhost_blk_io_ranges(struct vhost_blk_io *io,
 		return vhost_blk_io_ranges_in_parts(io, ranges, num, may_use_reserve);
 	vhost_blk_io_start(io);
 	io->unfinished = durable;
-	for (i = 0; i < num; i++)
-		if (ranges[i].sectors)
-			vhost_blk_range_submit(io, &ranges[i],
-					       ranges[i].sectors);
+	for (i = 0; i < num; i++) {
+		if (!ranges[i].sectors ||
+		    vhost_blk_range_submit(io, &ranges[i], ranges[i].sectors))
+			continue;
+		vhost_blk_io_unmake(io);
+		vhost_blk_io_release(io);
+		return vhost_blk_io_ranges_in_parts(io, ranges, num, may_use_reserve);
+	}
 	vhost_blk_io_put(io);
 	return 0;
 }
@@ -1042,6 +1100,9 @@ int vhost_blk_io_continue_slow(struct vhost_blk_io *io)
 		return vhost_blk_io_reread(io);
 	if (vhost_blk_io_needs_resubmit(io)) {
 		vhost_blk_io_resubmit_unpolled(io);
+	} else if (io->has_rest) {
+		vhost_blk_io_release_bios(io);
+		vhost_blk_io_rw_rest(io);
 	} else if (io->bounce) {
 		vhost_blk_io_release_bios(io);
 		vhost_blk_io_start(io);
@@ -1069,6 +1130,7 @@ void vhost_blk_io_release(struct vhost_blk_io *io)
 		list_del_init(&io->polled);
 	io->is_polled = false;
 	io->unfinished = false;
+	io->has_rest = false;
 	io->bounce_needs_copy = false;
 	if (unlikely(io->bounce || io->reread))
 		vhost_blk_io_put_bounces(io);
@@ -1084,7 +1146,6 @@ void vhost_blk_channel_init(struct vhost_blk_channel *channel)
 {
 	INIT_LIST_HEAD(&channel->polled);
 	init_llist_head(&channel->ended);
-	init_waitqueue_head(&channel->ended_wait);
 }
 
 /**

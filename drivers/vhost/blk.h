@@ -169,7 +169,6 @@ struct vhost_blk_bios {
  * @polled: list of polled &struct vhost_blk_io, which end only when polled
  * @spare: the bio in reserve for when allocation fails; NULL while in use
  * @ended: bios that have ended and are not released yet; lock-free
- * @ended_wait: woken when a bio is added to @ended
  * @pages: scratch array for pages that are being added to a bio
  * @bounce_pages: total pages of the bounce buffers in use, without @reserve
  * @reserve: the bounce buffer in reserve for when allocation fails; NULL while in use
@@ -190,7 +189,6 @@ struct vhost_blk_channel {
 	struct list_head polled;
 	struct vhost_blk_bio *spare;
 	struct llist_head ended;
-	wait_queue_head_t ended_wait;
 	struct page *pages[VHOST_BLK_PIN_BATCH];
 	unsigned int bounce_pages;
 	struct vhost_blk_bounce *reserve;
@@ -220,19 +218,22 @@ void vhost_blk_channel_disable_polling(struct vhost_blk_channel *channel);
  * @priority: an IOPRIO_PRIO_VALUE(), or 0 for the worker's priority. Set by the owner.
  * @status: result; valid from @done on
  * @pending: bios in flight, plus one while more bios are being made
- * @sector: start of a polled operation, in sectors of 512 bytes
+ * @sector: start of a polled operation, or of @rest, in sectors of 512 bytes
  * @bytes: data length of the last bio
  * @bounce: bounce buffer; NULL if the bios use the guest's pages
  * @reread: bounce buffer for a second try if the checksums of a read don't match;
  *	NULL if the device has no checksums
- * @ranges: ranges that are longer than the device now takes, else NULL
+ * @ranges: ranges that are started in parts, else NULL
+ * @rest: data of the next part, if @has_rest
+ * @rest_opf: operation and flags of that part
  * @polled: in vhost_blk_channel.polled while @is_polled
  * @is_polled: the bio ends only when it is polled
  * @unfinished: another part has to be started when the bios in flight have ended
+ * @has_rest: there was no memory to start all of a read or write
+ * @bounce_needs_copy: @bounce holds data that is not copied to the guest yet
  * @flush_after: the last part is a flush, if @unfinished
  * @is_void: failed because the owner was being killed; must not be reported to the
  *	guest
- * @bounce_needs_copy: @bounce holds data that is not copied to the guest yet
  * @has_first: @first is in use
  * @first: the first bio, and for most operations the only one
  * @vecs: the vectors of @first
@@ -252,12 +253,15 @@ struct vhost_blk_io {
 	struct vhost_blk_bounce *bounce;
 	struct vhost_blk_bounce *reread;
 	struct vhost_blk_ranges *ranges;
+	struct vhost_blk_data *rest;
+	blk_opf_t rest_opf;
 	struct list_head polled;
 	bool is_polled;
 	bool unfinished;
+	bool has_rest;
+	bool bounce_needs_copy;
 	bool flush_after;
 	bool is_void;
-	bool bounce_needs_copy;
 	bool has_first;
 	struct bio first;
 	struct bio_vec vecs[VHOST_BLK_INLINE_VECS];

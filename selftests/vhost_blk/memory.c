@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Requests while every allocation of the module fails: all are done, and no call waits
+ * for the disk that need not.
+ *
+ * usage: memory data DISK PROBABILITY
+ *	DISK		a block device that keeps its data and discards, 64 MiB or more
+ *	PROBABILITY	a file that takes how many of a hundred allocations fail
+ * usage: memory call ONE_TAG PROBABILITY
+ *	ONE_TAG		a disk that needs some 100 ms for a request, and does one at a time
+ */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+#include "fixture.h"
+
+#define BLOCK		4096
+#define BLOCK_SECTORS	(BLOCK / SECTOR)
+
+static void set_percent(const char *probability, const char *percent)
+{
+	int fd = open(probability, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, percent, strlen(percent)) < 0)
+		tap_bail("%s: %s", probability, strerror(errno));
+	close(fd);
+}
+
+static uint16_t answers(const struct fixture *f)
+{
+	return __atomic_load_n(&f->c.queues[0].vring.used->idx, __ATOMIC_ACQUIRE);
+}
+
+/* --- data --- */
+
+/* Discards every second block in one request. Returns whether just those are zero. */
+static int discard_matches(struct fixture *f)
+{
+	enum { RANGES = 32, BLOCKS = 2 * RANGES };
+	uint8_t *data = vhost_client_alloc(&f->c, BLOCKS * BLOCK, BLOCK);
+	struct virtio_blk_discard_write_zeroes *ranges =
+		vhost_client_alloc(&f->c, RANGES * sizeof(*ranges), 16);
+	struct vhost_client_seg segs[] = {
+		{ f->hdr, sizeof(*f->hdr), false },
+		{ ranges, RANGES * sizeof(*ranges), false },
+		{ f->status, 1, true },
+	};
+	unsigned int i;
+	int ok;
+
+	memset(data, 0x5a, BLOCKS * BLOCK);
+	ok = simple(f, 0, VIRTIO_BLK_T_OUT, 0, data, BLOCKS * BLOCK, NULL) ==
+	     VIRTIO_BLK_S_OK;
+	for (i = 0; i < RANGES; i++) {
+		ranges[i].sector = 2 * i * BLOCK_SECTORS;
+		ranges[i].num_sectors = BLOCK_SECTORS;
+		ranges[i].flags = 0;
+	}
+	f->hdr->type = VIRTIO_BLK_T_DISCARD;
+	f->hdr->sector = 0;
+	ok &= request(f, 0, segs, 3, NULL, NULL) == VIRTIO_BLK_S_OK;
+	ok &= simple(f, 0, VIRTIO_BLK_T_IN, 0, data, BLOCKS * BLOCK, NULL) ==
+	      VIRTIO_BLK_S_OK;
+	for (i = 0; i < BLOCKS; i++)
+		ok &= data[i * BLOCK] == (i % 2 ? 0x5a : 0);
+	return ok;
+}
+
+static void test_data(const char *disk, const char *probability)
+{
+	enum { MOST = 254, LONG = 1 << 20 };
+	struct fixture f;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	/* The disk needs memory for what is written the first time. */
+	if (!pieces_match(&f, 4, LONG, LONG, false))
+		tap_bail("can't write");
+	set_percent(probability, "100");
+	tap_ok(pieces_match(&f, 20, BLOCK, 2 * BLOCK, false),
+	       "data of 20 pages is right");
+	tap_ok(pieces_match(&f, MOST, BLOCK, 2 * BLOCK, false),
+	       "data of %u pages is right", MOST);
+	tap_ok(pieces_match(&f, 4, LONG, LONG, false), "data of 4 MiB is right");
+	tap_ok(discard_matches(&f), "of many ranges each is discarded, and nothing else");
+	set_percent(probability, "0");
+	tear_down(&f);
+}
+
+/* --- call --- */
+
+/* Adds a read of @num pages that are not adjacent. */
+static void add_scattered_read(struct fixture *f, unsigned int num, uint8_t *status)
+{
+	struct vhost_client_seg segs[RING] = { { f->hdr, sizeof(*f->hdr), false } };
+	uint8_t *data = vhost_client_alloc(&f->c, 2 * num * BLOCK, BLOCK);
+	unsigned int i;
+
+	f->hdr->type = VIRTIO_BLK_T_IN;
+	f->hdr->sector = 0;
+	for (i = 0; i < num; i++)
+		segs[i + 1] = (struct vhost_client_seg){ data + 2 * i * BLOCK, BLOCK, true };
+	segs[num + 1] = (struct vhost_client_seg){ status, 1, true };
+	if (vhost_client_add(&f->c, 0, segs, num + 2, NULL) < 0)
+		tap_bail("ring too small");
+}
+
+static void test_call(const char *one_tag, const char *probability)
+{
+	enum { SMALL = 8, LARGE = 2, ALL = SMALL + LARGE, PAGES = 64 };
+	struct vhost_vring_file call = {};
+	struct vhost_vring_state state = {};
+	struct fixture f;
+	uint8_t *statuses;
+	unsigned int i;
+	uint16_t seen;
+
+	set_up(&f, one_tag, O_RDWR, 1, ALL_FEATURES);
+	statuses = vhost_client_alloc(&f.c, ALL, 1);
+	memset(statuses, 0xee, ALL);
+	add_reads(&f, SMALL, statuses);
+	for (i = SMALL; i < ALL; i++)
+		add_scattered_read(&f, PAGES, &statuses[i]);
+	set_percent(probability, "100");
+	vhost_client_kick(&f.c, 0, true);
+	/* One of the large ones finds what the queue has in reserve. */
+	while (vhost_client_counter(&f.c, 0, "in_flight") <= SMALL)
+		usleep(1000);
+	call.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	tap_equal(vhost_client_ioctl(&f.c, VHOST_SET_VRING_CALL, &call), 0,
+		  "an eventfd is replaced while there is no memory and the disk has no free tag");
+	vhost_client_ioctl(&f.c, VHOST_GET_VRING_BASE, &state);
+	seen = answers(&f);
+	if (!tap_ok(seen < SMALL - 1, "and no call waits for the disk that need not"))
+		printf("# %u requests have been answered meanwhile\n", seen);
+	close(f.c.queues[0].call_fd);
+	f.c.queues[0].call_fd = call.fd;
+	tap_equal(take_answers(&f, ALL), ALL, "every request is answered");
+	tap_equal(count_ok(statuses, ALL), ALL, "with success");
+	set_percent(probability, "0");
+	tear_down(&f);
+}
+
+int main(int argc, char **argv)
+{
+	const char *test = argc == 4 ? argv[1] : "";
+
+	if (!strcmp(test, "data"))
+		test_data(argv[2], argv[3]);
+	else if (!strcmp(test, "call"))
+		test_call(argv[2], argv[3]);
+	else
+		tap_bail("usage: %s data|call DISK PROBABILITY", argv[0]);
+	return tap_end();
+}
