@@ -278,12 +278,13 @@ static void test_lies(const char *socket)
 }
 
 /* Tells a ring's addresses. Whether the connection is still there afterwards. */
-static bool takes_addresses(struct backend *b, uint64_t used, unsigned int flags)
+static bool takes_addresses(struct backend *b, uint64_t desc, uint64_t used,
+			    unsigned int flags)
 {
 	struct vring *vring = &b->f.c.queues[0].vring;
 	struct vhost_user_msg msg = { .addr = {
 		.flags = flags,
-		.desc_user_addr = vhost_client_dma(&b->f.c, vring->desc),
+		.desc_user_addr = desc,
 		.avail_user_addr = vhost_client_dma(&b->f.c, vring->avail),
 		.used_user_addr = used,
 	} };
@@ -301,7 +302,8 @@ static void test_bad_addresses(const char *socket)
 
 	set_up_running_iotlb(&b, socket);
 	q = &b.f.c.queues[0];
-	tap_ok(!takes_addresses(&b, vhost_client_dma(&b.f.c, q->vring.used),
+	tap_ok(!takes_addresses(&b, vhost_client_dma(&b.f.c, q->vring.desc),
+				vhost_client_dma(&b.f.c, q->vring.used),
 				1U << VHOST_VRING_F_LOG),
 	       "a ring that is to be logged, without a log, ends the connection");
 	tear_down_backend(&b);
@@ -309,9 +311,30 @@ static void test_bad_addresses(const char *socket)
 	set_up_running_iotlb(&b, socket);
 	q = &b.f.c.queues[0];
 	vhost_user_get_vring_base(&b.u, 0, &base);
-	takes_addresses(&b, -8ULL, 0);
+	takes_addresses(&b, vhost_client_dma(&b.f.c, q->vring.desc), -8ULL, 0);
 	tap_ok(vhost_user_set_vring_fd(&b.u, VHOST_USER_SET_VRING_KICK, 0, q->kick_fd) < 0,
 	       "and so does one that wraps around");
+	tear_down_backend(&b);
+}
+
+static void test_ring_at_0(const char *socket)
+{
+	struct vhost_client_queue *q;
+	struct backend b;
+	uint16_t base;
+	int ret;
+
+	set_up_running_iotlb(&b, socket);
+	q = &b.f.c.queues[0];
+	vhost_user_get_vring_base(&b.u, 0, &base);
+	takes_addresses(&b, 0, vhost_client_dma(&b.f.c, q->vring.used), 0);
+	ret = vhost_client_iotlb_send(&b.f.c, VHOST_IOTLB_UPDATE, 0,
+				      RING * sizeof(struct vring_desc),
+				      (uintptr_t)q->vring.desc, VHOST_ACCESS_RW);
+	if (!ret)
+		ret = vhost_user_set_vring_fd(&b.u, VHOST_USER_SET_VRING_KICK, 0, q->kick_fd);
+	tap_equal(ret, 0, "a ring at address 0 starts");
+	tap_ok(!ret && read_page(&b, 0) == VIRTIO_BLK_S_OK, "and serves");
 	tear_down_backend(&b);
 }
 
@@ -487,6 +510,7 @@ int main(int argc, char **argv)
 	test_evicted(argv[2]);
 	test_lies(argv[2]);
 	test_bad_addresses(argv[2]);
+	test_ring_at_0(argv[2]);
 	test_more_rights(argv[2]);
 	test_not_negotiated(argv[2]);
 	test_regions(argv[2]);

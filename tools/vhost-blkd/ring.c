@@ -115,7 +115,9 @@ static int set_kernel_addr(struct session *session, unsigned int index)
 	own.desc_user_addr = translate(session, &areas[DESC]);
 	own.avail_user_addr = translate(session, &areas[AVAIL]);
 	own.used_user_addr = translate(session, &areas[USED]);
-	if (!own.desc_user_addr || !own.avail_user_addr || !own.used_user_addr)
+	/* 0 is a valid I/O virtual address. */
+	if (!iotlb_is_used(session) &&
+	    (!own.desc_user_addr || !own.avail_user_addr || !own.used_user_addr))
 		return session_fail("ring %u: its addresses are not in the guest's memory",
 				    index);
 	ret = device_ioctl(session->device, VHOST_SET_VRING_ADDR, &own);
