@@ -150,6 +150,18 @@ umount "$work/mnt"
 ok "a disk that becomes free in time is served" answers
 end_with TERM
 
+# Without its signals blocked, the daemon is not there yet.
+has_blocked_signals()
+{
+	((0x$(awk '$1 == "SigBlk:" { print $2 }' "/proc/$daemon/status") & 1 << 14))
+}
+mount "$disk" "$work/mnt"
+start "$VHOST_BLKD" "${good[@]}"
+wait_until has_blocked_signals
+end_with TERM
+umount "$work/mnt"
+ok "SIGTERM ends the wait for a disk that is in use" [ "$status$(cat "$log")" = 0 ]
+
 nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
 chmod 600 "$disk"
 ok "without permission on the disk" fails_with "$disk: this user may not write it" \

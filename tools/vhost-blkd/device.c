@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,13 @@ unsigned int vhost_parameter(const char *name, unsigned int otherwise)
 		fclose(file);
 	}
 	return value ? value : otherwise;
+}
+
+bool device_must_stop(const struct device *device, int timeout_ms)
+{
+	struct pollfd stop = { .fd = device->stop_fd, .events = POLLIN };
+
+	return poll(&stop, 1, timeout_ms) > 0;
 }
 
 /* Opening the disk */
@@ -163,7 +171,8 @@ static bool bind_disk(struct device *device, int disk)
 		ret = bind_once(device, disk);
 		if (ret != -EBUSY || waited >= BIND_TIMEOUT_MS)
 			break;
-		usleep(BIND_INTERVAL_MS * 1000);
+		if (device_must_stop(device, BIND_INTERVAL_MS))
+			return false;
 	}
 	if (ret)
 		say("%s: %s", device->options->blk_file, bind_advice(-ret));
@@ -214,7 +223,7 @@ static bool ask_device(struct device *device)
 	return true;
 }
 
-bool device_open(struct device *device, const struct options *options)
+bool device_open(struct device *device, const struct options *options, int stop_fd)
 {
 	bool ok;
 	int disk;
@@ -222,6 +231,7 @@ bool device_open(struct device *device, const struct options *options)
 	*device = (struct device){
 		.fd = -1,
 		.config_event = -1,
+		.stop_fd = stop_fd,
 		.options = options,
 	};
 	disk = open_block_device(options);
@@ -307,7 +317,9 @@ int device_release(struct device *device)
 	if (ret != -EAGAIN || device->options->vhost_fd >= 0)
 		return ret;
 	device_close(device);
-	return device_open(device, device->options) ? 0 : -ENODEV;
+	if (device_must_stop(device, 0))
+		return 0;
+	return device_open(device, device->options, device->stop_fd) ? 0 : -ENODEV;
 }
 
 /* Calls */

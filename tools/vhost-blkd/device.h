@@ -20,12 +20,14 @@
  * struct device - an open /dev/vhost-blk
  * @fd: descriptor of /dev/vhost-blk
  * @config_event: eventfd that the kernel signals when the capacity changes
+ * @stop_fd: readable when this process is to end
  * @features: virtio and vhost features that the kernel offers
  * @options: options of the command line
  */
 struct device {
 	int fd;
 	int config_event;
+	int stop_fd;
 	uint64_t features;
 	const struct options *options;
 };
@@ -33,9 +35,15 @@ struct device {
 /* Returns a parameter of the module vhost. If it is 0 or unreadable, returns @otherwise. */
 unsigned int vhost_parameter(const char *name, unsigned int otherwise);
 
-/* Open and bind. Returns false after a message that says what is wrong. */
-bool device_open(struct device *device, const struct options *options);
+/*
+ * Open and bind. This waits for a busy disk. Returns false after a message that says what is
+ * wrong, or without one if @stop_fd is readable meanwhile.
+ */
+bool device_open(struct device *device, const struct options *options, int stop_fd);
 void device_close(struct device *device);
+
+/* Return whether this process is to end, now or within a time. */
+bool device_must_stop(const struct device *device, int timeout_ms);
 
 /* Become the owner: the kernel's workers use this process's memory. Make all workers. */
 int device_acquire(struct device *device);

@@ -223,11 +223,14 @@ int main(int argc, char **argv)
 	options_parse(&options, argc, argv);
 	server.listener.fd = -1;
 	server.stop_fd = open_stop_fd();
-	ok = server.stop_fd >= 0 && device_open(&server.device, &options) &&
+	ok = server.stop_fd >= 0 && device_open(&server.device, &options, server.stop_fd) &&
 	     open_socket(&server, &options);
 	if (ok) {
 		notify_ready();
 		ok = serve(&server);
+	} else if (server.stop_fd >= 0) {
+		/* A signal has ended the wait for a busy disk. */
+		ok = device_must_stop(&server.device, 0);
 	}
 	listener_close(&server.listener);
 	device_close(&server.device);
