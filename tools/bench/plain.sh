@@ -39,7 +39,10 @@ plain_start() {
 		--kernel "$cache/images/$name/vmlinuz" \
 		--initrd "$cache/images/$name/host.cpio" --share "$stage" \
 		-- -icount shift=0,sleep=off -seed 1 -rtc base=2026-01-01,clock=vm "$@"
+	# A server that makes a session of its own would be in another group of the scheduler
+	# than the client, and a request would cost more for that.
 	host_run -t 60 "echo 0 > /proc/sys/kernel/randomize_va_space
+		echo 0 > /proc/sys/kernel/sched_autogroup_enabled
 		modprobe vhost && insmod /testbed/$name/vhost_blk.ko"
 }
 
