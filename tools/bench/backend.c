@@ -6,7 +6,9 @@
  * many requests as there is room for, a kick if the device wants it, sleep until a
  * signal, take all that is done.
  *
- * usage: backend [OPTION...] vhost|user|uring|uring-registered TARGET[,TARGET...] WORKLOAD...
+ * usage: backend [OPTION...] KIND TARGET[,TARGET...] WORKLOAD...
+ *	KIND		vhost, vhost-process, user, uring, uring-registered. A device of
+ *			vhost-process belongs to another process, as one of user does.
  *	TARGET		a block device, or the socket of a vhost-user device
  *	-n REQUESTS	of a window of measuring (1024); more at a large depth, less if large
  *	-r WINDOWS	that are measured (5)
@@ -35,11 +37,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../lib/vhost_client.h"
@@ -70,6 +75,7 @@
 
 enum target_kind {
 	TARGET_VHOST,
+	TARGET_VHOST_PROCESS,
 	TARGET_USER,
 	TARGET_URING,
 	TARGET_URING_REGISTERED,
@@ -132,6 +138,7 @@ struct bench {
 	const struct workload *w;
 	unsigned int requests;
 	uint64_t blocks;
+	pid_t server;	/* the process that owns the devices; 0 if it is this one */
 	struct vhost_client *devices;
 	struct vhost_user *users;
 	int *files;
@@ -471,11 +478,49 @@ static int attach_workers(struct vhost_client *c, unsigned int num)
 	return ret;
 }
 
+/* Do what the owner of a device does. The rings have been allocated. */
+static int start_vhost(struct vhost_client *c, const struct workload *w)
+{
+	unsigned int i;
+	int ret = vhost_client_configure(c);
+
+	if (!ret && w->workers)
+		ret = attach_workers(c, w->queues);
+	for (i = 0; i < w->queues && w->poll_us && !ret; i++)
+		ret = vhost_client_set_busyloop(c, i, w->poll_us);
+	return ret ? ret : vhost_client_run(c, true);
+}
+
+/*
+ * Let another process own the device. It has the same memory at the same addresses, and
+ * sleeps until it is killed. Returns its process ID, or a negative error.
+ */
+static pid_t start_in_process(struct vhost_client *c, const struct workload *w)
+{
+	int ret = -EPIPE, pipe_fds[2];
+	pid_t pid;
+
+	if (pipe2(pipe_fds, O_CLOEXEC))
+		return -errno;
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		ret = start_vhost(c, w);
+		if (write(pipe_fds[1], &ret, sizeof(ret)) == sizeof(ret))
+			pause();
+		_exit(1);
+	}
+	close(pipe_fds[1]);
+	if (pid > 0 && read(pipe_fds[0], &ret, sizeof(ret)) != sizeof(ret))
+		ret = -EPIPE;
+	close(pipe_fds[0]);
+	return ret ? ret : pid;
+}
+
 static void open_vhost(struct bench *b, struct vhost_client *c, unsigned int index)
 {
 	const struct workload *w = b->w;
 	int fd = open("/dev/vhost-blk", O_RDWR | O_CLOEXEC);
-	unsigned int i;
 	int ret;
 
 	if (fd < 0)
@@ -487,15 +532,15 @@ static void open_vhost(struct bench *b, struct vhost_client *c, unsigned int ind
 	if (!ret)
 		ret = vhost_client_bind(c, b->files[index], 0, w->queues, SERIAL);
 	if (!ret)
-		ret = vhost_client_setup(c, features_of(w), w->queues,
-					 ring_size(w));
-	if (!ret && w->workers)
-		ret = attach_workers(c, w->queues);
-	for (i = 0; i < w->queues && w->poll_us && !ret; i++)
-		ret = vhost_client_set_busyloop(c, i, w->poll_us);
+		ret = vhost_client_get_features(c, &c->features);
+	c->features &= features_of(w);
 	if (!ret)
-		ret = vhost_client_run(c, true);
-	if (ret)
+		ret = vhost_client_alloc_rings(c, w->queues, ring_size(w));
+	if (!ret && b->opt->kind == TARGET_VHOST)
+		ret = start_vhost(c, w);
+	else if (!ret)
+		ret = b->server = start_in_process(c, w);
+	if (ret < 0)
 		die("%s: %s", w->name, strerror(-ret));
 }
 
@@ -526,6 +571,8 @@ static void set_up_lanes(struct bench *b)
 
 	if (b->opt->num_targets < w->devices)
 		die("%s: too few targets", w->name);
+	if (b->opt->kind == TARGET_VHOST_PROCESS && w->devices > 1)
+		die("%s: one device only", w->name);
 	b->num_lanes = w->devices * w->queues;
 	b->devices = calloc(w->devices, sizeof(*b->devices));
 	b->users = calloc(w->devices, sizeof(*b->users));
@@ -534,10 +581,10 @@ static void set_up_lanes(struct bench *b)
 	if (!b->devices || !b->users || !b->files || !b->lanes)
 		die("out of memory");
 	for (i = 0; i < w->devices; i++) {
-		if (b->opt->kind == TARGET_VHOST)
-			open_vhost(b, &b->devices[i], i);
-		else
+		if (b->opt->kind == TARGET_USER)
 			open_user(b, &b->devices[i], i);
+		else
+			open_vhost(b, &b->devices[i], i);
 	}
 	for (i = 0; i < b->num_lanes; i++)
 		make_lane(b, &b->lanes[i], &b->devices[i / w->queues],
@@ -548,6 +595,10 @@ static void tear_down_lanes(struct bench *b)
 {
 	unsigned int i;
 
+	if (b->opt->kind == TARGET_VHOST_PROCESS) {
+		kill(b->server, SIGKILL);
+		waitpid(b->server, NULL, 0);
+	}
 	for (i = 0; i < b->w->devices; i++) {
 		if (b->opt->kind == TARGET_USER) {
 			vhost_user_close(&b->users[i]);
@@ -660,13 +711,13 @@ static void measure(struct bench *b)
 	struct meter_time t;
 
 	for (i = 0; i < windows; i++) {
-		meter_start_time(&t, b->opt->server);
+		meter_start_time(&t, b->server);
 		if (b->opt->mark)
 			mark_start();
 		n = run_window(b);
 		if (b->opt->mark)
 			mark_end();
-		meter_stop_time(&t, b->opt->server);
+		meter_stop_time(&t, b->server);
 		all[i] = (double)t.wall / n;
 		client[i] = (double)t.client / n;
 		workers[i] = (double)t.workers / n;
@@ -677,7 +728,7 @@ static void measure(struct bench *b)
 	print_time(b, "_client", client);
 	print_time(b, "_workers", workers);
 	print_time(b, "_other", other);
-	if (b->opt->server)
+	if (b->server)
 		print_time(b, "_first", first);
 	/* Of the last window; a profile has one. */
 	if (b->opt->mark)
@@ -706,7 +757,7 @@ static void count(struct bench *b)
 	add_up_queues(b);
 	kicks = b->kicks;
 	signals = b->signals;
-	meter = meter_start_events(b->opt->server);
+	meter = meter_start_events(b->server);
 	if (!meter)
 		die("no events can be counted: %s", strerror(errno));
 	n = run_window(b);
@@ -750,6 +801,7 @@ static void run_workload(const struct options *opt, const struct workload *w)
 		.opt = opt,
 		.w = w,
 		.requests = requests_of(opt, w),
+		.server = opt->server,
 		.random = 88172645463325252ULL,
 	};
 	const struct sched_param none = {};
@@ -865,6 +917,7 @@ static enum target_kind parse_kind(const char *text)
 {
 	static const char * const names[] = {
 		[TARGET_VHOST] = "vhost",
+		[TARGET_VHOST_PROCESS] = "vhost-process",
 		[TARGET_USER] = "user",
 		[TARGET_URING] = "uring",
 		[TARGET_URING_REGISTERED] = "uring-registered",

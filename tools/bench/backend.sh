@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# What a request costs in the backend: vhost_blk, the same behind the vhost-user socket of
-# vhost-blkd, qemu-storage-daemon's vhost-user-blk export and, as the floor, io_uring on the device itself (backend.c), on a null_blk
-# that answers at once and keeps nothing.
+# What a request costs in the backend: vhost_blk, the same owned by another process, the same
+# behind the vhost-user socket of vhost-blkd, qemu-storage-daemon's vhost-user-blk export and,
+# as the floor, io_uring on the device itself (backend.c), on a null_blk that answers at once
+# and keeps nothing.
 #
 # usage: backend.sh OUT.csv [OPTION...]
 #	Runs on a host as root, with vhost_blk loaded. Appends
@@ -35,7 +36,7 @@ recorded=(randread-4k-qd{1,8,32}-record)
 polled=(randread-4k-qd{1,8,32}-poll50)
 if [ -n "${BRIEF:-}" ]; then
 	io=("${brief[@]}" randread-4k-qd128)
-	ring=()
+	ring=(randread-4k-qd{1,8,32}-noevent)
 fi
 
 trap 'stop_server; remove_nullb bench0' EXIT
@@ -43,6 +44,7 @@ disk=$(make_nullb bench0 memory_backed=0 irqmode=0 size=1024 max_sectors=2560)
 bench io_uring uring "$disk" -- "${io[@]}"
 bench io_uring-registered uring-registered "$disk" -- "${io[@]}"
 bench vhost-blk vhost "$disk" -- "${io[@]}" "${ring[@]}" "${polled[@]}"
+bench vhost-blk-process vhost-process "$disk" -- "${io[@]}" "${ring[@]}"
 bench_daemon vhost-blkd 1 "$disk" "${io[@]}" "${ring[@]}" "${recorded[@]}"
 for aio in native io_uring; do
 	bench_server "vhost-user-$aio" 1 "$aio" poll-max-ns=0 "$disk" "${io[@]}" "${ring[@]}"
