@@ -767,10 +767,13 @@ static void count(struct bench *b)
 	print_one(b, "syscalls_client", (double)e.syscalls[0] / n);
 	print_one(b, "syscalls_workers", (double)e.syscalls[1] / n);
 	print_one(b, "switches", (double)(e.switches[0] + e.switches[1]) / n);
+	print_one(b, "switches_client", (double)e.switches[0] / n);
+	print_one(b, "switches_workers", (double)e.switches[1] / n);
 	print_one(b, "wakeups", (double)(e.wakeups[0] + e.wakeups[1]) / n);
 	print_one(b, "wakeups_client", (double)e.wakeups[0] / n);
 	print_one(b, "wakeups_workers", (double)e.wakeups[1] / n);
 	print_one(b, "idles", (double)(e.idles[0] + e.idles[1]) / n);
+	print_one(b, "timers", (double)e.timers / n);
 	if (!b->uring) {
 		print_one(b, "kicks", (double)(b->kicks - kicks) / n);
 		print_one(b, "signals", (double)(b->signals - signals) / n);

@@ -20,28 +20,41 @@
 
 /* Workers whose events can be counted. */
 #define MAX_WORKERS	256
+#define MAX_CPUS	1024
 
+/* A filter that names all of them: one page, as the kernel takes it. */
+#define FILTER_SIZE	4096
+
+/* Events of a thread. A wake-up is none: an idle CPU's interrupt is in no thread. */
 enum {
 	SYSCALLS,
 	SWITCHES,
-	WAKEUPS,
 	IDLES,
 	NUM_EVENTS
 };
 
-static const struct {
+static const struct event {
 	const char *tracepoint;
 	const char *filter;
 } events_of[NUM_EVENTS] = {
 	[SYSCALLS] = { "raw_syscalls/sys_enter" },
 	[SWITCHES] = { "sched/sched_switch" },
-	[WAKEUPS] = { "sched/sched_wakeup" },
 	[IDLES] = { "sched/sched_switch", "next_pid == 0" },
+};
+
+/* Events of the CPUs. */
+enum {
+	WAKEUPS_CLIENT,
+	WAKEUPS_WORKERS,
+	TIMERS,
+	NUM_CPU_EVENTS
 };
 
 struct meter {
 	unsigned int num_threads;
+	unsigned int num_cpus;
 	int files[MAX_WORKERS + 1][NUM_EVENTS];
+	int cpu_files[MAX_CPUS][NUM_CPU_EVENTS];
 };
 
 static uint64_t read_clock(clockid_t clock)
@@ -135,40 +148,97 @@ static int tracepoint_id(const char *name)
 	return id;
 }
 
-/* A counter, which starts at once, of an event in a thread; 0 for this one. */
-static int open_counter(unsigned int event, pid_t tid)
+/* A counter, which starts at once, of an event in a thread or on a CPU; -1 is any. */
+static int open_counter(const struct event *event, pid_t tid, int cpu)
 {
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_TRACEPOINT,
 		.size = sizeof(attr),
-		.config = tracepoint_id(events_of[event].tracepoint),
+		.config = tracepoint_id(event->tracepoint),
 	};
-	int fd = syscall(SYS_perf_event_open, &attr, tid, -1, -1,
+	int fd = syscall(SYS_perf_event_open, &attr, tid, cpu, -1,
 			 PERF_FLAG_FD_CLOEXEC);
 
-	if (fd >= 0 && events_of[event].filter &&
-	    ioctl(fd, PERF_EVENT_IOC_SET_FILTER, events_of[event].filter)) {
+	if (fd >= 0 && event->filter &&
+	    ioctl(fd, PERF_EVENT_IOC_SET_FILTER, event->filter)) {
 		close(fd);
 		fd = -1;
 	}
 	return fd;
 }
 
+static bool open_threads(struct meter *meter, const pid_t *tids)
+{
+	unsigned int i, event;
+
+	for (i = 0; i < meter->num_threads; i++)
+		for (event = 0; event < NUM_EVENTS; event++) {
+			meter->files[i][event] = open_counter(&events_of[event],
+							      tids[i], -1);
+			if (meter->files[i][event] < 0)
+				return false;
+		}
+	return true;
+}
+
+/* Wake-ups of these threads: the event has the woken one's id. */
+static void write_filter(char *filter, const pid_t *tids, unsigned int num)
+{
+	unsigned int i, end = 0;
+
+	/* There are no workers, and the idle thread is never woken. */
+	if (!num)
+		strcpy(filter, "pid==0");
+	for (i = 0; i < num; i++)
+		end += snprintf(filter + end, FILTER_SIZE - end, "%spid==%d",
+				i ? "||" : "", tids[i]);
+}
+
+static bool open_cpus(struct meter *meter, const pid_t *tids)
+{
+	char client[FILTER_SIZE], workers[FILTER_SIZE];
+	const struct event events[NUM_CPU_EVENTS] = {
+		[WAKEUPS_CLIENT] = { "sched/sched_wakeup", client },
+		[WAKEUPS_WORKERS] = { "sched/sched_wakeup", workers },
+		[TIMERS] = { "irq_vectors/local_timer_entry" },
+	};
+	long cpu, cpus = sysconf(_SC_NPROCESSORS_CONF);
+	unsigned int event;
+
+	write_filter(client, tids, 1);
+	write_filter(workers, tids + 1, meter->num_threads - 1);
+	for (cpu = 0; cpu < cpus && meter->num_cpus < MAX_CPUS; cpu++) {
+		int *files = meter->cpu_files[meter->num_cpus];
+
+		for (event = 0; event < NUM_CPU_EVENTS; event++) {
+			files[event] = open_counter(&events[event], -1, cpu);
+			if (files[event] < 0)
+				break;
+		}
+		/* A CPU that is offline has no counters. */
+		if (event == NUM_CPU_EVENTS)
+			meter->num_cpus++;
+		else if (errno != ENODEV)
+			return false;
+	}
+	return true;
+}
+
 struct meter *meter_start_events(pid_t server)
 {
 	struct meter *meter = calloc(1, sizeof(*meter));
-	pid_t tids[MAX_WORKERS + 1] = { 0 };
+	pid_t tids[MAX_WORKERS + 1];
 	unsigned int i, event;
 
 	if (!meter)
 		return NULL;
+	tids[0] = syscall(SYS_gettid);
 	meter->num_threads = 1 + find_workers(server, tids + 1, MAX_WORKERS);
-	for (i = 0; i < meter->num_threads; i++)
-		for (event = 0; event < NUM_EVENTS; event++) {
-			meter->files[i][event] = open_counter(event, tids[i]);
-			if (meter->files[i][event] < 0)
-				return NULL;
-		}
+	if (!open_threads(meter, tids) || !open_cpus(meter, tids))
+		return NULL;
+	for (i = 0; i < meter->num_cpus; i++)
+		for (event = 0; event < NUM_CPU_EVENTS; event++)
+			ioctl(meter->cpu_files[i][event], PERF_EVENT_IOC_RESET, 0);
 	/* This thread's system calls last: these are some. */
 	for (i = meter->num_threads; i-- > 0;)
 		for (event = NUM_EVENTS; event-- > 0;)
@@ -176,26 +246,43 @@ struct meter *meter_start_events(pid_t server)
 	return meter;
 }
 
+static void stop_counters(const int *files, unsigned int num)
+{
+	while (num-- > 0)
+		ioctl(files[num], PERF_EVENT_IOC_DISABLE, 0);
+}
+
+static void take_counter(int fd, uint64_t *sum)
+{
+	uint64_t count;
+
+	if (read(fd, &count, sizeof(count)) == sizeof(count))
+		*sum += count;
+	close(fd);
+}
+
 void meter_stop_events(struct meter *meter, struct meter_events *events)
 {
 	uint64_t *sums[NUM_EVENTS] = {
-		events->syscalls, events->switches, events->wakeups, events->idles
+		events->syscalls, events->switches, events->idles
+	};
+	uint64_t *cpu_sums[NUM_CPU_EVENTS] = {
+		&events->wakeups[METER_CLIENT], &events->wakeups[METER_WORKERS],
+		&events->timers
 	};
 	unsigned int i, event;
-	uint64_t count;
 
 	for (i = 0; i < meter->num_threads; i++)
-		for (event = 0; event < NUM_EVENTS; event++)
-			ioctl(meter->files[i][event], PERF_EVENT_IOC_DISABLE, 0);
+		stop_counters(meter->files[i], NUM_EVENTS);
+	for (i = 0; i < meter->num_cpus; i++)
+		stop_counters(meter->cpu_files[i], NUM_CPU_EVENTS);
 	memset(events, 0, sizeof(*events));
 	for (i = 0; i < meter->num_threads; i++)
-		for (event = 0; event < NUM_EVENTS; event++) {
-			int fd = meter->files[i][event];
-
-			if (read(fd, &count, sizeof(count)) == sizeof(count))
-				sums[event][i ? METER_WORKERS : METER_CLIENT] +=
-					count;
-			close(fd);
-		}
+		for (event = 0; event < NUM_EVENTS; event++)
+			take_counter(meter->files[i][event],
+				     &sums[event][i ? METER_WORKERS : METER_CLIENT]);
+	for (i = 0; i < meter->num_cpus; i++)
+		for (event = 0; event < NUM_CPU_EVENTS; event++)
+			take_counter(meter->cpu_files[i][event], cpu_sums[event]);
 	free(meter);
 }

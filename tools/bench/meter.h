@@ -30,14 +30,18 @@ struct meter_time {
  * struct meter_events - what happened in the client and in the workers
  * @syscalls: system calls that began
  * @switches: times that the CPU was given to another thread
- * @wakeups: of any thread, counted for the one that woke it
+ * @wakeups: times that the client or a worker was woken, by whomever: another thread or
+ *	an interrupt, an idle CPU's included
  * @idles: times that the CPU had nothing to do then
+ * @timers: interrupts of the CPUs' timers, which end the requests of null_blk and
+ *	scsi_debug, and tick; of nobody in particular
  */
 struct meter_events {
 	uint64_t syscalls[2];
 	uint64_t switches[2];
 	uint64_t wakeups[2];
 	uint64_t idles[2];
+	uint64_t timers;
 };
 
 enum {
@@ -52,7 +56,7 @@ struct meter;
  * that there are when a reading starts are counted.
  */
 void meter_start_time(struct meter_time *t, pid_t server);
-/* To what has passed since. */
+/* Turns the reading into the time that has passed since. */
 void meter_stop_time(struct meter_time *t, pid_t server);
 
 /* NULL, with errno, where events can't be counted. */
