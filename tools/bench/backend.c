@@ -706,7 +706,7 @@ static void print_time(const struct bench *b, const char *of, double *values)
 static void measure(struct bench *b)
 {
 	double all[MAX_WINDOWS], client[MAX_WINDOWS], workers[MAX_WINDOWS];
-	double other[MAX_WINDOWS], first[MAX_WINDOWS];
+	double other[MAX_WINDOWS], first[MAX_WINDOWS], idle[MAX_WINDOWS];
 	unsigned int i, n = 0, windows = b->opt->windows;
 	struct meter_time t;
 
@@ -718,7 +718,11 @@ static void measure(struct bench *b)
 		if (b->opt->mark)
 			mark_end();
 		meter_stop_time(&t, b->server);
+		/* An idle CPU runs no instruction: the clock leaps. */
+		if (b->opt->instructions)
+			t.wall -= t.idle;
 		all[i] = (double)t.wall / n;
+		idle[i] = (double)t.idle / n;
 		client[i] = (double)t.client / n;
 		workers[i] = (double)t.workers / n;
 		other[i] = all[i] - client[i] - workers[i];
@@ -730,6 +734,7 @@ static void measure(struct bench *b)
 	print_time(b, "_other", other);
 	if (b->server)
 		print_time(b, "_first", first);
+	print(b, "idle", idle, windows);
 	/* Of the last window; a profile has one. */
 	if (b->opt->mark)
 		print_one(b, "requests", n);

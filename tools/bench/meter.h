@@ -18,12 +18,14 @@
  * @client: that this thread ran
  * @workers: that the workers ran
  * @first: of that, the first thread of a server
+ * @idle: that CPUs had nothing to do, all of them added up
  */
 struct meter_time {
 	uint64_t wall;
 	uint64_t client;
 	uint64_t workers;
 	uint64_t first;
+	uint64_t idle;
 };
 
 /**
