@@ -14,6 +14,8 @@
  *	-r WINDOWS	that are measured (5)
  *	-p PID		of the process that serves a vhost-user device
  *	-c		count events instead of measuring time
+ *	-l		measure the latency of requests instead: from the client's writing it to
+ *			the ring to its finding it done after a wake-up
  *	-i		a nanosecond is an instruction: as under QEMU's "-icount shift=0"
  *	-m		mark the windows for profile.c
  *	-x TEXT		begins each line of the output
@@ -45,6 +47,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../lib/vhost_client.h"
@@ -89,6 +92,7 @@ struct options {
 	unsigned int windows;
 	pid_t server;
 	bool count;
+	bool latency;
 	bool instructions;
 	bool mark;
 	const char *prefix;
@@ -117,6 +121,7 @@ struct slot {
 	uint8_t *status;
 	uint8_t *data;
 	struct vring_desc *table;
+	uint64_t begun;
 };
 
 /*
@@ -148,6 +153,10 @@ struct bench {
 	struct uring *uring;
 	unsigned int uring_free[RING];
 	unsigned int uring_num_free;
+	uint64_t uring_begun[RING];
+	/* Of the window's requests, in nanoseconds; NULL if nobody asks for them. */
+	double *latencies;
+	unsigned int num_latencies, max_latencies;
 	uint64_t random;
 	uint64_t next;
 	unsigned long kicks, signals;
@@ -184,6 +193,23 @@ static uint64_t next_offset(struct bench *b)
 	return block * b->w->bytes;
 }
 
+/* Latencies are those of a pass of their own: the clock is not read in the others. */
+static uint64_t read_clock(const struct bench *b)
+{
+	struct timespec t;
+
+	if (!b->latencies)
+		return 0;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
+static void add_latency(struct bench *b, uint64_t begun, uint64_t ended)
+{
+	if (b->latencies && b->num_latencies < b->max_latencies)
+		b->latencies[b->num_latencies++] = ended - begun;
+}
+
 /* Virtqueues */
 
 /* As many requests as there is room for, and a kick. */
@@ -192,6 +218,7 @@ static void submit(struct bench *b, struct lane *lane)
 	struct vring_avail *avail = lane->q->vring.avail;
 	unsigned int mask = lane->q->num - 1;
 	uint16_t next = avail->idx;
+	uint64_t now = read_clock(b);
 
 	while (lane->num_free) {
 		uint16_t head = lane->free[--lane->num_free];
@@ -199,6 +226,7 @@ static void submit(struct bench *b, struct lane *lane)
 
 		slot->hdr->sector = next_offset(b) / 512;
 		*slot->status = 0xff;
+		slot->begun = now;
 		avail->ring[next++ & mask] = head;
 		__atomic_store_n(&avail->idx, next, __ATOMIC_RELEASE);
 	}
@@ -235,9 +263,11 @@ static unsigned int reap(struct bench *b, struct lane *lane)
 	struct vhost_client_queue *q = lane->q;
 	const struct vring_used *used = q->vring.used;
 	unsigned int done = lane->num_free;
+	uint64_t now;
 
 	if (!is_done(q))
 		wait_for_signal(lane);
+	now = read_clock(b);
 	while (is_done(q)) {
 		uint32_t head = used->ring[q->last_used++ & (q->num - 1)].id;
 
@@ -245,6 +275,7 @@ static unsigned int reap(struct bench *b, struct lane *lane)
 			die("%s: a bad used element", b->w->name);
 		if (*lane->slots[head].status != VIRTIO_BLK_S_OK)
 			die("%s: a request fails", b->w->name);
+		add_latency(b, lane->slots[head].begun, now);
 		lane->free[lane->num_free++] = head;
 	}
 	return lane->num_free - done;
@@ -275,9 +306,12 @@ static unsigned int run_lanes(struct bench *b, unsigned int requests, bool refil
 
 static void submit_uring(struct bench *b)
 {
+	uint64_t now = read_clock(b);
+
 	while (b->uring_num_free) {
 		unsigned int tag = b->uring_free[--b->uring_num_free];
 
+		b->uring_begun[tag] = now;
 		uring_add(b->uring, tag, next_offset(b));
 	}
 }
@@ -286,15 +320,18 @@ static unsigned int run_uring(struct bench *b, unsigned int requests, bool refil
 {
 	unsigned int done = 0, tag;
 	int32_t result;
+	uint64_t now;
 
 	while (done < requests) {
 		if (refill)
 			submit_uring(b);
 		if (uring_enter(b->uring))
 			die("io_uring: %s", strerror(errno));
+		now = read_clock(b);
 		while (uring_get(b->uring, &tag, &result)) {
 			if (result != (int32_t)b->w->bytes)
 				die("%s: a request returns %d", b->w->name, result);
+			add_latency(b, b->uring_begun[tag], now);
 			b->uring_free[b->uring_num_free++] = tag;
 			done++;
 		}
@@ -785,6 +822,43 @@ static void count(struct bench *b)
 	}
 }
 
+/* The value that so many percent of the latencies don't exceed; they are sorted. */
+static double percentile(const struct bench *b, unsigned int percent)
+{
+	return b->latencies[(uint64_t)(b->num_latencies - 1) * percent / 100];
+}
+
+/* The mean and percentiles of each window, of which the medians are printed. */
+static void measure_latency(struct bench *b)
+{
+	double mean[MAX_WINDOWS], half[MAX_WINDOWS], most[MAX_WINDOWS], sum;
+	unsigned int i, j, windows = b->opt->windows;
+
+	b->max_latencies = 2 * b->requests;
+	b->latencies = calloc(b->max_latencies, sizeof(*b->latencies));
+	if (!b->latencies)
+		die("out of memory");
+	/* What is in flight was begun without a clock. */
+	drain(b);
+	run_window(b);
+	for (i = 0; i < windows; i++) {
+		b->num_latencies = 0;
+		run_window(b);
+		for (j = 0, sum = 0; j < b->num_latencies; j++)
+			sum += b->latencies[j];
+		qsort(b->latencies, j, sizeof(*b->latencies), by_value);
+		mean[i] = sum / j;
+		half[i] = percentile(b, 50);
+		most[i] = percentile(b, 99);
+	}
+	print(b, "latency_mean", mean, windows);
+	print(b, "latency_p50", half, windows);
+	print(b, "latency_p99", most, windows);
+	drain(b);
+	free(b->latencies);
+	b->latencies = NULL;
+}
+
 /* About the same work for each, and more turns where many take part in one. */
 static unsigned int requests_of(const struct options *opt, const struct workload *w)
 {
@@ -823,6 +897,8 @@ static void run_workload(const struct options *opt, const struct workload *w)
 	run_window(&b);
 	if (opt->count)
 		count(&b);
+	else if (opt->latency)
+		measure_latency(&b);
 	else
 		measure(&b);
 	drain(&b);
@@ -944,7 +1020,7 @@ int main(int argc, char **argv)
 	char *target;
 	int option;
 
-	while ((option = getopt(argc, argv, "n:r:p:cimx:")) != -1) {
+	while ((option = getopt(argc, argv, "n:r:p:climx:")) != -1) {
 		switch (option) {
 		case 'n':
 			opt.requests = atoi(optarg);
@@ -957,6 +1033,9 @@ int main(int argc, char **argv)
 			break;
 		case 'c':
 			opt.count = true;
+			break;
+		case 'l':
+			opt.latency = true;
 			break;
 		case 'i':
 			opt.instructions = true;
@@ -973,7 +1052,7 @@ int main(int argc, char **argv)
 	}
 	if (argc - optind < 3 || opt.requests < 8 || !opt.windows ||
 	    opt.windows > MAX_WINDOWS)
-		die("usage: backend [-n REQUESTS] [-r WINDOWS] [-p PID] [-cim] [-x TEXT] KIND TARGETS WORKLOAD...");
+		die("usage: backend [-n REQUESTS] [-r WINDOWS] [-p PID] [-clim] [-x TEXT] KIND TARGETS WORKLOAD...");
 	opt.kind = parse_kind(argv[optind++]);
 	for (target = strtok(argv[optind++], ","); target; target = strtok(NULL, ",")) {
 		if (opt.num_targets == MAX_TARGETS)

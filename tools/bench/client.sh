@@ -6,11 +6,14 @@
 client=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/backend
 kernel=${KERNEL:-$(uname -r)}
 
-# bench SUBJECT KIND TARGETS OPTION... -- WORKLOAD...: first what it costs, then,
-# once more, what happens, because counting that costs something itself.
+# The passes, by the option of the program that asks for each: what a request costs, and
+# what happens, because counting that costs something itself. -l is its latency.
+passes=('' -c)
+
+# bench SUBJECT KIND TARGETS OPTION... -- WORKLOAD...: one pass after the other.
 bench()
 {
-	local subject=$1 target=("$2" "$3") own=()
+	local subject=$1 target=("$2" "$3") own=() pass
 	shift 3
 	while [ "$1" != -- ]; do
 		own+=("$1")
@@ -18,10 +21,10 @@ bench()
 	done
 	shift
 	echo "$suite: $subject" >&2
-	"$client" "${options[@]}" "${own[@]}" -x "$suite,$subject,$kernel," \
-		"${target[@]}" "$@" >> "$out"
-	"$client" "${options[@]}" "${own[@]}" -c -x "$suite,$subject,$kernel," \
-		"${target[@]}" "$@" >> "$out"
+	for pass in "${passes[@]}"; do
+		"$client" "${options[@]}" "${own[@]}" ${pass:+"$pass"} \
+			-x "$suite,$subject,$kernel," "${target[@]}" "$@" >> "$out"
+	done
 }
 
 # bench_daemon SUBJECT QUEUES DEVICE WORKLOAD...: the device behind vhost-blkd.
