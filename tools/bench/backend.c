@@ -31,6 +31,11 @@
  *	record		a vhost-user device keeps the record of what is in flight
  *	patient		a client that takes the CPU from nobody when it is woken, so that
  *			on one CPU the device goes on with what there is to do
+ *	iopoll		an io_uring that polls the device for the end of requests; that has
+ *			to have poll queues
+ *	lateN, spread, scsi
+ *			what the device is, for its name only: it ends a request N us after
+ *			its submission, some earlier and some later, it is a SCSI disk
  *
  * Prints "WORKLOAD,METRIC,VALUE,SPREAD" for every metric, a request: the median of
  * the windows, and how far they are apart, relative to it.
@@ -113,6 +118,7 @@ struct workload {
 	unsigned int segs;
 	bool record;
 	bool patient;
+	bool iopoll;
 };
 
 /* The memory of one request. */
@@ -669,7 +675,8 @@ static void set_up_uring(struct bench *b)
 	scatter(b->devices);
 	all = (struct iovec){ b->devices->mem, b->devices->mem_size };
 	b->uring = uring_open(b->files[0], b->w->depth,
-			      b->opt->kind == TARGET_URING_REGISTERED ? &all : NULL);
+			      b->opt->kind == TARGET_URING_REGISTERED ? &all : NULL,
+			      b->w->iopoll);
 	if (!b->uring)
 		die("io_uring: %s", strerror(errno));
 	for (i = 0; i < b->w->depth; i++) {
@@ -936,6 +943,15 @@ static bool is_number(const char *word, const char *name, unsigned int *value,
 	return true;
 }
 
+/* What the name says of the device is for who reads the figures. */
+static bool is_of_device(const char *word)
+{
+	unsigned int us;
+
+	return is_number(word, "late", &us, 1000000) || !strcmp(word, "spread") ||
+	       !strcmp(word, "scsi");
+}
+
 static bool parse_option(struct workload *w, const char *word)
 {
 	if (!strcmp(word, "noevent"))
@@ -948,7 +964,9 @@ static bool parse_option(struct workload *w, const char *word)
 		w->record = true;
 	else if (!strcmp(word, "patient"))
 		w->patient = true;
-	else
+	else if (!strcmp(word, "iopoll"))
+		w->iopoll = true;
+	else if (!is_of_device(word))
 		return is_number(word, "poll", &w->poll_us, 1000000) ||
 		       is_number(word, "qd", &w->depth, RING) ||
 		       is_number(word, "q", &w->queues, 256) ||

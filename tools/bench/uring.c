@@ -58,10 +58,12 @@ static int register_all(struct uring *u, int fd, const struct iovec *buffer)
 		       buffer, 1);
 }
 
-struct uring *uring_open(int fd, unsigned int depth, const struct iovec *buffer)
+struct uring *uring_open(int fd, unsigned int depth, const struct iovec *buffer,
+			 bool poll)
 {
 	struct io_uring_params p = {
-		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+			 (poll ? IORING_SETUP_IOPOLL : 0),
 	};
 	struct uring *u = calloc(1, sizeof(*u));
 

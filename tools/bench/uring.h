@@ -16,8 +16,11 @@ struct uring;
  * NULL, with errno. The file is registered, so that the kernel needn't look it up.
  * With @buffer, memory that all data is in, so is that, and its pages stay pinned:
  * what a program can do with memory of its own, and not with all of a guest's.
+ * With @poll a wait polls the device, which has to have poll queues, for the end of
+ * requests.
  */
-struct uring *uring_open(int fd, unsigned int depth, const struct iovec *buffer);
+struct uring *uring_open(int fd, unsigned int depth, const struct iovec *buffer,
+			 bool poll);
 void uring_close(struct uring *u);
 
 /*
