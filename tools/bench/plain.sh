@@ -27,18 +27,19 @@ prepare_plain() {
 	cp -r "$checkout/selftests/lib" "$stage/selftests/"
 }
 
-# plain_start KERNEL CPUS [QEMU_ARGUMENT...]: a machine on which a nanosecond is an
-# instruction, with vhost_blk loaded. The processors take turns, and it is the sum of
+# plain_start KERNEL CPUS[/ONLINE] [QEMU_ARGUMENT...]: a machine on which a nanosecond is
+# an instruction, with vhost_blk loaded. The processors take turns, and it is the sum of
 # them that the clock counts. Where none has anything to do it leaps to the next timer.
+# With ONLINE the kernel starts only so many of them.
 plain_start() {
-	local name=$1 cpus=$2
+	local name=$1 cpus=${2%/*} online=${2#*/}
 	shift 2
 	log "booting a machine with kernel $name whose clock counts instructions"
 	"$machine" start "$host" --memory 2G --cpus "$cpus" --boot-timeout 300 \
 		--accel tcg,thread=single --cpu max,la57=off \
 		--kernel "$cache/images/$name/vmlinuz" \
 		--initrd "$cache/images/$name/host.cpio" --share "$stage" \
-		-- -icount shift=0,sleep=off -seed 1 -rtc base=2026-01-01,clock=vm "$@"
+		--append "maxcpus=$online" -- -icount shift=0,sleep=off -seed 1 -rtc base=2026-01-01,clock=vm "$@"
 	# A server that makes a session of its own would be in another group of the scheduler
 	# than the client, and a request would cost more for that.
 	host_run -t 60 "echo 0 > /proc/sys/kernel/randomize_va_space

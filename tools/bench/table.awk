@@ -8,6 +8,7 @@
 #			digits behind the point
 #	-v subjects="A B"	these only, in this order
 #	-v workloads=REGEX	these only
+#	-v without=REGEX	not these
 #	-v ratio="A REGEX"	a last column: A relative to the least of the subjects
 #				that match
 #	-v ratio=REGEX		of rows: the first metric relative to the greatest
@@ -15,7 +16,7 @@
 #	-v style=rst		reStructuredText instead of Markdown
 
 NR > 1 && $1 == suite && $3 == kernel && (metrics != "" || $5 == metric) &&
-(workloads == "" || $4 ~ workloads) {
+(workloads == "" || $4 ~ workloads) && (without == "" || $4 !~ without) {
 	if (!($4 in row)) { row[$4] = ++rows; name[rows] = $4 }
 	if (!($2 in column)) { column[$2] = ++columns; head[columns] = $2 }
 	value[$4, $2, $5] = $6
