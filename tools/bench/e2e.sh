@@ -16,7 +16,9 @@
 #	that a run whose host died can go on. SUBJECTS and JOBS choose some of both, RUNTIME is
 #	fio's in seconds (3). DRIVER=own takes our virtio_blk for all of them instead of
 #	the in-tree one: here the device is the subject. Times mean something only on a
-#	machine that has nothing else to do.
+#	machine that has nothing else to do. LATE=50 takes disks that end each request so
+#	many microseconds after its submission, by interrupt; the workloads' names end in
+#	-late50 then.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../../selftests/lib/guest.sh"
@@ -27,6 +29,8 @@ kernel=${KERNEL:-$(uname -r)}
 rounds=${ROUNDS:-5}
 runtime=${RUNTIME:-3}
 driver=${DRIVER:-in-tree}
+late=${LATE:-}
+suffix=${late:+-late$late}
 all=(
 	vhost-blk vhost-blk-workers vhost-blk-poll
 	vhost-blkd
@@ -51,11 +55,20 @@ daemon=
 arguments=()
 restarts=0
 
+# make_bench_disk NAME: a null_blk. By default it ends requests at once, and in its poll
+# queue at the first poll; one that is late has no such queue.
+make_bench_disk()
+{
+	local timing=()
+	[ -z "$late" ] || timing=(irqmode=2 completion_nsec="${late}000" poll_queues=0)
+	make_nullb "bench-$1" "${timing[@]}"
+}
+
 # node NAME OPTION...: a block device of QEMU on a null_blk of its own.
 node()
 {
 	mapfile -t -O "${#arguments[@]}" arguments < \
-		<(host_disk "$1" "$(make_nullb "bench-$1")" "${@:2}")
+		<(host_disk "$1" "$(make_bench_disk "$1")" "${@:2}")
 }
 
 vhost_blk()
@@ -109,13 +122,13 @@ vhost_user_device()
 
 vhost_user_blk()
 {
-	start_server 2 native '' "$(make_nullb "bench-$1")"
+	start_server 2 native '' "$(make_bench_disk "$1")"
 	vhost_user_device "$1" "$server_sockets"
 }
 
 vhost_blkd()
 {
-	"$blkd" --socket-path="$work/$1" --blk-file="$(make_nullb "bench-$1")" \
+	"$blkd" --socket-path="$work/$1" --blk-file="$(make_bench_disk "$1")" \
 		--serial="$1" --num-queues=2 < /dev/null &
 	daemon=$!
 	wait_until [ -S "$work/$1" ]
@@ -254,13 +267,13 @@ measure_in_turn()
 	: > "$work/round"
 	for job in "${jobs[@]}"; do
 		for i in "${!subjects[@]}"; do
-			echo "e2e: round $1 of $rounds: $job on ${subjects[i]}" >&2
+			echo "e2e: round $1 of $rounds: $job$suffix on ${subjects[i]}" >&2
 			begun=$restarts
 			until measure "${subjects[i]}" "${disks[i]}" "$job" > "$work/run"; do
 				restart_guest "no answer from $job on ${subjects[i]}"
 			done
 			echo "restarts $((restarts - begun))" >> "$work/run"
-			sed "s/^/${subjects[i]} $job /" "$work/run" >> "$work/round"
+			sed "s/^/${subjects[i]} $job$suffix /" "$work/run" >> "$work/round"
 		done
 	done
 	echo "round $1" >> "$work/round"
@@ -271,7 +284,7 @@ measure_in_turn()
 summarize()
 {
 	grep -v '^round' "$rounds_done" | sort -g -k 4 | awk -v kernel="$kernel" \
-		-v jobs="${jobs[*]}" -v subjects="${subjects[*]}" -v metrics="${metrics[*]}" '
+		-v jobs="${jobs[*]/%/$suffix}" -v subjects="${subjects[*]}" -v metrics="${metrics[*]}" '
 	function print_metric(subject, job, metric, key,    num, middle, spread) {
 		num = n[key]
 		middle = (v[key, int((num + 1) / 2)] + v[key, int(num / 2) + 1]) / 2
