@@ -10,8 +10,10 @@
  *	ONE_TAG		a disk that needs some 100 ms for a request, and does one at a time
  */
 #define _GNU_SOURCE
-#include <stdlib.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "fixture.h"
 
@@ -25,11 +27,6 @@ static void set_percent(const char *probability, const char *percent)
 	if (fd < 0 || write(fd, percent, strlen(percent)) < 0)
 		tap_bail("%s: %s", probability, strerror(errno));
 	close(fd);
-}
-
-static uint16_t answers(const struct fixture *f)
-{
-	return __atomic_load_n(&f->c.queues[0].vring.used->idx, __ATOMIC_ACQUIRE);
 }
 
 /* --- data --- */
@@ -89,6 +86,24 @@ static void test_data(const char *disk, const char *probability)
 
 /* --- call --- */
 
+/* How many reads the disk has done so far. */
+static unsigned long reads_done(const struct fixture *f)
+{
+	unsigned long reads = 0;
+	struct stat st = {};
+	char path[64];
+	FILE *file;
+
+	fstat(f->disk, &st);
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/stat", major(st.st_rdev),
+		 minor(st.st_rdev));
+	file = fopen(path, "re");
+	if (!file || fscanf(file, "%lu", &reads) != 1)
+		tap_bail("no %s", path);
+	fclose(file);
+	return reads;
+}
+
 /* Adds a read of @num pages that are not adjacent. */
 static void add_scattered_read(struct fixture *f, unsigned int num, uint8_t *status)
 {
@@ -107,15 +122,17 @@ static void add_scattered_read(struct fixture *f, unsigned int num, uint8_t *sta
 
 static void test_call(const char *one_tag, const char *probability)
 {
-	enum { SMALL = 8, LARGE = 2, ALL = SMALL + LARGE, PAGES = 64 };
+	enum { SMALL = 16, LARGE = 2, ALL = SMALL + LARGE, PAGES = 64 };
 	struct vhost_vring_file call = {};
 	struct vhost_vring_state state = {};
 	struct fixture f;
 	uint8_t *statuses;
+	unsigned long reads;
 	unsigned int i;
-	uint16_t seen;
 
 	set_up(&f, one_tag, O_RDWR, 1, ALL_FEATURES);
+	/* The first access to a page of the guest can need memory, too. */
+	memset(f.c.mem + f.c.mem_free, 0, f.c.mem_size - f.c.mem_free);
 	statuses = vhost_client_alloc(&f.c, ALL, 1);
 	memset(statuses, 0xee, ALL);
 	add_reads(&f, SMALL, statuses);
@@ -126,13 +143,14 @@ static void test_call(const char *one_tag, const char *probability)
 	/* One of the large ones finds what the queue has in reserve. */
 	while (vhost_client_counter(&f.c, 0, "in_flight") <= SMALL)
 		usleep(1000);
+	reads = reads_done(&f);
 	call.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	tap_equal(vhost_client_ioctl(&f.c, VHOST_SET_VRING_CALL, &call), 0,
 		  "an eventfd is replaced while there is no memory and the disk has no free tag");
 	vhost_client_ioctl(&f.c, VHOST_GET_VRING_BASE, &state);
-	seen = answers(&f);
-	if (!tap_ok(seen < SMALL - 1, "and no call waits for the disk that need not"))
-		printf("# %u requests have been answered meanwhile\n", seen);
+	reads = reads_done(&f) - reads;
+	if (!tap_ok(reads < SMALL / 4, "and no call waits for the disk that need not"))
+		printf("# it has done %lu reads meanwhile\n", reads);
 	close(f.c.queues[0].call_fd);
 	f.c.queues[0].call_fd = call.fd;
 	tap_equal(take_answers(&f, ALL), ALL, "every request is answered");
