@@ -108,13 +108,14 @@ removal_test()
 	uncover "$ones"
 }
 
-# The block layer may add more than a second to a timeout.
+# The block layer may add more than a second to a timeout, which is long enough for the
+# device to be gone before it is over.
 timeout_test()
 {
 	local name=timeout-$1 text="gone, $1 attempts" device
 	need_working_guest
 	device=$(pci_device "$name")
-	set_recovery "$name" "$1" 3000
+	set_recovery "$name" "$1" $((3000 * LIMIT_FACTOR))
 	lose "$name" "$ones" 0xff "$text"
 	check "$text: fio fails after a timeout" requests_fail "$name" 10
 	check "$text: so does what comes later" later_write_fails "$name"
