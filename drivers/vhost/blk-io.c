@@ -6,7 +6,8 @@
  * one bio holds. The first bio and its vectors are part of struct vhost_blk_io, so that
  * most operations allocate nothing.
  *
- * The guest's pages are pinned while a bio is filled. They are released in process
+ * Guest memory that is pinned already (channel->memory) is added to a bio as it is. Any
+ * other page of the guest is pinned while a bio is filled. It is released in process
  * context, because marking a page dirty may sleep and the end of a bio may not.
  *
  * A bio waits in channel->made until the owner submits it. Submitting may sleep until the
@@ -136,7 +137,7 @@ static void vhost_blk_bio_end(struct bio *bio)
 	vhost_blk_io_put(io);
 }
 
-/* Unpin the guest's pages. May sleep. */
+/* Unpin the guest's pages if the bio has pins of its own. May sleep. */
 static void vhost_blk_bio_release(struct bio *bio)
 {
 	bool written = bio_op(bio) == REQ_OP_READ;
@@ -312,6 +313,8 @@ static int vhost_blk_bio_add_pages(struct bio *bio, struct page **pages,
 /* Cut @bytes off the end of @bio. Unpin the pages that no vector needs any more. */
 static void vhost_blk_bio_shorten(struct bio *bio, unsigned int bytes)
 {
+	bool has_pins = bio_flagged(bio, BIO_PAGE_PINNED);
+
 	while (bytes) {
 		struct bio_vec *bv = &bio->bi_io_vec[bio->bi_vcnt - 1];
 		unsigned int cut = min(bytes, bv->bv_len);
@@ -322,7 +325,7 @@ static void vhost_blk_bio_shorten(struct bio *bio, unsigned int bytes)
 
 		if (cut == bv->bv_len)
 			keep = 0;
-		while (had-- > keep)
+		while (has_pins && had-- > keep)
 			unpin_user_page(bv->bv_page + had);
 
 		bv->bv_len -= cut;
@@ -372,19 +375,70 @@ static int vhost_blk_bio_pin(struct bio *bio, struct vhost_blk_data *data,
 	return ret;
 }
 
+/* Pin pages for @bio until it is full or @data at its end. */
+static int vhost_blk_bio_fill_pinning(struct bio *bio, struct vhost_blk_data *data,
+				      struct page **pages)
+{
+	int ret = 0;
+
+	bio_set_flag(bio, BIO_PAGE_PINNED);
+	while (data->bytes && bio->bi_vcnt < bio->bi_max_vecs && likely(!ret))
+		ret = vhost_blk_bio_pin(bio, data, pages);
+	return ret;
+}
+
+/* The first piece of @data: its address and length. */
+static unsigned long vhost_blk_data_piece(const struct vhost_blk_data *data, size_t *bytes)
+{
+	*bytes = min(data->iov->iov_len - data->skip, data->bytes);
+	return (unsigned long)data->iov->iov_base + data->skip;
+}
+
+/*
+ * Fill @bio with pages of @memory until it is full or @data at its end. If a part of the
+ * data is not in @memory, return false and leave both as they were.
+ */
+static bool vhost_blk_bio_fill_found(struct bio *bio, struct vhost_blk_data *data,
+				     const struct vhost_blk_memory *memory)
+{
+	struct vhost_blk_data left = *data;
+
+	while (left.bytes && bio->bi_vcnt < bio->bi_max_vecs) {
+		unsigned int num = bio->bi_max_vecs - bio->bi_vcnt;
+		unsigned long addr;
+		size_t bytes;
+
+		addr = vhost_blk_data_piece(&left, &bytes);
+		bytes = vhost_blk_memory_find(memory, addr, bytes,
+					      bio->bi_io_vec + bio->bi_vcnt, &num);
+		if (unlikely(!bytes)) {
+			bio->bi_vcnt = 0;
+			bio->bi_iter.bi_size = 0;
+			return false;
+		}
+		bio->bi_vcnt += num;
+		bio->bi_iter.bi_size += bytes;
+		vhost_blk_data_advance(&left, bytes);
+	}
+	*data = left;
+	return true;
+}
+
 /*
  * Fill @bio from @data until either is at its end. If the bio is full, cut it at a logical
  * block, and move @data back accordingly.
  */
-static noinline int vhost_blk_bio_fill(struct vhost_blk_channel *channel,
-				       struct bio *bio, struct vhost_blk_data *data)
+static noinline int vhost_blk_bio_fill(struct vhost_blk_io *io, struct bio *bio,
+				       struct vhost_blk_data *data)
 {
+	struct vhost_blk_channel *channel = io->channel;
 	unsigned int over;
+	int ret;
 
-	bio_set_flag(bio, BIO_PAGE_PINNED);
-	while (data->bytes && bio->bi_vcnt < bio->bi_max_vecs) {
-		int ret = vhost_blk_bio_pin(bio, data, channel->pages);
-
+	if (channel->memory && vhost_blk_bio_fill_found(bio, data, channel->memory)) {
+		io->memory = channel->memory;
+	} else {
+		ret = vhost_blk_bio_fill_pinning(bio, data, channel->pages);
 		if (unlikely(ret))
 			return ret;
 	}
@@ -433,7 +487,7 @@ static void vhost_blk_io_rw_polled(struct vhost_blk_io *io, blk_opf_t opf,
 					     opf | VHOST_BLK_POLLED);
 
 	bio->bi_iter.bi_sector = sector;
-	if (vhost_blk_bio_fill(io->channel, bio, data)) {
+	if (vhost_blk_bio_fill(io, bio, data)) {
 		vhost_blk_io_mark_void(io);
 		bio_io_error(bio);
 		return;
@@ -449,6 +503,7 @@ static void vhost_blk_io_rw_polled(struct vhost_blk_io *io, blk_opf_t opf,
 static void vhost_blk_io_resubmit_unpolled(struct vhost_blk_io *io)
 {
 	struct bio *bio = &io->first;
+	bool has_pins = bio_flagged(bio, BIO_PAGE_PINNED);
 	unsigned short vcnt = bio->bi_vcnt;
 	blk_opf_t opf = bio->bi_opf & ~VHOST_BLK_POLLED;
 
@@ -456,7 +511,8 @@ static void vhost_blk_io_resubmit_unpolled(struct vhost_blk_io *io)
 	io->is_polled = false;
 	vhost_blk_io_start(io);
 	bio_reset(bio, vhost_blk_io_bdev(io), opf);
-	bio_set_flag(bio, BIO_PAGE_PINNED);
+	if (has_pins)
+		bio_set_flag(bio, BIO_PAGE_PINNED);
 	bio->bi_iter.bi_sector = io->sector;
 	bio->bi_iter.bi_size = io->bytes;
 	bio->bi_vcnt = vcnt;
@@ -535,7 +591,7 @@ vhost_blk_io_rw_direct(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 			return vhost_blk_io_rw_defer(io, opf, sector, data,
 						     may_use_reserve);
 		bio->bi_iter.bi_sector = sector;
-		if (unlikely(vhost_blk_bio_fill(channel, bio, data))) {
+		if (unlikely(vhost_blk_bio_fill(io, bio, data))) {
 			vhost_blk_io_mark_void(io);
 			bio_io_error(bio);
 			return 0;
@@ -776,6 +832,29 @@ static unsigned int vhost_blk_data_vecs(const struct vhost_blk_data *data,
 	return vecs;
 }
 
+/*
+ * The vectors that @data needs if all of it is in @memory: fewer than pages, if folios are
+ * large. Returns @pages if a part of it is not there.
+ */
+static unsigned int vhost_blk_data_found_vecs(struct vhost_blk_data data,
+					      const struct vhost_blk_memory *memory,
+					      unsigned int pages)
+{
+	unsigned int vecs = 0;
+
+	while (data.bytes) {
+		size_t bytes;
+		unsigned long addr = vhost_blk_data_piece(&data, &bytes);
+		unsigned int num = vhost_blk_memory_count(memory, addr, &bytes);
+
+		if (!num)
+			return pages;
+		vecs += num;
+		vhost_blk_data_advance(&data, bytes);
+	}
+	return vecs;
+}
+
 static int vhost_blk_io_rw_bounced(struct vhost_blk_io *io, blk_opf_t opf,
 				   sector_t sector,
 				   const struct vhost_blk_data *data, bool may_use_reserve)
@@ -855,6 +934,8 @@ int vhost_blk_io_rw(struct vhost_blk_io *io, blk_opf_t opf, sector_t sector,
 
 	if (likely(!channel->stable_writes) || !op_is_write(opf))
 		nr_vecs = vhost_blk_data_vecs(data, vhost_blk_io_bdev(io));
+	if (nr_vecs > VHOST_BLK_INLINE_VECS && channel->memory)
+		nr_vecs = vhost_blk_data_found_vecs(*data, channel->memory, nr_vecs);
 	if (unlikely(channel->checked_reads) && nr_vecs && !op_is_write(opf)) {
 		io->reread = vhost_blk_bounce_get(io, opf, sector, data, may_use_reserve,
 						  true);
@@ -1062,6 +1143,13 @@ static bool vhost_blk_io_is_complete(const struct vhost_blk_io *io)
 	return likely(!io->unfinished);
 }
 
+static void vhost_blk_io_put_memory(struct vhost_blk_io *io)
+{
+	if (unlikely(io->memory != io->channel->memory))
+		vhost_blk_memory_put_later(io->memory);
+	io->memory = NULL;
+}
+
 static void vhost_blk_io_release_bios(struct vhost_blk_io *io)
 {
 	if (io->has_first) {
@@ -1102,6 +1190,9 @@ int vhost_blk_io_continue_slow(struct vhost_blk_io *io)
 		vhost_blk_io_resubmit_unpolled(io);
 	} else if (io->has_rest) {
 		vhost_blk_io_release_bios(io);
+		/* The next part may find other memory. */
+		if (io->memory)
+			vhost_blk_io_put_memory(io);
 		vhost_blk_io_rw_rest(io);
 	} else if (io->bounce) {
 		vhost_blk_io_release_bios(io);
@@ -1115,6 +1206,19 @@ int vhost_blk_io_continue_slow(struct vhost_blk_io *io)
 		vhost_blk_io_flush(io);
 	}
 	return 1;
+}
+
+/**
+ * vhost_blk_io_keep_memory - keep the pages of an operation pinned
+ * @io: an operation, in flight or not, whose channel's memory is about to be replaced
+ *
+ * Called with the queue's mutex held. From here on the operation has a reference of its own
+ * to the memory that it uses.
+ */
+void vhost_blk_io_keep_memory(struct vhost_blk_io *io)
+{
+	if (io->memory && io->memory == io->channel->memory)
+		vhost_blk_memory_get(io->memory);
 }
 
 /**
@@ -1136,6 +1240,8 @@ void vhost_blk_io_release(struct vhost_blk_io *io)
 		vhost_blk_io_put_bounces(io);
 	if (unlikely(io->ranges))
 		vhost_blk_io_put_ranges(io);
+	if (io->memory)
+		vhost_blk_io_put_memory(io);
 }
 
 /**

@@ -869,6 +869,26 @@ void vhost_blk_queue_stop_fetching(struct vhost_blk_queue *queue)
 }
 
 /**
+ * vhost_blk_queue_set_memory - set the pinned memory for requests
+ * @queue: the queue, running or not
+ * @memory: the memory, or NULL. The caller's reference must last until the next call.
+ *
+ * Takes @vq.mutex. Requests in flight go on with the old memory, and take a reference to
+ * it. The caller may then drop its own.
+ */
+void vhost_blk_queue_set_memory(struct vhost_blk_queue *queue,
+				struct vhost_blk_memory *memory)
+{
+	unsigned int i;
+
+	mutex_lock(&queue->vq.mutex);
+	for (i = 0; i < queue->num_requests; i++)
+		vhost_blk_io_keep_memory(&queue->requests[i].io);
+	queue->channel.memory = memory;
+	mutex_unlock(&queue->vq.mutex);
+}
+
+/**
  * vhost_blk_queue_stop - stop serving the ring
  * @queue: the queue, running or not
  * @write_used: as for vhost_blk_queue_drain()

@@ -64,6 +64,9 @@
 
 #define VHOST_BLK_BACKEND_FEATURES	BIT_ULL(VHOST_BACKEND_F_IOTLB_MSG_V2)
 
+/* More regions than vhost core accepts with any setting of its max_mem_regions. */
+#define VHOST_BLK_MAX_REGIONS	U16_MAX
+
 /* How long the last close of a device waits for requests in flight. */
 #define VHOST_BLK_RELEASE_TIMEOUT	HZ
 
@@ -643,6 +646,108 @@ static long vhost_blk_set_vring_inflight(struct vhost_blk *blk, void __user *arg
 	return ret;
 }
 
+/* Replace @memory. Returns the old one, which the caller has to put. */
+static struct vhost_blk_memory *vhost_blk_use_memory(struct vhost_blk *blk,
+						     struct vhost_blk_memory *memory)
+{
+	struct vhost_blk_memory *old = blk->memory;
+	unsigned int i;
+
+	blk->memory = memory;
+	for (i = 0; i < blk->num_queues; i++)
+		vhost_blk_queue_set_memory(blk->queues[i], memory);
+	return old;
+}
+
+/* The regions of vhost core's memory table, if there is one. */
+static int vhost_blk_add_current_regions(struct vhost_blk_memory *memory,
+					 const struct vhost_iotlb *umem)
+{
+	const struct vhost_iotlb_map *map;
+	int ret = 0;
+
+	if (!umem)
+		return 0;
+	list_for_each_entry(map, &umem->list, link)
+		ret = ret ?: vhost_blk_memory_add(memory, map->addr, map->size);
+	return ret;
+}
+
+/* The regions of the memory table at @table, which vhost core will read again. */
+static int vhost_blk_add_regions(struct vhost_blk_memory *memory, unsigned int num,
+				 const struct vhost_memory __user *table)
+{
+	struct vhost_memory_region region;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < num && !ret; i++) {
+		if (copy_from_user(&region, &table->regions[i], sizeof(region)))
+			return -EFAULT;
+		ret = vhost_blk_memory_add(memory, region.userspace_addr,
+					   region.memory_size);
+	}
+	return ret;
+}
+
+/*
+ * Pin the memory table at @table, or if this is NULL, the current one. If the owner changes
+ * the table before vhost core reads it, some requests pin their own pages.
+ */
+static struct vhost_blk_memory *
+vhost_blk_pin_mem_table(struct vhost_blk *blk, const struct vhost_memory __user *table)
+{
+	unsigned int num = blk->dev.umem ? blk->dev.umem->nmaps : 0;
+	struct vhost_blk_memory *memory;
+	int ret;
+
+	if (table && get_user(num, &table->nregions))
+		return ERR_PTR(-EFAULT);
+	if (num > VHOST_BLK_MAX_REGIONS)
+		return ERR_PTR(-E2BIG);
+	memory = vhost_blk_memory_alloc(num);
+	if (!memory)
+		return ERR_PTR(-ENOMEM);
+	if (table)
+		ret = vhost_blk_add_regions(memory, num, table);
+	else
+		ret = vhost_blk_add_current_regions(memory, blk->dev.umem);
+	if (!ret)
+		ret = vhost_blk_memory_pin(memory, blk->memory);
+	if (ret) {
+		vhost_blk_memory_put(memory);
+		return ERR_PTR(ret);
+	}
+	return memory;
+}
+
+static long vhost_blk_set_pin_memory(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_memory *memory = NULL;
+	long ret;
+	u32 pin;
+
+	if (copy_from_user(&pin, argp, sizeof(pin)))
+		return -EFAULT;
+	if (pin > 1)
+		return -EINVAL;
+
+	mutex_lock(&blk->dev.mutex);
+	ret = vhost_dev_check_owner(&blk->dev);
+	if (!ret && pin && blk->running)
+		ret = -EBUSY;
+	if (!ret && pin) {
+		memory = vhost_blk_pin_mem_table(blk, NULL);
+		ret = PTR_ERR_OR_ZERO(memory);
+	}
+	if (!ret)
+		memory = vhost_blk_use_memory(blk, memory);
+	mutex_unlock(&blk->dev.mutex);
+	if (!IS_ERR(memory))
+		vhost_blk_memory_put(memory);
+	return ret;
+}
+
 /*
  * Stop the worker of a stopped device for good, so that vhost core's state can be freed
  * and another process can become the owner. A completion may still be queueing work
@@ -676,9 +781,41 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk)
 	vhost_blk_quiesce(blk);
 	for (i = 0; i < blk->num_queues; i++)
 		blk->queues[i]->record.addr = 0;
+	vhost_blk_memory_put(vhost_blk_use_memory(blk, NULL));
 	vhost_dev_reset_owner(&blk->dev, umem);
 out:
 	mutex_unlock(&blk->dev.mutex);
+	return ret;
+}
+
+/*
+ * With pinned memory all of the new table is pinned before it is set. If anything fails,
+ * the old table stays.
+ */
+static long vhost_blk_set_mem_table(struct vhost_blk *blk, void __user *argp)
+{
+	struct vhost_blk_memory *memory = NULL;
+	long ret;
+
+	mutex_lock(&blk->dev.mutex);
+	ret = vhost_dev_check_owner(&blk->dev);
+	if (!ret && blk->memory) {
+		memory = vhost_blk_pin_mem_table(blk, argp);
+		ret = PTR_ERR_OR_ZERO(memory);
+	}
+	if (!ret)
+		ret = vhost_dev_ioctl(&blk->dev, VHOST_SET_MEM_TABLE, argp);
+	if (!ret && memory)
+		memory = vhost_blk_use_memory(blk, memory);
+	/*
+	 * Requests in flight have addresses of the old table: finish them first. With an
+	 * IOTLB only the dirty log uses the table.
+	 */
+	if (!ret && vhost_blk_can_write_used(blk))
+		ret = vhost_blk_drain(blk);
+	mutex_unlock(&blk->dev.mutex);
+	if (!IS_ERR(memory))
+		vhost_blk_memory_put(memory);
 	return ret;
 }
 
@@ -691,12 +828,6 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	ret = vhost_dev_ioctl(&blk->dev, cmd, argp);
 	if (ret == -ENOIOCTLCMD)
 		ret = vhost_vring_ioctl(&blk->dev, cmd, argp);
-	/*
-	 * Requests in flight have addresses of the old table: finish them first. With an
-	 * IOTLB only the dirty log uses the table.
-	 */
-	if (cmd == VHOST_SET_MEM_TABLE && !ret && vhost_blk_can_write_used(blk))
-		ret = vhost_blk_drain(blk);
 	mutex_unlock(&blk->dev.mutex);
 	return ret;
 }
@@ -730,6 +861,10 @@ static long vhost_blk_bound_ioctl(struct vhost_blk *blk, unsigned int cmd,
 		return vhost_blk_set_config_call(blk, argp);
 	case VHOST_BLK_SET_NAME:
 		return vhost_blk_set_name(blk, argp);
+	case VHOST_BLK_SET_PIN_MEMORY:
+		return vhost_blk_set_pin_memory(blk, argp);
+	case VHOST_SET_MEM_TABLE:
+		return vhost_blk_set_mem_table(blk, argp);
 	case VHOST_GET_FEATURES:
 		return vhost_blk_get_features(blk, argp);
 	case VHOST_SET_FEATURES:
@@ -926,6 +1061,9 @@ static void vhost_blk_show_fdinfo(struct seq_file *seq, struct file *file)
 		seq_printf(seq, "backing:\t%u:%u\n", MAJOR(bdev->bd_dev),
 			   MINOR(bdev->bd_dev));
 		seq_printf(seq, "running:\t%d\n", blk->running);
+		if (blk->memory)
+			seq_printf(seq, "pinned:\t%llu kB\n",
+				   vhost_blk_memory_bytes(blk->memory) / SZ_1K);
 		mutex_unlock(&blk->lock);
 	}
 	for (i = 0; i < blk->num_queues; i++)
@@ -939,6 +1077,7 @@ static void vhost_blk_destroy(struct vhost_blk *blk)
 		vhost_blk_quiesce(blk);
 		vhost_dev_cleanup(&blk->dev);
 	}
+	vhost_blk_memory_put(blk->memory);
 	vhost_blk_free_queues(blk);
 	vhost_blk_backing_close(blk->backing);
 	kvfree(blk);

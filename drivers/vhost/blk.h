@@ -10,6 +10,7 @@
  *	blk-request.c	protocol: parsing of a chain, its status and used length
  *	blk-bdev.c	storage: the block device, its features and limits
  *	blk-io.c	storage: operations on the block device as bios
+ *	blk-memory.c	guest memory that stays pinned, and its pages by address
  *
  * The vhost worker of a queue takes a request down through ring, protocol and
  * storage. The way back has two steps. First, the storage layer calls
@@ -76,6 +77,23 @@
 
 /* For work that may outlive the process that started it. Destroyed at module exit. */
 extern struct workqueue_struct *vhost_blk_wq;
+
+/* Memory */
+
+struct vhost_blk_memory;
+
+struct vhost_blk_memory *vhost_blk_memory_alloc(unsigned int max);
+int vhost_blk_memory_add(struct vhost_blk_memory *memory, u64 user, u64 size);
+int vhost_blk_memory_pin(struct vhost_blk_memory *memory,
+			 const struct vhost_blk_memory *old);
+void vhost_blk_memory_get(struct vhost_blk_memory *memory);
+void vhost_blk_memory_put(struct vhost_blk_memory *memory);
+void vhost_blk_memory_put_later(struct vhost_blk_memory *memory);
+u64 vhost_blk_memory_bytes(const struct vhost_blk_memory *memory);
+unsigned int vhost_blk_memory_count(const struct vhost_blk_memory *memory,
+				    unsigned long addr, size_t *bytes);
+size_t vhost_blk_memory_find(const struct vhost_blk_memory *memory, unsigned long addr,
+			     size_t bytes, struct bio_vec *vecs, unsigned int *num);
 
 /* Storage */
 
@@ -156,6 +174,8 @@ struct vhost_blk_bios {
  * struct vhost_blk_channel - storage state that the operations of one queue share
  * @backing: the backing device
  * @bdev: block device of @backing
+ * @memory: pinned memory of the owner, or NULL. Set by the owner. Operations that use it
+ *	rely on the owner's reference: see vhost_blk_io_keep_memory().
  * @stable_writes: pages must not change while they are written; read from the device
  *	when the channel is opened
  * @checked_reads: the pages of a read are verified against a checksum; read from the
@@ -179,6 +199,7 @@ struct vhost_blk_bios {
 struct vhost_blk_channel {
 	struct vhost_blk_backing *backing;
 	struct block_device *bdev;
+	struct vhost_blk_memory *memory;
 	bool stable_writes;
 	bool checked_reads;
 	bool poll;
@@ -226,6 +247,7 @@ void vhost_blk_channel_disable_polling(struct vhost_blk_channel *channel);
  * @ranges: ranges that are started in parts, else NULL
  * @rest: data of the next part, if @has_rest
  * @rest_opf: operation and flags of that part
+ * @memory: pinned memory that the bios use without pins of their own, else NULL
  * @polled: in vhost_blk_channel.polled while @is_polled
  * @is_polled: the bio ends only when it is polled
  * @unfinished: another part has to be started when the bios in flight have ended
@@ -255,6 +277,7 @@ struct vhost_blk_io {
 	struct vhost_blk_ranges *ranges;
 	struct vhost_blk_data *rest;
 	blk_opf_t rest_opf;
+	struct vhost_blk_memory *memory;
 	struct list_head polled;
 	bool is_polled;
 	bool unfinished;
@@ -326,6 +349,7 @@ int vhost_blk_io_ranges(struct vhost_blk_io *io,
 int vhost_blk_io_flush(struct vhost_blk_io *io);
 int vhost_blk_io_continue_slow(struct vhost_blk_io *io);
 void vhost_blk_io_mark_void(struct vhost_blk_io *io);
+void vhost_blk_io_keep_memory(struct vhost_blk_io *io);
 void vhost_blk_io_release(struct vhost_blk_io *io);
 
 /* The fast path: nearly all operations succeed and consist of one part. */
@@ -669,6 +693,8 @@ int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
 void vhost_blk_queue_resume(struct vhost_blk_queue *queue);
 bool vhost_blk_queue_can_write_used(struct vhost_blk_queue *queue);
 void vhost_blk_queue_stop_fetching(struct vhost_blk_queue *queue);
+void vhost_blk_queue_set_memory(struct vhost_blk_queue *queue,
+				struct vhost_blk_memory *memory);
 int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool write_used,
 			 long *timeout);
 int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
@@ -696,6 +722,8 @@ void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
  * @num_queues: number of queues, from the first bind
  * @bound: set at the first bind, never cleared. @dev, @queues and @vqs exist then. Set
  *	with release semantics for readers without @lock.
+ * @memory: the memory table's pinned pages, after VHOST_BLK_SET_PIN_MEMORY; else NULL.
+ *	Changes under @dev's mutex.
  * @running: a ring runs, or all were started by VHOST_BLK_SET_RUNNING; under @lock
  * @write_back: the driver's setting of VIRTIO_BLK_F_CONFIG_WCE; the queues read it
  *	without a lock
@@ -718,6 +746,7 @@ struct vhost_blk {
 	u8 serial[VHOST_BLK_SERIAL_BYTES];
 	unsigned int num_queues;
 	bool bound;
+	struct vhost_blk_memory *memory;
 	bool running;
 	bool write_back;
 	struct eventfd_ctx *config_call;

@@ -3,7 +3,7 @@
  * The ABI of /dev/vhost-blk: a virtio-blk device (virtio 1.4, section 5.2) whose rings the
  * kernel serves from a block device.
  *
- * It adds eight ioctls to those of <linux/vhost.h>. A VMM uses them in this order:
+ * It adds nine ioctls to those of <linux/vhost.h>. A VMM uses them in this order:
  *
  *	open("/dev/vhost-blk")
  *	VHOST_BLK_BIND			sets the block device and the number of queues
@@ -11,7 +11,9 @@
  *	VHOST_BLK_GET_CONFIG		returns its configuration space
  *	VHOST_BLK_SET_CONFIG_CALL	sets an eventfd for changes of the capacity
  *	VHOST_BLK_SET_NAME		sets its name in counters and trace events
- *	VHOST_SET_OWNER, VHOST_SET_FEATURES, VHOST_SET_MEM_TABLE,
+ *	VHOST_SET_OWNER
+ *	VHOST_BLK_SET_PIN_MEMORY	keeps guest memory pinned
+ *	VHOST_SET_FEATURES, VHOST_SET_MEM_TABLE,
  *	VHOST_SET_VRING_{NUM,BASE,ADDR,KICK,CALL,ERR}
  *	VHOST_BLK_SET_VRING_INFLIGHT	sets the record of the chains in flight
  *	VHOST_BLK_SET_RUNNING 1, or VHOST_BLK_SET_VRING_RUNNING for each ring
@@ -145,5 +147,10 @@ struct vhost_blk_inflight {
 					  struct vhost_blk_vring_inflight)
 /* Only while the device is not running. */
 #define VHOST_BLK_SET_NAME	_IOW(VHOST_VIRTIO, 0x97, struct vhost_blk_name)
+/*
+ * 1 pins the regions of the memory table, now and whenever the table is set. Only while the
+ * device is not running. 0 ends this at any time.
+ */
+#define VHOST_BLK_SET_PIN_MEMORY _IOW(VHOST_VIRTIO, 0x98, __u32)
 
 #endif /* _UAPI_LINUX_VHOST_BLK_H */
