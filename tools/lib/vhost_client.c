@@ -34,6 +34,7 @@ int vhost_client_open(struct vhost_client *c, const char *path, size_t mem_size)
 	c->fd = open(path, O_RDWR | O_CLOEXEC);
 	if (c->fd < 0)
 		return -errno;
+	c->pin_memory = getenv("VHOST_CLIENT_PIN_MEMORY");
 	c->mem_fd = -1;
 	c->mem = mmap(NULL, mem_size, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -315,11 +316,20 @@ static int set_backend_features(struct vhost_client *c)
 	return vhost_client_ioctl(c, VHOST_SET_BACKEND_FEATURES, &features);
 }
 
+int vhost_client_pin_memory(struct vhost_client *c, bool pin)
+{
+	uint32_t value = pin;
+
+	return vhost_client_ioctl(c, VHOST_BLK_SET_PIN_MEMORY, &value);
+}
+
 /* Set up everything but the rings. */
 static int configure_device(struct vhost_client *c)
 {
 	int ret = vhost_client_ioctl(c, VHOST_SET_OWNER, NULL);
 
+	if (!ret && c->pin_memory)
+		ret = vhost_client_pin_memory(c, true);
 	if (!ret && c->iotlb)
 		ret = set_backend_features(c);
 	if (!ret && c->log)

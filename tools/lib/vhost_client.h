@@ -70,6 +70,8 @@ struct vhost_client_queue {
  * @mem_size: size of @mem
  * @mem_free: offset in @mem of memory that is not allocated
  * @gpa_end: end of the memory table
+ * @pin_memory: the device keeps guest memory pinned, from its configuration on. Set by
+ *	vhost_client_open() if the environment has VHOST_CLIENT_PIN_MEMORY.
  * @num_queues: number of elements of @queues
  * @queues: the virtqueues
  * @log: the dirty log, with one bit per guest physical page; NULL if it is off
@@ -90,6 +92,7 @@ struct vhost_client {
 	size_t mem_size;
 	size_t mem_free;
 	uint64_t gpa_end;
+	bool pin_memory;
 	unsigned int num_queues;
 	struct vhost_client_queue *queues;
 	unsigned long *log;
@@ -152,6 +155,8 @@ int vhost_client_alloc_rings(struct vhost_client *c, unsigned int num_queues,
 int vhost_client_set_mem_table(struct vhost_client *c,
 			       const struct vhost_memory_region *regions,
 			       unsigned int num);
+/* VHOST_BLK_SET_PIN_MEMORY. */
+int vhost_client_pin_memory(struct vhost_client *c, bool pin);
 int vhost_client_run(struct vhost_client *c, bool run);
 /* Start or stop one ring. */
 int vhost_client_run_ring(struct vhost_client *c, unsigned int queue, bool run);
