@@ -7,7 +7,8 @@
  * signal, take all that is done.
  *
  * usage: backend [OPTION...] KIND TARGET[,TARGET...] WORKLOAD...
- *	KIND		vhost, vhost-process, user, uring, uring-registered. A device of
+ *	KIND		vhost, vhost-process, user or uring; the first and the last with memory
+ *			that stays pinned are vhost-pinned and uring-registered. A device of
  *			vhost-process belongs to another process, as one of user does.
  *	TARGET		a block device, or the socket of a vhost-user device
  *	-n REQUESTS	of a window of measuring (1024); more at a large depth, less if large
@@ -29,6 +30,7 @@
  *	devN		N devices, of as many targets
  *	segN		the data in N pieces
  *	record		a vhost-user device keeps the record of what is in flight
+ *	huge		memory is anonymous and in huge pages; not with a vhost-user device
  *	patient		a client that takes the CPU from nobody when it is woken, so that
  *			on one CPU the device goes on with what there is to do
  *	iopoll		an io_uring that polls the device for the end of requests; that has
@@ -63,6 +65,7 @@
 #define RING		256
 #define MAX_RING	512
 #define PAGE		4096
+#define HUGE_PAGE	(2 << 20)
 #define LARGE		(64 * 1024)
 #define DEEP		8
 #define TURNS		32
@@ -84,6 +87,7 @@
 enum target_kind {
 	TARGET_VHOST,
 	TARGET_VHOST_PROCESS,
+	TARGET_VHOST_PINNED,
 	TARGET_USER,
 	TARGET_URING,
 	TARGET_URING_REGISTERED,
@@ -117,6 +121,7 @@ struct workload {
 	unsigned int devices;
 	unsigned int segs;
 	bool record;
+	bool huge;
 	bool patient;
 	bool iopoll;
 };
@@ -385,14 +390,35 @@ static unsigned int ring_size(const struct workload *w)
 	return w->segs + 2 > RING ? MAX_RING : RING;
 }
 
+/* Anonymous memory takes the place of the client's file, which would need hugetlbfs. */
+static void use_huge_pages(struct vhost_client *c)
+{
+	uint8_t *mem = mmap(NULL, c->mem_size + HUGE_PAGE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED)
+		die("no memory");
+	mem += HUGE_PAGE - (uintptr_t)mem % HUGE_PAGE;
+	munmap(c->mem, c->mem_size);
+	c->mem = mem;
+	if (madvise(mem, c->mem_size, MADV_HUGEPAGE))
+		die("no huge pages: %s", strerror(errno));
+	memset(mem, 0, c->mem_size);
+}
+
 /*
  * Allocates the pages in an order in which no two that follow each other do so in
- * the memory of the machine: the worst case, and always the same.
+ * the memory of the machine: the worst case, and always the same. With huge pages
+ * they follow each other.
  */
-static void scatter(struct vhost_client *c)
+static void lay_out(struct vhost_client *c, const struct workload *w)
 {
 	size_t pages = c->mem_size / PAGE, stride, i, page;
 
+	if (w->huge) {
+		use_huge_pages(c);
+		return;
+	}
 	madvise(c->mem, c->mem_size, MADV_NOHUGEPAGE);
 	for (stride = 3; pages % stride == 0; stride += 2)
 		;
@@ -420,8 +446,9 @@ static size_t memory_size(const struct workload *w)
 		      (w->segs + 2) * sizeof(struct vring_desc);
 
 	size_t size = w->queues * (w->depth * slot + (1 << 16)) + (1 << 20);
+	size_t unit = w->huge ? HUGE_PAGE : PAGE;
 
-	return size / PAGE * PAGE;
+	return (size + unit - 1) / unit * unit;
 }
 
 static void make_slot(struct vhost_client *c, const struct workload *w,
@@ -570,8 +597,9 @@ static void open_vhost(struct bench *b, struct vhost_client *c, unsigned int ind
 		die("/dev/vhost-blk: %s", strerror(errno));
 	b->files[index] = open_disk(b, b->opt->targets[index]);
 	ret = vhost_client_open_shared(c, fd, memory_size(w));
+	c->pin_memory = b->opt->kind == TARGET_VHOST_PINNED;
 	if (!ret)
-		scatter(c);
+		lay_out(c, w);
 	if (!ret)
 		ret = vhost_client_bind(c, b->files[index], 0, w->queues, SERIAL);
 	if (!ret)
@@ -579,10 +607,10 @@ static void open_vhost(struct bench *b, struct vhost_client *c, unsigned int ind
 	c->features &= features_of(w);
 	if (!ret)
 		ret = vhost_client_alloc_rings(c, w->queues, ring_size(w));
-	if (!ret && b->opt->kind == TARGET_VHOST)
-		ret = start_vhost(c, w);
-	else if (!ret)
+	if (!ret && b->opt->kind == TARGET_VHOST_PROCESS)
 		ret = b->server = start_in_process(c, w);
+	else if (!ret)
+		ret = start_vhost(c, w);
 	if (ret < 0)
 		die("%s: %s", w->name, strerror(-ret));
 }
@@ -596,7 +624,7 @@ static void open_user(struct bench *b, struct vhost_client *c, unsigned int inde
 	/* What this client can't ask the server for. */
 	b->blocks = (1ULL << 30) / w->bytes;
 	if (!ret)
-		scatter(c);
+		lay_out(c, w);
 	if (!ret && w->record)
 		ret = vhost_user_negotiate(user, VHOST_USER_PROTOCOL_F_REPLY_ACK |
 						 VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
@@ -672,7 +700,7 @@ static void set_up_uring(struct bench *b)
 	ret = vhost_client_open_shared(b->devices, -1, memory_size(b->w));
 	if (ret)
 		die("no memory: %s", strerror(-ret));
-	scatter(b->devices);
+	lay_out(b->devices, b->w);
 	all = (struct iovec){ b->devices->mem, b->devices->mem_size };
 	b->uring = uring_open(b->files[0], b->w->depth,
 			      b->opt->kind == TARGET_URING_REGISTERED ? &all : NULL,
@@ -962,6 +990,8 @@ static bool parse_option(struct workload *w, const char *word)
 		w->workers = true;
 	else if (!strcmp(word, "record"))
 		w->record = true;
+	else if (!strcmp(word, "huge"))
+		w->huge = true;
 	else if (!strcmp(word, "patient"))
 		w->patient = true;
 	else if (!strcmp(word, "iopoll"))
@@ -1020,6 +1050,7 @@ static enum target_kind parse_kind(const char *text)
 	static const char * const names[] = {
 		[TARGET_VHOST] = "vhost",
 		[TARGET_VHOST_PROCESS] = "vhost-process",
+		[TARGET_VHOST_PINNED] = "vhost-pinned",
 		[TARGET_USER] = "user",
 		[TARGET_URING] = "uring",
 		[TARGET_URING_REGISTERED] = "uring-registered",

@@ -32,19 +32,22 @@ ring=(
 	randread-4k-qd{1,8,32}-patient
 )
 brief=(randread-4k-qd{1,8,32} read-64k-qd8)
+huge=(read-{64,512}k-qd8-huge write-64k-qd8-huge)
 recorded=(randread-4k-qd{1,8,32}-record)
 polled=(randread-4k-qd{1,8,32}-poll50)
 if [ -n "${BRIEF:-}" ]; then
 	io=("${brief[@]}" randread-4k-qd128)
 	ring=(randread-4k-qd{1,8,32}-noevent)
+	huge=(read-{64,512}k-qd8-huge)
 fi
 
 trap 'stop_server; remove_nullb bench0' EXIT
 disk=$(make_nullb bench0 memory_backed=0 irqmode=0 size=1024 max_sectors=2560)
 bench io_uring uring "$disk" -- "${io[@]}"
-bench io_uring-registered uring-registered "$disk" -- "${io[@]}"
-bench vhost-blk vhost "$disk" -- "${io[@]}" "${ring[@]}" "${polled[@]}"
+bench io_uring-registered uring-registered "$disk" -- "${io[@]}" "${huge[@]}"
+bench vhost-blk vhost "$disk" -- "${io[@]}" "${ring[@]}" "${polled[@]}" "${huge[@]}"
 bench vhost-blk-process vhost-process "$disk" -- "${io[@]}" "${ring[@]}"
+bench vhost-blk-pinned vhost-pinned "$disk" -- "${io[@]}" "${huge[@]}"
 bench_daemon vhost-blkd 1 "$disk" "${io[@]}" "${ring[@]}" "${recorded[@]}"
 for aio in native io_uring; do
 	bench_server "vhost-user-$aio" 1 "$aio" poll-max-ns=0 "$disk" "${io[@]}" "${ring[@]}"
