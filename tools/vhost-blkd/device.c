@@ -184,12 +184,13 @@ static bool try_calls(struct device *device)
 {
 	int ret = device_acquire(device);
 
-	if (ret) {
+	if (ret && ret != -ENOTTY) {
 		say("%s: the kernel does not let this process use the device: %s",
 		    device->options->blk_file, strerror(-ret));
 		return false;
 	}
-	ret = device_set_ring_state(device, VHOST_BLK_SET_VRING_RUNNING, 0, 0);
+	if (!ret)
+		ret = device_set_ring_state(device, VHOST_BLK_SET_VRING_RUNNING, 0, 0);
 	if (!ret)
 		ret = device_set_ring_inflight(device, 0, 0);
 	if (!ret)
@@ -291,10 +292,13 @@ int device_acquire(struct device *device)
 {
 	uint64_t backend = BACKEND_FEATURES;
 	int ret = device_ioctl(device, VHOST_SET_OWNER, NULL);
+	uint32_t pin = 1;
 
 	if (ret)
 		return ret;
-	if (device->features & 1ULL << VIRTIO_F_ACCESS_PLATFORM)
+	if (device->options->pin_memory)
+		ret = device_ioctl(device, VHOST_BLK_SET_PIN_MEMORY, &pin);
+	if (!ret && device->features & 1ULL << VIRTIO_F_ACCESS_PLATFORM)
 		ret = device_ioctl(device, VHOST_SET_BACKEND_FEATURES, &backend);
 	if (!ret && device->options->worker_per_virtqueue)
 		ret = make_workers(device);

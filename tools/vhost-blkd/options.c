@@ -31,6 +31,7 @@ enum {
 	OPTION_SERIAL,
 	OPTION_POLL_US,
 	OPTION_WORKER_PER_VIRTQUEUE,
+	OPTION_PIN_MEMORY,
 	OPTION_SHARE_RW,
 	OPTION_VHOST_FD,
 	OPTION_HELP,
@@ -48,6 +49,7 @@ static const struct option long_options[] = {
 	{ "poll-us", required_argument, NULL, OPTION_POLL_US },
 	{ "worker-per-virtqueue", no_argument, NULL,
 	  OPTION_WORKER_PER_VIRTQUEUE },
+	{ "pin-memory", no_argument, NULL, OPTION_PIN_MEMORY },
 	{ "share-rw", no_argument, NULL, OPTION_SHARE_RW },
 	{ "vhost-fd", required_argument, NULL, OPTION_VHOST_FD },
 	{ "help", no_argument, NULL, OPTION_HELP },
@@ -69,6 +71,7 @@ static const char usage[] =
 "  --poll-us=N             a worker looks for new requests for N microseconds\n"
 "                          before it sleeps (0)\n"
 "  --worker-per-virtqueue  a kernel thread for each queue instead of one\n"
+"  --pin-memory            keep the guest's memory pinned: requests cost less\n"
 "  --share-rw              others may have the block device open as well\n"
 "  --vhost-fd=N            use an open /dev/vhost-blk\n"
 "  --print-capabilities    print what this back end can do, in JSON\n"
@@ -152,6 +155,9 @@ static void parse_option(struct options *options, int option)
 		break;
 	case OPTION_WORKER_PER_VIRTQUEUE:
 		options->worker_per_virtqueue = true;
+		break;
+	case OPTION_PIN_MEMORY:
+		options->pin_memory = true;
 		break;
 	case OPTION_SHARE_RW:
 		options->share_rw = true;

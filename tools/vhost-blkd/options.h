@@ -17,6 +17,7 @@
  * @read_only: refuse writes
  * @share_rw: do not claim the block device
  * @worker_per_virtqueue: use one kernel thread per ring
+ * @pin_memory: keep guest memory pinned
  */
 struct options {
 	const char *socket_path;
@@ -29,6 +30,7 @@ struct options {
 	bool read_only;
 	bool share_rw;
 	bool worker_per_virtqueue;
+	bool pin_memory;
 };
 
 /* Ends the process for --help, --version and wrong arguments. */

@@ -146,15 +146,44 @@ static int set_owner(struct session *session, struct message *msg)
 
 /* Memory */
 
+/* What to do if memory can't be pinned; the other errors speak for themselves. */
+static const char *memory_advice(const struct session *session, int error)
+{
+	if (!session->device->options->pin_memory)
+		return "";
+	switch (error) {
+	case ENOMEM:
+		return ": --pin-memory needs a limit of locked memory (ulimit -l) above the guest's memory";
+	case EOPNOTSUPP:
+		return ": --pin-memory needs guest memory in a memfd, or in a file of tmpfs or hugetlbfs";
+	default:
+		return "";
+	}
+}
+
 /* Set the kernel's memory table. On return no request uses the old table. */
 static int update_memory(struct session *session)
 {
 	int ret = device_set_memory(session->device, &session->memory);
 
 	if (ret)
-		return session_fail("the kernel refuses the memory table: %s",
-				    strerror(-ret));
+		return session_fail("the kernel refuses the memory table: %s%s",
+				    strerror(-ret), memory_advice(session, -ret));
 	return DONE;
+}
+
+/* Replaces the whole table. All memory gets new addresses, so none of it stays pinned. */
+static int replace_memory(struct session *session)
+{
+	const struct memory none = {};
+	int ret = 0;
+
+	/* The old memory is not to count against the limit while the new one is pinned. */
+	if (session->device->options->pin_memory)
+		ret = device_set_memory(session->device, &none);
+	if (ret)
+		return session_fail("the kernel keeps the memory table: %s", strerror(-ret));
+	return update_memory(session);
 }
 
 /* Drop all translations, in the kernel too, because memory is removed. Rings are stopped. */
@@ -233,7 +262,7 @@ static int set_mem_table(struct session *session, struct message *msg)
 	for (i = 0, ret = 0; i < table->num && !ret; i++)
 		ret = add_region(session, &table->regions[i], msg->fds[i]);
 	if (!ret)
-		ret = update_memory(session);
+		ret = replace_memory(session);
 	if (!ret)
 		ret = drop_translations(session);
 	memory_clear(&old);
