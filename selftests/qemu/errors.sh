@@ -57,6 +57,9 @@ ok_once "with a queue-size that is no power of two" \
 	property_refused "'queue-size': 100 .*power of two" queue-size=100
 ok_once "with a queue-size beyond the limit" \
 	property_refused "'queue-size': 2048 .*between 4 and 1024" queue-size=2048
+ok "with pin-memory and virtio-mem" refused "'pin-memory': .*virtio-mem" -m 64,maxmem=1G,slots=1 \
+	-object memory-backend-ram,id=more,size=64M -device virtio-mem-pci,memdev=more \
+	-blockdev "$node" -device vhost-blk-pci,drive=disk,pin-memory=on
 ok_once "with a serial that is too long" \
 	property_refused "'serial'.*longer than 20" serial=123456789012345678901
 

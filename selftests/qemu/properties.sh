@@ -51,6 +51,8 @@ new_disk intx
 vhost_disk intx vhost-blk-pci,vectors=0
 new_disk workers
 vhost_disk workers vhost-blk-pci,num-queues=2,worker-per-virtqueue=on,poll-us=20
+new_disk pinned
+vhost_disk pinned vhost-blk-pci,num-queues=2,pin-memory=on
 new_disk shared
 vhost_disk shared vhost-blk-pci,share-rw=on
 disk_path[shared-too]=${disk_path[shared]}
@@ -101,6 +103,15 @@ number_of_workers()
 	grep -l "^vhost-" "/proc/$(guest_machine pid)"/task/*/comm | wc -l
 }
 
+# All of the guest's memory, but not that of the firmware, in kB.
+pins_memory()
+{
+	local pinned
+	pinned=$(awk '/^VmPin:/ { print $2 }' "/proc/$(guest_machine pid)/status")
+	echo "$pinned kB are pinned"
+	((pinned >= 64 << 10))
+}
+
 ok "as many queues as the guest has processors" number_of_queues default 2
 ok "serial" attribute default serial default
 ok "read-only node: the disk is read-only" attribute read-only ro 1
@@ -140,11 +151,12 @@ ok "disable-modern=on: a legacy device" lacks_feature legacy "$version_1"
 ok "transitional: a device number of before 1.0" pci_id transitional 0x1001
 ok "non-transitional: a device number of 1.0" pci_id modern 0x1042
 ok "vectors=0: an interrupt line" interrupt_is_a_line intx
+ok "pin-memory: the guest's memory is pinned" pins_memory
 ok "a worker each, and one more for worker-per-virtqueue" \
 	equal "$(number_of_workers)" $((${#nullb_disks[@]} + 2))
 
 for name in default cached limits through uncached plain blocks small-ring fixed-seg-max no-features \
-	iommu legacy transitional modern intx workers from-fd over-raw by-drive; do
+	iommu legacy transitional modern intx workers pinned from-fd over-raw by-drive; do
 	ok "$name: data is right" writes_and_verifies "$name" --bsrange=4k-64k
 	ok "$name: and on the host's disk" same_data "$name"
 done

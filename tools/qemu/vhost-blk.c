@@ -994,6 +994,10 @@ static void vhost_blk_disconnect(VHostBlk *s)
         s->counters = NULL;
     }
     vhost_dev_cleanup(&s->dev);
+    if (s->discard_disabled) {
+        ram_block_discard_disable(false);
+        s->discard_disabled = false;
+    }
     g_free(s->vqs);
     qemu_close(s->disk_fd);
 }
@@ -1019,6 +1023,71 @@ static bool vhost_blk_make_workers(VHostBlk *s, Error **errp)
         }
     }
     return true;
+}
+
+/*
+ * vhost core ignores an error after memory was plugged, and the guest would use
+ * memory that the kernel does not know. So rather do without pinned memory.
+ */
+static int vhost_blk_set_mem_table(struct vhost_dev *dev,
+                                   struct vhost_memory *mem)
+{
+    VHostBlk *s = container_of(dev, VHostBlk, dev);
+    int ret = s->kernel_ops->vhost_set_mem_table(dev, mem);
+    uint32_t pin = 0;
+
+    if (ret >= 0 || !s->kernel_started) {
+        return ret;
+    }
+    warn_report("vhost-blk: memory that was plugged can't be pinned: %s: "
+                "from now on 'pin-memory' is off", strerror(-ret));
+    if (ioctl(vhost_blk_fd(s), VHOST_BLK_SET_PIN_MEMORY, &pin) < 0) {
+        return -errno;
+    }
+    return s->kernel_ops->vhost_set_mem_table(dev, mem);
+}
+
+/*
+ * The kernel pins memory when vhost core sets the memory table. If QEMU then
+ * discarded a page, the guest and the kernel would use different ones.
+ */
+static bool vhost_blk_pin_memory(VHostBlk *s, Error **errp)
+{
+    uint32_t pin = 1;
+    int ret = ram_block_discard_disable(true);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "property 'pin-memory': a device of this "
+                         "machine discards memory (virtio-mem)");
+        return false;
+    }
+    s->discard_disabled = true;
+    if (ioctl(vhost_blk_fd(s), VHOST_BLK_SET_PIN_MEMORY, &pin) < 0) {
+        if (errno == ENOTTY) {
+            error_setg(errp, "property 'pin-memory': the loaded vhost_blk is "
+                       "too old: load a newer one");
+        } else {
+            error_setg_errno(errp, errno, "property 'pin-memory': the kernel "
+                             "does not pin memory");
+        }
+        return false;
+    }
+    s->kernel_ops = s->dev.vhost_ops;
+    s->vhost_ops = *s->kernel_ops;
+    s->vhost_ops.vhost_set_mem_table = vhost_blk_set_mem_table;
+    s->dev.vhost_ops = &s->vhost_ops;
+    return true;
+}
+
+static void vhost_blk_add_pin_hint(VHostBlk *s, int error, Error **errp)
+{
+    if (s->pin_memory && error == ENOMEM) {
+        error_append_hint(errp, "pin-memory=on needs a limit of locked memory "
+                          "(ulimit -l) above the guest's memory.\n");
+    } else if (s->pin_memory && error == EOPNOTSUPP) {
+        error_append_hint(errp, "pin-memory=on needs memory of QEMU, of a "
+                          "memfd, or of a file in tmpfs or hugetlbfs.\n");
+    }
 }
 
 /*
@@ -1078,7 +1147,8 @@ static bool vhost_blk_connect(VHostBlk *s, Error **errp)
     }
     vhost_blk_watch_rings(s);
     vhost_blk_open_counters(s);
-    if (s->worker_per_virtqueue && !vhost_blk_make_workers(s, errp)) {
+    if ((s->worker_per_virtqueue && !vhost_blk_make_workers(s, errp)) ||
+        (s->pin_memory && !vhost_blk_pin_memory(s, errp))) {
         vhost_blk_disconnect(s);
         return false;
     }
@@ -1185,6 +1255,7 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
     ret = vhost_dev_start(&s->dev, vdev, true);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "the kernel refuses the guest's rings");
+        vhost_blk_add_pin_hint(s, -ret, errp);
         goto err_guest_notifiers;
     }
 
@@ -1200,6 +1271,7 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
         error_setg_errno(errp, -ret, "the kernel does not run the rings");
         goto err_vhost;
     }
+    s->kernel_started = true;
     s->stop_error = 0;
     /* The source had a smaller capacity: tell the guest. */
     if (s->capacity_there != le64_to_cpu(s->config.capacity)) {
@@ -1263,6 +1335,7 @@ static int vhost_blk_stop(VirtIODevice *vdev)
      * are final only when nothing is in flight.
      */
     stopped = vhost_blk_stop_kernel(s);
+    s->kernel_started = false;
     if (stopped < 0) {
         error_report("vhost-blk: the kernel does not stop the rings: %s",
                      strerror(-stopped));
@@ -1646,6 +1719,7 @@ static const Property vhost_blk_properties[] = {
     DEFINE_PROP_UINT32("poll-us", VHostBlk, poll_us, 0),
     DEFINE_PROP_BOOL("worker-per-virtqueue", VHostBlk, worker_per_virtqueue,
                      false),
+    DEFINE_PROP_BOOL("pin-memory", VHostBlk, pin_memory, false),
     DEFINE_PROP_STRING("vhostfd", VHostBlk, vhostfd),
 };
 

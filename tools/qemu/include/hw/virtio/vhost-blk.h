@@ -25,6 +25,7 @@
 #define target_big_endian target_words_bigendian
 #endif
 #include "hw/virtio/vhost.h"
+#include "hw/virtio/vhost-backend.h"
 #include "hw/virtio/virtio.h"
 #include "qemu/event_notifier.h"
 #include "qemu/notify.h"
@@ -75,6 +76,7 @@ struct VHostBlk {
     bool seg_max_adjust;                /* adapt seg_max to the ring size */
     uint32_t poll_us;                   /* busy polling time of a ring */
     bool worker_per_virtqueue;
+    bool pin_memory;                    /* the kernel keeps memory pinned */
 
     /* Set by realize */
     BlockDriverState *host_node;        /* node of the block device */
@@ -87,7 +89,11 @@ struct VHostBlk {
     struct vhost_dev dev;               /* owns the fd of /dev/vhost-blk */
     struct vhost_virtqueue *vqs;        /* dev.vqs; vhost core clears that */
     struct virtio_blk_config config;    /* as the guest reads it, except wce */
+    VhostOps vhost_ops;                 /* if pin_memory: dev.vhost_ops */
+    const VhostOps *kernel_ops;         /* if pin_memory: those of vhost core */
+    bool discard_disabled;              /* no page of memory is discarded */
     bool claimed;                       /* the kernel has an exclusive claim */
+    bool kernel_started;                /* between start and stop */
     bool kernel_runs;                   /* the last stop failed */
     int stop_error;                     /* result of the last stop, or 0 */
 
