@@ -22,7 +22,6 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
-#include <linux/vmalloc.h>
 
 #include "blk.h"
 
@@ -37,7 +36,7 @@ static int vhost_blk_record_claim(struct vhost_blk_record *record)
 
 	mutex_lock(&vhost_blk_records_lock);
 	list_for_each_entry(other, &vhost_blk_records, node)
-		if (other->pages[0] == record->pages[0] &&
+		if (other->area.pages[0] == record->area.pages[0] &&
 		    offset_in_page(other->addr) == offset_in_page(record->addr))
 			ret = -EBUSY;
 	if (!ret)
@@ -53,54 +52,21 @@ static void vhost_blk_record_unclaim(struct vhost_blk_record *record)
 	mutex_unlock(&vhost_blk_records_lock);
 }
 
-static int vhost_blk_record_pin(struct vhost_blk_record *record, size_t bytes)
-{
-	unsigned int num = DIV_ROUND_UP(offset_in_page(record->addr) + bytes,
-					PAGE_SIZE);
-	int pinned;
-
-	pinned = pin_user_pages_fast(record->addr & PAGE_MASK, num,
-				     FOLL_WRITE | FOLL_LONGTERM, record->pages);
-	if (pinned == num) {
-		record->num_pages = num;
-		return 0;
-	}
-	if (pinned > 0)
-		unpin_user_pages(record->pages, pinned);
-	return pinned < 0 ? pinned : -EFAULT;
-}
-
 static int vhost_blk_record_map(struct vhost_blk_queue *queue)
 {
 	struct vhost_blk_record *record = &queue->record;
 	struct mm_struct *mm = queue->vq.dev->mm;
-	void *map;
 	int ret;
 
-	ret = vhost_blk_record_pin(record, struct_size(record->map, desc,
-						       queue->vq.num));
+	ret = vhost_blk_area_open(&record->area, mm, record->addr,
+				  struct_size(record->map, desc, queue->vq.num));
 	if (ret)
 		return ret;
-	ret = account_locked_vm(mm, record->num_pages, true);
-	if (ret)
-		goto err_pin;
 	ret = vhost_blk_record_claim(record);
 	if (ret)
-		goto err_account;
-	map = vmap(record->pages, record->num_pages, VM_MAP, PAGE_KERNEL);
-	if (!map) {
-		ret = -ENOMEM;
-		goto err_claim;
-	}
-	record->map = map + offset_in_page(record->addr);
-	return 0;
-
-err_claim:
-	vhost_blk_record_unclaim(record);
-err_account:
-	account_locked_vm(mm, record->num_pages, false);
-err_pin:
-	unpin_user_pages(record->pages, record->num_pages);
+		vhost_blk_area_close(&record->area, mm);
+	else
+		record->map = record->area.map;
 	return ret;
 }
 
@@ -243,11 +209,9 @@ void vhost_blk_record_close(struct vhost_blk_queue *queue)
 	record->redo = NULL;
 	record->num_redo = 0;
 	record->next_redo = 0;
-	vunmap((void *)((unsigned long)record->map & PAGE_MASK));
 	record->map = NULL;
 	vhost_blk_record_unclaim(record);
-	account_locked_vm(queue->vq.dev->mm, record->num_pages, false);
-	unpin_user_pages_dirty_lock(record->pages, record->num_pages, true);
+	vhost_blk_area_close(&record->area, queue->vq.dev->mm);
 }
 
 /**

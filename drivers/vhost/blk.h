@@ -5,6 +5,7 @@
  *	blk.c		device: /dev/vhost-blk, its ioctls, bind, start and stop
  *	blk-queue.c	ring: the worker; used elements and signals to the guest
  *	blk-fetch.c	ring: fetching of descriptor chains
+ *	blk-area.c	ring: memory of the owner, pinned and mapped for the kernel
  *	blk-inflight.c	ring: the record of chains in flight, for a later owner
  *	blk-wait.c	ring: delays before a signal (gathering) and before sleep (polling)
  *	blk-request.c	protocol: parsing of a chain, its status and used length
@@ -561,9 +562,21 @@ struct vhost_blk_wait {
 };
 
 /* Pages of the longest record, at any offset into the first page. */
-#define VHOST_BLK_RECORD_PAGES \
+#define VHOST_BLK_AREA_PAGES \
 	(DIV_ROUND_UP(sizeof(struct vhost_blk_inflight) + VHOST_BLK_MAX_RING * \
 		      sizeof(struct vhost_blk_inflight_desc), PAGE_SIZE) + 1)
+
+/**
+ * struct vhost_blk_area - memory of the owner that is pinned and mapped for the kernel
+ * @map: address in the kernel; NULL while it is closed
+ * @num_pages: elements of @pages
+ * @pages: the pinned pages
+ */
+struct vhost_blk_area {
+	void *map;
+	unsigned int num_pages;
+	struct page *pages[VHOST_BLK_AREA_PAGES];
+};
 
 /**
  * struct vhost_blk_redo - a chain that was in flight in the record and is to be redone
@@ -583,8 +596,7 @@ struct vhost_blk_redo {
  * @redo: chains to redo, in the order of their first fetch
  * @num_redo: elements of @redo
  * @next_redo: index of the first element that is not fetched again yet
- * @num_pages: elements of @pages
- * @pages: pinned pages of the record
+ * @area: its memory
  * @node: in the list of all records in use
  */
 struct vhost_blk_record {
@@ -594,8 +606,7 @@ struct vhost_blk_record {
 	struct vhost_blk_redo *redo;
 	unsigned int num_redo;
 	unsigned int next_redo;
-	unsigned int num_pages;
-	struct page *pages[VHOST_BLK_RECORD_PAGES];
+	struct vhost_blk_area area;
 	struct list_head node;
 };
 
@@ -670,6 +681,10 @@ void vhost_blk_fetch_choose_path(struct vhost_blk_queue *queue);
 void vhost_blk_fetch_drop_region(struct vhost_blk_queue *queue);
 int vhost_blk_fetch(struct vhost_blk_queue *queue);
 void vhost_blk_fetch_undo(struct vhost_blk_queue *queue);
+
+int vhost_blk_area_open(struct vhost_blk_area *area, struct mm_struct *mm, u64 addr,
+			size_t bytes);
+void vhost_blk_area_close(struct vhost_blk_area *area, struct mm_struct *mm);
 
 int vhost_blk_record_open(struct vhost_blk_queue *queue);
 void vhost_blk_record_close(struct vhost_blk_queue *queue);
