@@ -230,18 +230,21 @@ void vhost_blk_record_mark_fetched(struct vhost_blk_queue *queue, u16 head)
 
 /**
  * vhost_blk_record_link_batch - record the chains that are about to be used
- * @queue: a running queue with a record, its @vq.mutex held; the first @count elements of
- *	vq->heads are the chains
- * @count: number of chains
+ * @queue: a running queue with a record; the caller owns its used ring: see blk-direct.c
+ * @elems: the used elements; the caller's memory, not the guest's
+ * @count: elements of @elems
+ *
+ * Any context.
  */
-void vhost_blk_record_link_batch(struct vhost_blk_queue *queue, unsigned int count)
+void vhost_blk_record_link_batch(struct vhost_blk_queue *queue,
+				 const struct vring_used_elem *elems, unsigned int count)
 {
 	struct vhost_blk_inflight *map = queue->record.map;
 	struct vhost_virtqueue *vq = &queue->vq;
 	unsigned int i;
 
 	for (i = 0; i < count; i++) {
-		u16 head = vhost32_to_cpu(vq, vq->heads[i].id);
+		u16 head = vhost32_to_cpu(vq, elems[i].id);
 
 		WRITE_ONCE(map->desc[head].next, map->last_batch_head);
 		WRITE_ONCE(map->last_batch_head, head);
@@ -253,9 +256,11 @@ void vhost_blk_record_link_batch(struct vhost_blk_queue *queue, unsigned int cou
 /**
  * vhost_blk_record_clear_batch - record that the chains of a batch were used
  * @queue: as for vhost_blk_record_link_batch(), after the used index was written
+ * @elems: as for vhost_blk_record_link_batch()
  * @count: as for vhost_blk_record_link_batch()
  */
-void vhost_blk_record_clear_batch(struct vhost_blk_queue *queue, unsigned int count)
+void vhost_blk_record_clear_batch(struct vhost_blk_queue *queue,
+				  const struct vring_used_elem *elems, unsigned int count)
 {
 	struct vhost_blk_inflight *map = queue->record.map;
 	struct vhost_virtqueue *vq = &queue->vq;
@@ -264,7 +269,7 @@ void vhost_blk_record_clear_batch(struct vhost_blk_queue *queue, unsigned int co
 	/* The used index must be written before inflight is cleared. */
 	smp_wmb();
 	for (i = 0; i < count; i++)
-		WRITE_ONCE(map->desc[vhost32_to_cpu(vq, vq->heads[i].id)].inflight, 0);
+		WRITE_ONCE(map->desc[vhost32_to_cpu(vq, elems[i].id)].inflight, 0);
 	/* used_idx says that inflight is cleared for all chains up to it. */
 	smp_store_release(&map->used_idx, vq->last_used_idx);
 }

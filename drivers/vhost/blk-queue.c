@@ -86,6 +86,25 @@ static void vhost_blk_queue_put_request(struct vhost_blk_queue *queue,
 }
 
 /*
+ * Revoke the right of completions to answer, and release the requests that they answered.
+ * To be called with the mutex held before anything else is done with the queue.
+ */
+static void vhost_blk_queue_revoke(struct vhost_blk_queue *queue)
+{
+	struct vhost_blk_request *req, *next;
+	struct llist_node *answered;
+
+	/* Only a holder of the mutex sets it. */
+	if (likely(!queue->direct.granted))
+		return;
+	answered = vhost_blk_direct_revoke(queue);
+	llist_for_each_entry_safe(req, next, answered, node) {
+		vhost_blk_queue_put_request(queue, req);
+		queue->direct.num_released++;
+	}
+}
+
+/*
  * Add the first @count elements of vq->heads to the used ring. A single element takes
  * vhost_add_used(): its copy has a constant size, so that user-copy checks cost less.
  */
@@ -96,14 +115,14 @@ static int vhost_blk_queue_add_used(struct vhost_blk_queue *queue,
 	int ret;
 
 	if (queue->record.map)
-		vhost_blk_record_link_batch(queue, count);
+		vhost_blk_record_link_batch(queue, vq->heads, count);
 	if (count == 1)
 		ret = vhost_add_used(vq, vhost32_to_cpu(vq, vq->heads->id),
 				     vhost32_to_cpu(vq, vq->heads->len));
 	else
 		ret = vhost_add_used_n(vq, vq->heads, NULL, count);
 	if (queue->record.map && !ret)
-		vhost_blk_record_clear_batch(queue, count);
+		vhost_blk_record_clear_batch(queue, vq->heads, count);
 	return ret;
 }
 
@@ -329,7 +348,7 @@ static bool vhost_blk_queue_submit(struct vhost_blk_queue *queue)
  * for, or block the queue freeze that it would sleep for.
  *
  * After VHOST_BLK_FINISH_TIME the device counts as slow. No more operations are started
- * as polled, and poll_timer brings the worker back to poll for those in flight.
+ * as polled, and queue->timer brings the worker back to poll for those in flight.
  *
  * Returns whether the queue can still be served.
  */
@@ -346,7 +365,7 @@ static bool vhost_blk_queue_finish_polled(struct vhost_blk_queue *queue)
 		if (queue->channel.poll_disabled || time_after(jiffies, end) ||
 		    signal_pending(current)) {
 			vhost_blk_channel_disable_polling(&queue->channel);
-			mod_timer(&queue->poll_timer, jiffies + VHOST_BLK_SLOW_POLL_INTERVAL);
+			mod_timer(&queue->timer, jiffies + VHOST_BLK_SLOW_POLL_INTERVAL);
 			break;
 		}
 		mutex_unlock(mutex);
@@ -373,6 +392,7 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 
 	vhost_blk_queue_reap_and_signal(queue);
 	vhost_disable_notify(vq->dev, vq);
+	queue->kicks_enabled = false;
 	while (!vhost_blk_queue_is_halted(queue)) {
 		enum vhost_blk_fetched fetched = vhost_blk_queue_burst(queue, &budget);
 
@@ -407,8 +427,10 @@ static bool vhost_blk_queue_serve(struct vhost_blk_queue *queue)
 		}
 		if (queue->wait.poll_end)
 			return true;
-		if (!vhost_enable_notify(vq->dev, vq))
+		if (!vhost_enable_notify(vq->dev, vq)) {
+			queue->kicks_enabled = true;
 			break;
+		}
 		vhost_disable_notify(vq->dev, vq);
 	}
 	return false;
@@ -432,12 +454,31 @@ static bool vhost_blk_queue_run_mapped(struct vhost_blk_queue *queue)
 	return vhost_blk_queue_submit(queue) && requeue;
 }
 
+/*
+ * Before the worker sleeps: let completions answer what is in flight, if the queue needs
+ * the worker for nothing else. If chains were fetched since the last sleep and all requests
+ * have ended, the disk is not late.
+ */
+static void vhost_blk_queue_grant(struct vhost_blk_queue *queue)
+{
+	unsigned int in_flight = vhost_blk_queue_in_flight(queue);
+	struct vhost_blk_direct *direct = &queue->direct;
+
+	if (in_flight || direct->last_avail_idx != queue->vq.last_avail_idx)
+		direct->num_late = in_flight;
+	direct->last_avail_idx = queue->vq.last_avail_idx;
+	if (in_flight && queue->kicks_enabled && vhost_blk_queue_is_running(queue) &&
+	    !vhost_blk_queue_is_halted(queue))
+		vhost_blk_direct_grant(queue, in_flight);
+}
+
 static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	bool requeue = false;
 
 	mutex_lock(&vq->mutex);
+	vhost_blk_queue_revoke(queue);
 	queue->counters.kicks += kicked;
 	if (!vhost_blk_queue_is_running(queue))
 		goto out;
@@ -450,6 +491,9 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 	/* Kicks may be disabled, so vhost_blk_queue_resume() has to run the queue again. */
 	queue->run_after_pause |= queue->paused;
 	WRITE_ONCE(queue->working, false);
+	/* Requests that end from here on are answered directly, or queue work. */
+	if (!requeue)
+		vhost_blk_queue_grant(queue);
 	/*
 	 * Pairs with llist_add() in vhost_blk_queue_completed(). Either that sees working
 	 * false and queues work, or this sees its request in queue->completed.
@@ -464,10 +508,9 @@ out:
 		schedule();
 }
 
-/* Polled operations that are slow end only if the worker polls for them. */
-static void vhost_blk_queue_poll_timer(struct timer_list *timer)
+static void vhost_blk_queue_timer(struct timer_list *timer)
 {
-	struct vhost_blk_queue *queue = timer_container_of(queue, timer, poll_timer);
+	struct vhost_blk_queue *queue = timer_container_of(queue, timer, timer);
 
 	vhost_vq_work_queue(&queue->vq, &queue->work);
 }
@@ -484,12 +527,19 @@ static void vhost_blk_queue_kicked(struct vhost_work *work)
 					 vq.poll.work), true);
 }
 
+/* Whether the request was answered here. See blk-direct.c. */
+static bool vhost_blk_queue_answer(struct vhost_blk_request *req)
+{
+	return !READ_ONCE(req->queue->working) && vhost_blk_io_is_plain(&req->io) &&
+	       vhost_blk_direct_answer(req);
+}
+
 /**
  * vhost_blk_queue_completed - hand a request over whose I/O has ended
  * @req: a started request; its queue owns it from here on
  *
- * Any context. The worker reaps the request, or vhost_blk_queue_drain() if the queue
- * is being stopped.
+ * Any context. The request is answered here, or the worker reaps it, or
+ * vhost_blk_queue_drain() if the queue is being stopped.
  */
 void vhost_blk_queue_completed(struct vhost_blk_request *req)
 {
@@ -500,7 +550,9 @@ void vhost_blk_queue_completed(struct vhost_blk_request *req)
 	 * released. The release waits for a grace period before it frees the queue.
 	 */
 	rcu_read_lock();
-	if (llist_add(&req->node, &queue->completed)) {
+	if (unlikely(req->status_page) && vhost_blk_queue_answer(req)) {
+		/* A drain revokes the right before it waits. Nothing is to be woken. */
+	} else if (llist_add(&req->node, &queue->completed)) {
 		/* Otherwise vhost_blk_queue_run() checks the list when it is done. */
 		if (!READ_ONCE(queue->working))
 			vhost_vq_work_queue(&queue->vq, &queue->work);
@@ -523,8 +575,9 @@ void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 	queue->index = index;
 	queue->vq.handle_kick = vhost_blk_queue_kicked;
 	vhost_work_init(&queue->work, vhost_blk_queue_work);
-	timer_setup(&queue->poll_timer, vhost_blk_queue_poll_timer, 0);
+	timer_setup(&queue->timer, vhost_blk_queue_timer, 0);
 	vhost_blk_channel_init(&queue->channel);
+	vhost_blk_direct_init(queue);
 	init_llist_head(&queue->completed);
 	init_waitqueue_head(&queue->drained);
 }
@@ -600,6 +653,7 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	queue->ring_missing = false;
 	queue->chain_missing = false;
 	queue->paused = false;
+	queue->kicks_enabled = false;
 	queue->num_unpushed = 0;
 	queue->wait.pending_signals = 0;
 	vhost_blk_fetch_drop_region(queue);
@@ -722,6 +776,7 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 	struct vhost_blk_bios made;
 	int ret = 0;
 
+	vhost_blk_queue_revoke(queue);
 	/* The memory table may have changed. */
 	vhost_blk_fetch_drop_region(queue);
 	for (;;) {
@@ -908,13 +963,29 @@ int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool write_used,
 	vhost_vq_set_backend(&queue->vq, NULL);
 	ret = vhost_blk_queue_drain(queue, write_used, timeout);
 	if (!ret && queue->started) {
-		timer_delete_sync(&queue->poll_timer);
+		timer_delete_sync(&queue->timer);
 		vhost_blk_channel_close(&queue->channel);
 		vhost_blk_record_close(queue);
+		vhost_blk_direct_forget(queue);
 		queue->started = false;
 	}
 	mutex_unlock(&queue->vq.mutex);
 	return ret;
+}
+
+/**
+ * vhost_blk_queue_forget_ring - forget where the ring was pinned
+ * @queue: the queue, running or not
+ *
+ * Takes @vq.mutex. May sleep. To be called when the ring's addresses, or the memory there,
+ * or whether it is logged may have changed.
+ */
+void vhost_blk_queue_forget_ring(struct vhost_blk_queue *queue)
+{
+	mutex_lock(&queue->vq.mutex);
+	vhost_blk_queue_revoke(queue);
+	vhost_blk_direct_forget(queue);
+	mutex_unlock(&queue->vq.mutex);
 }
 
 /**
@@ -936,6 +1007,19 @@ static const char * const vhost_blk_kind_names[VHOST_BLK_NUM_KINDS] = {
 	[VHOST_BLK_SECURE_ERASE]	= "secure_erase",
 	[VHOST_BLK_OTHER]		= "other",
 };
+
+/*
+ * The requests in flight for the guest. Takes no lock. The numbers can be of different
+ * moments, but a sum of them must not look negative.
+ */
+static unsigned int vhost_blk_queue_unanswered(const struct vhost_blk_queue *queue)
+{
+	unsigned int busy = READ_ONCE(queue->num_requests) - READ_ONCE(queue->num_free);
+	unsigned int answered = READ_ONCE(queue->direct.num_answered) -
+				READ_ONCE(queue->direct.num_released);
+
+	return busy - min(busy, answered);
+}
 
 /**
  * vhost_blk_queue_show - print the counters of a queue in one line
@@ -966,8 +1050,8 @@ void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
 		   READ_ONCE(counters->bounced), READ_ONCE(counters->polled));
 	seq_printf(seq, "kicks %llu signals %llu ", READ_ONCE(counters->kicks),
 		   READ_ONCE(counters->signals));
-	seq_printf(seq, "batches %llu polls %llu poll_hits %llu in_flight %u\n",
-		   READ_ONCE(counters->batches), READ_ONCE(counters->polls),
-		   READ_ONCE(counters->poll_hits),
-		   READ_ONCE(queue->num_requests) - READ_ONCE(queue->num_free));
+	seq_printf(seq, "batches %llu direct %llu polls %llu poll_hits %llu in_flight %u\n",
+		   READ_ONCE(counters->batches), READ_ONCE(counters->direct),
+		   READ_ONCE(counters->polls), READ_ONCE(counters->poll_hits),
+		   vhost_blk_queue_unanswered(queue));
 }

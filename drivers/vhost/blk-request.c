@@ -15,6 +15,7 @@
  * a writable byte has no place for a status. It breaks its queue. All results are in
  * Documentation/vhost-blk-abi.rst.
  */
+#include <linux/highmem.h>
 #include <linux/ioprio.h>
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
@@ -130,6 +131,19 @@ static bool vhost_blk_request_is_durable(const struct vhost_blk_request *req)
 	       !READ_ONCE(req->queue->blk->write_back);
 }
 
+/* Pin the status byte's page, if a completion may have to write it. */
+static noinline void vhost_blk_request_pin_status(struct vhost_blk_request *req)
+{
+	struct vhost_blk_queue *queue = req->queue;
+	unsigned long page = (unsigned long)req->status_addr & PAGE_MASK;
+
+	if (req->has_reserve ||
+	    !vhost_blk_direct_is_wanted(queue, queue->num_requests - queue->num_free))
+		return;
+	if (pin_user_pages_fast(page, 1, FOLL_WRITE, &req->status_page) != 1)
+		req->status_page = NULL;
+}
+
 static int vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
 				struct vhost_blk_data *data)
 {
@@ -147,6 +161,8 @@ static int vhost_blk_request_rw(struct vhost_blk_request *req, blk_opf_t opf,
 	req->bytes = bytes;
 	req->data_bytes = bytes;
 	req->load = bytes;
+	if (unlikely(req->queue->direct.num_late))
+		vhost_blk_request_pin_status(req);
 	vhost_blk_request_trace_submitted(req);
 	return vhost_blk_io_rw(&req->io, opf, req->sector, data, req->has_reserve);
 }
@@ -173,6 +189,8 @@ static int vhost_blk_request_write(struct vhost_blk_request *req,
 
 static int vhost_blk_request_flush(struct vhost_blk_request *req)
 {
+	if (unlikely(req->queue->direct.num_late))
+		vhost_blk_request_pin_status(req);
 	vhost_blk_request_trace_submitted(req);
 	return vhost_blk_io_flush(&req->io);
 }
@@ -582,6 +600,24 @@ int vhost_blk_request_write_status(struct vhost_blk_request *req, u32 *used_byte
 }
 
 /**
+ * vhost_blk_request_write_ok - write the status byte of a request that succeeded
+ * @req: a request with @status_page that needs no process
+ *
+ * Also counts the request. Any context. The caller owns the used ring: see blk-direct.c.
+ *
+ * Return: the length for the used element.
+ */
+u32 vhost_blk_request_write_ok(struct vhost_blk_request *req)
+{
+	u8 *page = kmap_local_page(req->status_page);
+
+	WRITE_ONCE(page[offset_in_page(req->status_addr)], VIRTIO_BLK_S_OK);
+	kunmap_local(page);
+	vhost_blk_request_count(req, VIRTIO_BLK_S_OK);
+	return req->used_bytes;
+}
+
+/**
  * vhost_blk_request_uses - whether a request uses a translation of a range
  * @req: a request, in flight or free, of a queue with an IOTLB
  * @start: first I/O virtual address of the range
@@ -610,6 +646,10 @@ bool vhost_blk_request_uses(const struct vhost_blk_request *req, u64 start,
 void vhost_blk_request_release(struct vhost_blk_request *req)
 {
 	vhost_blk_io_release(&req->io);
+	if (unlikely(req->status_page)) {
+		unpin_user_page_range_dirty_lock(req->status_page, 1, true);
+		req->status_page = NULL;
+	}
 	if (unlikely(req->logged) && !req->has_reserve) {
 		kfree(req->log);
 		kfree(req->log_iov);

@@ -33,9 +33,6 @@
 
 #include "blk.h"
 
-/* Estimated requests in flight from which on completions are gathered. */
-#define VHOST_BLK_GATHER_MIN	4
-
 /* The most completions that are gathered. */
 #define VHOST_BLK_GATHER_MAX	16u
 

@@ -17,7 +17,8 @@
  *	vhost_blk.lock	serializes the ioctls
  *	dev.mutex	protects vhost core's state of the device
  *	vq.mutex	protects a queue
- * Bio completions take none of them.
+ *	direct.lock	protects the used ring of a queue among completions; a spinlock
+ * Bio completions take only the last one.
  */
 #include <linux/compat.h>
 #include <linux/ctype.h>
@@ -789,6 +790,40 @@ out:
 }
 
 /*
+ * In place of vhost core's: completions read the eventfd without the ring's mutex. Called
+ * with @dev's mutex.
+ */
+static long vhost_blk_set_vring_call(struct vhost_blk *blk, void __user *argp)
+{
+	struct eventfd_ctx *call = NULL;
+	struct vhost_vring_file file;
+	struct vhost_blk_queue *queue;
+
+	if (copy_from_user(&file, argp, sizeof(file)))
+		return -EFAULT;
+	if (file.index >= blk->num_queues)
+		return -ENOBUFS;
+	queue = blk->queues[array_index_nospec(file.index, blk->num_queues)];
+	if (file.fd != VHOST_FILE_UNBIND) {
+		call = eventfd_ctx_fdget(file.fd);
+		if (IS_ERR(call))
+			return PTR_ERR(call);
+	}
+	call = vhost_blk_direct_set_call(queue, call);
+	if (call)
+		eventfd_ctx_put(call);
+	return 0;
+}
+
+static void vhost_blk_forget_rings(struct vhost_blk *blk)
+{
+	unsigned int i;
+
+	for (i = 0; i < blk->num_queues; i++)
+		vhost_blk_queue_forget_ring(blk->queues[i]);
+}
+
+/*
  * With pinned memory all of the new table is pinned before it is set. If anything fails,
  * the old table stays.
  */
@@ -807,6 +842,8 @@ static long vhost_blk_set_mem_table(struct vhost_blk *blk, void __user *argp)
 		ret = vhost_dev_ioctl(&blk->dev, VHOST_SET_MEM_TABLE, argp);
 	if (!ret && memory)
 		memory = vhost_blk_use_memory(blk, memory);
+	if (!ret)
+		vhost_blk_forget_rings(blk);
 	/*
 	 * Requests in flight have addresses of the old table: finish them first. With an
 	 * IOTLB only the dirty log uses the table.
@@ -827,7 +864,11 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	mutex_lock(&blk->dev.mutex);
 	ret = vhost_dev_ioctl(&blk->dev, cmd, argp);
 	if (ret == -ENOIOCTLCMD)
-		ret = vhost_vring_ioctl(&blk->dev, cmd, argp);
+		ret = cmd == VHOST_SET_VRING_CALL ?
+		      vhost_blk_set_vring_call(blk, argp) :
+		      vhost_vring_ioctl(&blk->dev, cmd, argp);
+	if (!ret && cmd == VHOST_SET_VRING_ADDR)
+		vhost_blk_forget_rings(blk);
 	mutex_unlock(&blk->dev.mutex);
 	return ret;
 }

@@ -5,6 +5,7 @@
  *	blk.c		device: /dev/vhost-blk, its ioctls, bind, start and stop
  *	blk-queue.c	ring: the worker; used elements and signals to the guest
  *	blk-fetch.c	ring: fetching of descriptor chains
+ *	blk-direct.c	ring: answers in the context in which the disk ends a request
  *	blk-area.c	ring: memory of the owner, pinned and mapped for the kernel
  *	blk-inflight.c	ring: the record of chains in flight, for a later owner
  *	blk-wait.c	ring: delays before a signal (gathering) and before sleep (polling)
@@ -18,6 +19,9 @@
  * vhost_blk_io.done in the context in which the last bio ended. This puts the request
  * on vhost_blk_queue.completed. Second, the worker takes the whole list, writes the
  * status bytes and used elements, and signals the guest once.
+ *
+ * If the worker sleeps and few requests are in flight, the first step can answer the
+ * request: see blk-direct.c. The worker then only releases it.
  *
  * No request fails for want of kernel memory. A request of up to
  * VHOST_BLK_INLINE_VECS segments needs none. Any other request tries to allocate. If
@@ -361,6 +365,15 @@ static inline int vhost_blk_io_continue(struct vhost_blk_io *io)
 	return vhost_blk_io_continue_slow(io);
 }
 
+/*
+ * Whether an operation has ended, and its data is where it belongs, without a process: what
+ * vhost_blk_io_continue() does for it is nothing.
+ */
+static inline bool vhost_blk_io_is_plain(const struct vhost_blk_io *io)
+{
+	return !io->status && !io->unfinished && !io->bounce && !io->is_polled;
+}
+
 /* Protocol */
 
 /* The kinds by which requests are counted. */
@@ -379,8 +392,9 @@ enum vhost_blk_kind {
  * struct vhost_blk_request - a request from its fetch until its used element
  * @io: its operation on the backing device
  * @queue: its queue, always the same
- * @node: in vhost_blk_queue.completed
+ * @node: in vhost_blk_queue.completed or vhost_blk_direct.answered
  * @status_addr: address of the status byte, in the owner's memory
+ * @status_page: the page of @status_addr, pinned; NULL if the worker is to answer
  * @sector: sector field of the header
  * @started: time of the fetch, CLOCK_MONOTONIC in nanoseconds; 0 if the trace event
  *	vhost_blk_request_completed was off
@@ -408,6 +422,7 @@ struct vhost_blk_request {
 	struct vhost_blk_queue *queue;
 	struct llist_node node;
 	u8 __user *status_addr;
+	struct page *status_page;
 	u64 sector;
 	u64 started;
 	u64 bytes;
@@ -459,6 +474,7 @@ void vhost_blk_request_init(struct vhost_blk_request *req,
 			    struct vhost_blk_queue *queue);
 int vhost_blk_request_start(struct vhost_blk_request *req);
 int vhost_blk_request_write_status(struct vhost_blk_request *req, u32 *used_bytes);
+u32 vhost_blk_request_write_ok(struct vhost_blk_request *req);
 bool vhost_blk_request_uses(const struct vhost_blk_request *req, u64 start,
 			    u64 last);
 void vhost_blk_request_release(struct vhost_blk_request *req);
@@ -473,8 +489,9 @@ void vhost_blk_request_release(struct vhost_blk_request *req);
  * @bounced: requests whose data went through a bounce buffer
  * @polled: requests whose operation was polled for
  * @kicks: runs of the worker because of a kick
- * @signals: calls of vhost_signal()
+ * @signals: calls of vhost_signal(), and signals with direct answers
  * @batches: updates of the used ring
+ * @direct: requests that were answered in the context in which the disk ended them
  * @polls: windows of busy polling
  * @poll_hits: windows of busy polling in which work arrived
  */
@@ -487,6 +504,7 @@ struct vhost_blk_counters {
 	u64 kicks;
 	u64 signals;
 	u64 batches;
+	u64 direct;
 	u64 polls;
 	u64 poll_hits;
 };
@@ -531,6 +549,9 @@ struct vhost_blk_fetch {
 	struct vhost_blk_chain chain;
 	struct virtio_blk_outhdr header;
 };
+
+/* Estimated requests in flight from which on completions are gathered. */
+#define VHOST_BLK_GATHER_MIN	4
 
 /**
  * struct vhost_blk_wait - when to signal and when to sleep
@@ -616,13 +637,46 @@ static inline bool vhost_blk_record_has_redo(const struct vhost_blk_record *reco
 }
 
 /**
+ * struct vhost_blk_direct - answers in the context in which the disk ends a request
+ * @lock: taken by completions. Innermost but for the locks of eventfds and timers.
+ * @granted: completions may answer, and own the used ring under @lock. Changes under @lock
+ *	and @vq.mutex.
+ * @answered: requests that were answered and are to be released; lock-free
+ * @num_answered: requests ever added to @answered; under @lock
+ * @num_released: requests ever released from @answered
+ * @num_late: requests in flight when the worker last slept after it had fetched any; 0 for
+ *	a disk that ends requests while they are submitted
+ * @last_avail_idx: @vq.last_avail_idx when the worker last went to sleep
+ * @pin_failed: the ring can't be pinned
+ * @worker: the thread that granted the last right; has a reference
+ * @used: mapping of the used ring, from the first grant on
+ * @avail: mapping of the available ring, from the first grant on
+ *
+ * @vq.mutex protects every field without another rule.
+ */
+struct vhost_blk_direct {
+	spinlock_t lock; /* see above */
+	bool granted;
+	struct llist_head answered;
+	unsigned int num_answered;
+	unsigned int num_released;
+	unsigned int num_late;
+	u16 last_avail_idx;
+	bool pin_failed;
+	struct task_struct *worker;
+	struct vhost_blk_area used;
+	struct vhost_blk_area avail;
+};
+
+/**
  * struct vhost_blk_queue - a virtqueue and its requests
  * @vq: vhost core's part. @vq.mutex protects every field without another rule. Its
  *	private_data is the &struct vhost_blk while the ring runs, else NULL.
  * @blk: the device
  * @index: index in vhost_blk.queues
  * @work: runs the queue for any reason but a kick
- * @poll_timer: queues @work to poll for slow polled operations
+ * @timer: queues @work to poll for slow polled operations, and to release requests that
+ *	were answered directly
  * @requests: all requests. Allocated at the start of the ring. Freed when it is
  *	started with another size, or with the device.
  * @free: stack of pointers to the free requests
@@ -638,11 +692,14 @@ static inline bool vhost_blk_record_has_redo(const struct vhost_blk_record *reco
  * @chain_missing: the IOTLB lacks a part of the next chain, and the VMM was asked for it
  * @paused: nothing is fetched until vhost_blk_queue_resume()
  * @run_after_pause: the worker ran while @paused, and has to run again afterwards
+ * @kicks_enabled: all available chains were fetched, and a kick will announce the next
  * @record: the record of the chains in flight
  * @fetch: state of fetching
  * @channel: state of the storage layer
  * @wait: state of gathering and busy polling
- * @counters: statistics; read without a lock
+ * @counters: statistics; read without a lock. The owner of the used ring changes them:
+ *	see blk-direct.c.
+ * @direct: state of direct answers
  * @completed: requests whose I/O has ended, without a used element yet; lock-free
  * @working: the worker is running the queue and will check @completed; accessed
  *	without a lock by completions
@@ -653,7 +710,7 @@ struct vhost_blk_queue {
 	struct vhost_blk *blk;
 	unsigned int index;
 	struct vhost_work work;
-	struct timer_list poll_timer;
+	struct timer_list timer;
 	struct vhost_blk_request *requests;
 	struct vhost_blk_request **free;
 	unsigned int num_requests;
@@ -667,11 +724,13 @@ struct vhost_blk_queue {
 	bool chain_missing;
 	bool paused;
 	bool run_after_pause;
+	bool kicks_enabled;
 	struct vhost_blk_record record;
 	struct vhost_blk_fetch fetch;
 	struct vhost_blk_channel channel;
 	struct vhost_blk_wait wait;
 	struct vhost_blk_counters counters;
+	struct vhost_blk_direct direct;
 	struct llist_head completed ____cacheline_aligned_in_smp;
 	bool working;
 	wait_queue_head_t drained;
@@ -689,8 +748,20 @@ void vhost_blk_area_close(struct vhost_blk_area *area, struct mm_struct *mm);
 int vhost_blk_record_open(struct vhost_blk_queue *queue);
 void vhost_blk_record_close(struct vhost_blk_queue *queue);
 void vhost_blk_record_mark_fetched(struct vhost_blk_queue *queue, u16 head);
-void vhost_blk_record_link_batch(struct vhost_blk_queue *queue, unsigned int count);
-void vhost_blk_record_clear_batch(struct vhost_blk_queue *queue, unsigned int count);
+void vhost_blk_record_link_batch(struct vhost_blk_queue *queue,
+				 const struct vring_used_elem *elems, unsigned int count);
+void vhost_blk_record_clear_batch(struct vhost_blk_queue *queue,
+				  const struct vring_used_elem *elems, unsigned int count);
+
+void vhost_blk_direct_init(struct vhost_blk_queue *queue);
+bool vhost_blk_direct_is_wanted(const struct vhost_blk_queue *queue,
+				unsigned int in_flight);
+void vhost_blk_direct_grant(struct vhost_blk_queue *queue, unsigned int in_flight);
+struct llist_node *vhost_blk_direct_revoke(struct vhost_blk_queue *queue);
+bool vhost_blk_direct_answer(struct vhost_blk_request *req);
+struct eventfd_ctx *vhost_blk_direct_set_call(struct vhost_blk_queue *queue,
+					      struct eventfd_ctx *call);
+void vhost_blk_direct_forget(struct vhost_blk_queue *queue);
 
 void vhost_blk_wait_start(struct vhost_blk_queue *queue);
 void vhost_blk_wait_note_signal(struct vhost_blk_queue *queue);
@@ -714,6 +785,7 @@ int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool write_used,
 			 long *timeout);
 int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 			  long *timeout);
+void vhost_blk_queue_forget_ring(struct vhost_blk_queue *queue);
 void vhost_blk_queue_free(struct vhost_blk_queue *queue);
 void vhost_blk_queue_completed(struct vhost_blk_request *req);
 void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
