@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # A user follows README.md and Documentation/vhost-blkd.rst: their commands run word by word on
-# a Debian with systemd and udev, and the guest that they start boots from the disk.
+# a Debian with systemd and udev, and the guest that they start boots from the disk. The
+# commands of other pages that look at a device run beside it, while a program reads.
 #
 # The Debian is a container of this machine: DEBIAN_ROOT, with what "make install-vhost-blkd"
 # installs (INSTALLED, a directory). What it writes is in memory.
@@ -164,6 +165,58 @@ socket_is_kvm_s()
 	[ "$(debian stat -c '%U:%G %a' /run/vhost-blkd/guest.sock)" = "vhost-blkd:kvm 770" ]
 }
 
+# --- what a device is doing ---
+
+# on_machine PAGE N: the block runs on this machine, not in the Debian.
+on_machine()
+{
+	block "$@" > "$work/commands"
+	[ -s "$work/commands" ] && bash -eux "$work/commands"
+}
+
+# shows PATTERN PAGE N
+shows()
+{
+	local output
+	output=$(on_machine "${@:2}" 2>&1) || return
+	echo "$output"
+	grep -qE "$1" <<< "$output"
+}
+
+# watch PATTERN PAGE N: the cat of the block is ended when what it shows matches.
+watch()
+{
+	local pid status
+	block "${@:2}" > "$work/commands"
+	bash -ux "$work/commands" > "$work/shown" 2>&1 &
+	pid=$!
+	wait_for 30 grep -qE "$1" "$work/shown"
+	status=$?
+	pkill -P "$pid" -x cat
+	wait "$pid"
+	tail -n 20 "$work/shown"
+	return "$status"
+}
+
+# Until the program ends that reads from a disk.
+tests_of_observability()
+{
+	local page=Documentation/observability.rst pid
+	"$here/../vhost_blk/load" "${disk_path[read]}" $((600 * LIMIT_FACTOR)) > /dev/null &
+	pid=$!
+	ok "observability.rst: all requests are shown" watch 'vhost_blk_request_completed: .*type=IN' $page 1
+	ok "a filter is set" watch '\+ cat' $page 2
+	ok "and taken away" on_machine $page 3
+	ok "latencies by type" shows '^\{ type: +0, latency: ~ 2\^[0-9]+ *\} hitcount: +[1-9]' $page 4
+	ok "time in the block device" shows '^\{ type: +0, ns: ~ 2\^[0-9]+ *\} hitcount: +[1-9]' $page 5
+	ok "the histograms are taken away" on_machine $page 6
+	ok "priorities" watch 'block_rq_issue: .* (none|rt|be|idle),0,[0-7]' $page 7
+	ok "troubleshooting.rst: messages for developers" on_machine Documentation/troubleshooting.rst 1
+	echo 'module vhost_blk -p; module vhost -p' > /sys/kernel/debug/dynamic_debug/control
+	kill "$pid"
+	wait "$pid" 2> /dev/null
+}
+
 new_disk boot size=64
 dd if="$GUEST_DISK" of="${disk_path[boot]}" bs=1M oflag=direct status=none
 # As udev does for a disk.
@@ -192,4 +245,12 @@ ok "the service is stopped" debian systemctl stop vhost-blkd@guest
 begin Documentation/vhost-blkd.rst 3
 ok "vhost-blkd.rst: by hand, the boot loader comes from the disk" guest_says 'GRUB loads the kernel'
 ok "this guest is ended" end_guest
+
+if [ -e /sys/kernel/tracing/events/vhost_blk/vhost_blk_request_completed/hist ]; then
+	# Slow, so that the traces are short.
+	new_disk read irqmode=2 completion_nsec=20000000 poll_queues=0
+	tests_of_observability
+else
+	skip "observability.rst" "no histograms in tracefs"
+fi
 tap_end
