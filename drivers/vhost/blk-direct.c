@@ -21,9 +21,10 @@
  *
  * A completion can't access guest memory by user address. So the ring is pinned and mapped
  * when the first right is granted, until the ring stops. The page of the status byte is
- * pinned with the request, if that will probably pay: few requests are in flight, and when
- * the worker last slept after it had fetched requests, there were some, but few. Without
- * one of the two pins, and in all unusual cases, the worker answers.
+ * found in memory that stays pinned, or is pinned with the request, if that will probably
+ * pay: few requests are in flight, and when the worker last slept after it had fetched
+ * requests, there were some, but few. Without one of the two, and in all unusual cases, the
+ * worker answers.
  *
  * A request that was answered directly still has its pins. The next revocation returns it,
  * and the worker releases it. If the worker sleeps on, a timer wakes it after
@@ -60,8 +61,7 @@ static bool vhost_blk_direct_is_possible(const struct vhost_blk_queue *queue)
  * @queue: a running queue with its @vq.mutex held; direct.num_late is not 0
  * @in_flight: its requests in flight
  *
- * A worker that polls before it sleeps finds the requests that
- * end meanwhile.
+ * A worker that polls before it sleeps finds the requests that end meanwhile.
  *
  * Return: false if the pin of the status byte would probably be useless.
  */

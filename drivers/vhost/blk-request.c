@@ -131,16 +131,34 @@ static bool vhost_blk_request_is_durable(const struct vhost_blk_request *req)
 	       !READ_ONCE(req->queue->blk->write_back);
 }
 
-/* Pin the status byte's page, if a completion may have to write it. */
+/* Find the page of the status byte in memory that stays pinned. */
+static bool vhost_blk_request_find_status(struct vhost_blk_request *req)
+{
+	struct vhost_blk_memory *memory = req->queue->channel.memory;
+	unsigned int num = 1;
+	struct bio_vec vec;
+
+	if (!memory || !vhost_blk_memory_find(memory, (unsigned long)req->status_addr, 1,
+					      &vec, &num))
+		return false;
+	req->io.memory = memory;
+	req->status_page = vec.bv_page;
+	return true;
+}
+
+/* Find or pin the status byte's page, if a completion may have to write it. */
 static noinline void vhost_blk_request_pin_status(struct vhost_blk_request *req)
 {
 	struct vhost_blk_queue *queue = req->queue;
 	unsigned long page = (unsigned long)req->status_addr & PAGE_MASK;
 
 	if (req->has_reserve ||
-	    !vhost_blk_direct_is_wanted(queue, queue->num_requests - queue->num_free))
+	    !vhost_blk_direct_is_wanted(queue, queue->num_requests - queue->num_free) ||
+	    vhost_blk_request_find_status(req))
 		return;
-	if (pin_user_pages_fast(page, 1, FOLL_WRITE, &req->status_page) != 1)
+	req->status_pinned = pin_user_pages_fast(page, 1, FOLL_WRITE,
+						 &req->status_page) == 1;
+	if (!req->status_pinned)
 		req->status_page = NULL;
 }
 
@@ -646,10 +664,10 @@ bool vhost_blk_request_uses(const struct vhost_blk_request *req, u64 start,
 void vhost_blk_request_release(struct vhost_blk_request *req)
 {
 	vhost_blk_io_release(&req->io);
-	if (unlikely(req->status_page)) {
+	if (unlikely(req->status_pinned))
 		unpin_user_page_range_dirty_lock(req->status_page, 1, true);
-		req->status_page = NULL;
-	}
+	req->status_pinned = false;
+	req->status_page = NULL;
 	if (unlikely(req->logged) && !req->has_reserve) {
 		kfree(req->log);
 		kfree(req->log_iov);

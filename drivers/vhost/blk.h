@@ -252,7 +252,8 @@ void vhost_blk_channel_disable_polling(struct vhost_blk_channel *channel);
  * @ranges: ranges that are started in parts, else NULL
  * @rest: data of the next part, if @has_rest
  * @rest_opf: operation and flags of that part
- * @memory: pinned memory that the bios use without pins of their own, else NULL
+ * @memory: memory that stays pinned, which the bios use without pins of their own, or the
+ *	owner for something else; else NULL
  * @polled: in vhost_blk_channel.polled while @is_polled
  * @is_polled: the bio ends only when it is polled
  * @unfinished: another part has to be started when the bios in flight have ended
@@ -394,7 +395,8 @@ enum vhost_blk_kind {
  * @queue: its queue, always the same
  * @node: in vhost_blk_queue.completed or vhost_blk_direct.answered
  * @status_addr: address of the status byte, in the owner's memory
- * @status_page: the page of @status_addr, pinned; NULL if the worker is to answer
+ * @status_page: the page of @status_addr; NULL if the worker is to answer. It is in
+ *	vhost_blk_io.memory of @io, or else @status_pinned.
  * @sector: sector field of the header
  * @started: time of the fetch, CLOCK_MONOTONIC in nanoseconds; 0 if the trace event
  *	vhost_blk_request_completed was off
@@ -414,6 +416,7 @@ enum vhost_blk_kind {
  * @head: index of the chain's first descriptor
  * @kind: enum vhost_blk_kind
  * @status_first: the writable part is the status byte only
+ * @status_pinned: @status_page has a pin of this request
  * @logged: the dirty log is on
  * @has_reserve: it may use the reserves of its queue; nothing is fetched until it ends
  */
@@ -439,6 +442,7 @@ struct vhost_blk_request {
 	u16 head;
 	u8 kind;
 	bool status_first;
+	bool status_pinned;
 	bool logged;
 	bool has_reserve;
 };

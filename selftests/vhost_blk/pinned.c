@@ -24,6 +24,8 @@
 
 #define HUGE_PAGE	(2 << 20)
 #define PAGE		4096
+/* The available and the used ring, each across the end of a page. */
+#define RING_PAGES	4
 
 static const struct {
 	const char *name;
@@ -299,7 +301,9 @@ static void test_data(const char *disk, unsigned int kind)
 	tap_ok(traffic_run(&t, 1000) && !t.failed && !t.odd && !t.wrong,
 	       "%s: any pieces", name);
 	traffic_report(&t);
-	tap_equal(pins(true), before, "%s: and none of these", name);
+	/* Once, for answers where the disk ends a request. */
+	tap_ok(pins(true) - before <= RING_PAGES,
+	       "%s: and none of these, which may pin the ring", name);
 	traffic_free(&t);
 	tear_down(&f);
 	if (fd >= 0)
