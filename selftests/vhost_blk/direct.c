@@ -90,7 +90,10 @@ static void test_types(const char *disk)
 		       !memcmp(out, in, bytes);
 	}
 	tap_ok(same, "writes, flushes and reads of any size are right");
-	/* The disk has no cache. So a flush ends at once, and no read after one is expected late. */
+	/*
+	 * The disk has no cache. So a flush ends at once, and no read after one is expected
+	 * late.
+	 */
 	tap_ok(counter(&f, "direct") - before >= MOST(20), "the writes are answered directly");
 	tear_down(&f);
 }

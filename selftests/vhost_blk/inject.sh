@@ -77,9 +77,11 @@ calls_with()
 for fault in "failslab cache-filter=N" "fail_page_alloc min-order=0"; do
 	read -r -a fault <<< "$fault"
 	ok "${fault[0]}: verified I/O" \
-		soak_with "${fault[0]}" allocations_of worker_text "${fault[0]}" "$percent" "${fault[1]}"
+		soak_with "${fault[0]}" allocations_of worker_text "${fault[0]}" "$percent" \
+		"${fault[1]}"
 	ok "${fault[0]}: all calls" \
-		calls_with "${fault[0]}" allocations_of module_text "${fault[0]}" "$percent" "${fault[1]}"
+		calls_with "${fault[0]}" allocations_of module_text "${fault[0]}" "$percent" \
+		"${fault[1]}"
 done
 ok "fail_make_request: verified I/O" soak_with fail_make_request request_faults_on
 
