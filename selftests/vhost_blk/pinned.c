@@ -335,8 +335,10 @@ static void test_table(const char *disk)
 		right = right && !set_regions(&f, NULL, 0) && pinned_kb(&f) == MEMORY >> 10;
 	}
 	tap_ok(right, "a region comes and goes under load");
-	tap_equal(pins(true) - before, (long long)i * HUGE_PAGE / PAGE,
-		  "and nothing else is pinned again");
+	before += (long long)i * HUGE_PAGE / PAGE;
+	/* Each table makes the device forget where the two rings are. */
+	tap_ok(pins(true) >= before && pins(true) - before <= 2LL * i * 2 * RING_PAGES,
+	       "and nothing else is pinned again, but for rings");
 	tap_equal(charged_kb(), MEMORY >> 10, "nor charged");
 	traffic_go(&t);
 	tap_equal(vhost_client_pin_memory(&f.c, false), 0, "pinning ends under load");
