@@ -118,7 +118,7 @@ capabilities()
 }
 ok_once "--print-capabilities prints JSON, whatever else there is" capabilities
 ok_once "--help names all options" eval \
-	'[ "$("$VHOST_BLKD" --help | grep -c "^  --")" = 12 ]'
+	'[ "$("$VHOST_BLKD" --help | grep -c "^  --")" = 13 ]'
 
 # --- the disk ---
 
