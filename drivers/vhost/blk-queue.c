@@ -63,12 +63,6 @@ static unsigned int vhost_blk_queue_in_flight(const struct vhost_blk_queue *queu
 	return queue->num_requests - queue->num_free;
 }
 
-/* Whether used elements are still to be written. */
-static bool vhost_blk_queue_owes_used(const struct vhost_blk_queue *queue)
-{
-	return vhost_blk_queue_in_flight(queue) || queue->num_unpushed;
-}
-
 static struct vhost_blk_request *
 vhost_blk_queue_get_request(struct vhost_blk_queue *queue)
 {
@@ -134,16 +128,13 @@ static int vhost_blk_queue_add_used(struct vhost_blk_queue *queue,
  * A process that is being killed can't access all of its memory. It leaves the list for
  * another caller. A request that failed for this reason (is_void) gets no used element,
  * as if it had never been fetched.
- *
- * While the IOTLB lacks the ring, used elements stay in vq->heads for the next call, see
- * vhost_blk_queue_pause(). All else of these requests has ended.
  */
 static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool write_used)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	struct vhost_blk_request *req, *next;
 	struct llist_node *list;
-	unsigned int count = queue->num_unpushed;
+	unsigned int count = 0;
 
 	if (unlikely(write_used && fatal_signal_pending(current)))
 		return false;
@@ -172,9 +163,6 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool write_used)
 	}
 	if (!count)
 		return false;
-	queue->num_unpushed = write_used && queue->ring_missing ? count : 0;
-	if (unlikely(queue->num_unpushed || !write_used))
-		return false;
 	queue->counters.batches++;
 	queue->wait.pending_signals += count;
 	if (vhost_blk_queue_add_used(queue, count))
@@ -199,7 +187,7 @@ static void vhost_blk_queue_signal(struct vhost_blk_queue *queue)
  */
 static bool vhost_blk_queue_reap_and_signal(struct vhost_blk_queue *queue)
 {
-	bool used = (!llist_empty(&queue->completed) || queue->num_unpushed) &&
+	bool used = !llist_empty(&queue->completed) &&
 		    vhost_blk_queue_reap(queue, true);
 
 	if (queue->wait.pending_signals && vhost_blk_wait_should_signal(queue))
@@ -257,10 +245,9 @@ static __always_inline int vhost_blk_queue_fetch(struct vhost_blk_queue *queue)
 	return 1;
 }
 
-/* Requests in flight and unpushed used elements together have room in vq->heads. */
 static bool vhost_blk_queue_has_room(const struct vhost_blk_queue *queue)
 {
-	return queue->num_free > queue->num_unpushed && !queue->reserve_in_use &&
+	return queue->num_free && !queue->reserve_in_use &&
 	       queue->load < VHOST_BLK_MAX_LOAD;
 }
 
@@ -654,7 +641,6 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	queue->chain_missing = false;
 	queue->paused = false;
 	queue->kicks_enabled = false;
-	queue->num_unpushed = 0;
 	queue->wait.pending_signals = 0;
 	vhost_blk_fetch_drop_region(queue);
 	vhost_blk_wait_start(queue);
@@ -738,12 +724,6 @@ static bool vhost_blk_queue_must_redo(struct vhost_blk_queue *queue, bool write_
 	       vhost_blk_record_has_redo(&queue->record);
 }
 
-/* After a reap only a process that is being killed has such elements. */
-static bool vhost_blk_queue_must_push(struct vhost_blk_queue *queue, bool write_used)
-{
-	return write_used && !queue->ring_missing && queue->num_unpushed;
-}
-
 /**
  * vhost_blk_queue_drain - wait until nothing of a queue is in flight
  * @queue: the queue
@@ -760,9 +740,6 @@ static bool vhost_blk_queue_must_push(struct vhost_blk_queue *queue, bool write_
  *
  * After an error the requests in flight stay in flight. The next drain or the running
  * queue reaps them.
- *
- * If @ring_missing is set, the used elements stay in vq->heads. The caller is
- * vhost_blk_queue_pause().
  *
  * Return: 0, or
  *	-EINTR	the caller is being killed
@@ -787,8 +764,7 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 		made = vhost_blk_channel_take(&queue->channel);
 		vhost_blk_submit(&made);
 		if (ret || !(vhost_blk_queue_must_redo(queue, write_used) ||
-			     vhost_blk_queue_in_flight(queue) ||
-			     vhost_blk_queue_must_push(queue, write_used)))
+			     vhost_blk_queue_in_flight(queue)))
 			break;
 		ret = write_used && fatal_signal_pending(current) ? -EINTR :
 		      vhost_blk_queue_wait(queue, timeout);
@@ -844,28 +820,33 @@ static bool vhost_blk_queue_ring_is_in(const struct vhost_blk_queue *queue, u64 
  * If the range has a part of the ring, all requests in flight are finished: the caller
  * that stops the queue later may not be able to ask the VMM for the ring.
  *
- * If a request uses the range and the IOTLB lacks the ring, its status is written, and its
- * used element once the ring has a translation. vhost core drops the oldest translation for
- * a new one, so the guest does not have to have unmapped the ring.
+ * If a request uses the range and the IOTLB lacks the ring, used elements can't be
+ * written. The guest has unmapped what it waits for. Then the queue is broken, as after
+ * any error of the guest.
  *
  * Return: 0, or an error of vhost_blk_queue_drain().
  */
 int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
 			  long *timeout)
 {
+	struct vhost_virtqueue *vq = &queue->vq;
 	bool used, mapped;
 	int ret = 0;
 
-	mutex_lock(&queue->vq.mutex);
+	mutex_lock(&vq->mutex);
 	queue->paused = true;
 	used = vhost_blk_queue_uses(queue, start, last);
-	if (used || (vhost_blk_queue_owes_used(queue) &&
+	if (used || (vhost_blk_queue_in_flight(queue) &&
 		     vhost_blk_queue_ring_is_in(queue, start, last))) {
-		mapped = vhost_blk_queue_is_mapped(queue);
+		mapped = vq_meta_prefetch(vq);
+		if (used && !mapped) {
+			vq_err(vq, "Buffers and ring are unmapped while in use\n");
+			vhost_blk_queue_break(queue);
+		}
 		if (used || mapped)
-			ret = vhost_blk_queue_drain(queue, true, timeout);
+			ret = vhost_blk_queue_drain(queue, mapped, timeout);
 	}
-	mutex_unlock(&queue->vq.mutex);
+	mutex_unlock(&vq->mutex);
 	return ret;
 }
 
@@ -896,15 +877,15 @@ void vhost_blk_queue_resume(struct vhost_blk_queue *queue)
  * Called with the device's mutex held, without which the IOTLB does not change. Takes
  * @vq.mutex. May sleep.
  *
- * Return: false if used elements are to be written and the IOTLB lacks the ring. A miss was
- * sent to the VMM then.
+ * Return: false if requests are in flight and the IOTLB lacks the ring. A miss was sent
+ * to the VMM then.
  */
 bool vhost_blk_queue_can_write_used(struct vhost_blk_queue *queue)
 {
 	bool can;
 
 	mutex_lock(&queue->vq.mutex);
-	can = !vhost_blk_queue_owes_used(queue) || vhost_blk_queue_is_mapped(queue);
+	can = !vhost_blk_queue_in_flight(queue) || vhost_blk_queue_is_mapped(queue);
 	mutex_unlock(&queue->vq.mutex);
 	return can;
 }

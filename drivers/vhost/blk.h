@@ -686,8 +686,6 @@ struct vhost_blk_direct {
  * @free: stack of pointers to the free requests
  * @num_requests: elements of @requests: the size of the ring at its last start
  * @num_free: elements of @free; all other requests are in flight
- * @num_unpushed: used elements in @vq.heads that could not be written yet, because the
- *	IOTLB lacked the ring
  * @load: sum of vhost_blk_request.load of the requests in flight
  * @started: set by a start, cleared at the end of the stop
  * @broken: the guest made an error in the ring; nothing is fetched until the next start
@@ -719,7 +717,6 @@ struct vhost_blk_queue {
 	struct vhost_blk_request **free;
 	unsigned int num_requests;
 	unsigned int num_free;
-	unsigned int num_unpushed;
 	u64 load;
 	bool started;
 	bool broken;

@@ -265,13 +265,12 @@ static void test_invalidation_of_ring(const char *slow)
 	tear_down(&f);
 }
 
-/* To drop the ring's translation for others is no error of the guest. */
-static void test_invalidation_evicted(const char *slow)
+/* Nowhere to put the answer, and nothing that the guest could do with it. */
+static void test_invalidation_of_all(const char *slow)
 {
 	volatile uint16_t *used;
 	struct fixture f;
 	uint64_t errors;
-	uint32_t stop = 0;
 	uint8_t *data;
 
 	set_up_iotlb(&f, slow, PAGE);
@@ -281,20 +280,11 @@ static void test_invalidation_evicted(const char *slow)
 	*f.status = 0xee;
 	read_is_answered(&f, data, 2);
 	evict(&f);
-	if (*f.status != 0xee)
-		tap_bail("%s is too fast", slow);
 	vhost_client_iotlb_unmap(&f.c, data, PAGE);
-	tap_ok(*used == 1 && *f.status == VIRTIO_BLK_S_OK,
-	       "an invalidation waits for a request whose ring has no translation");
-	tap_equal(vhost_client_ioctl(&f.c, VHOST_BLK_SET_RUNNING, &stop), -EAGAIN,
-		  "a stop is refused until the request is in the used ring");
-	tap_ok(vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) >= 0 && *used == 2,
-	       "which it is once the ring has a translation");
-	tap_equal(simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL),
-		  VIRTIO_BLK_S_OK, "and the queue goes on");
-	tap_ok(read(f.c.queues[0].err_fd, &errors, sizeof(errors)) < 0,
-	       "without an error");
-	tap_equal(vhost_client_run(&f.c, false), 0, "and stops");
+	tap_ok(read(f.c.queues[0].err_fd, &errors, sizeof(errors)) > 0,
+	       "a queue whose ring and buffers are unmapped stops");
+	tap_ok(*used == 1 && *f.status == 0xee, "and nothing is answered any more");
+	tap_equal(vhost_client_run(&f.c, false), 0, "but the device stops");
 	tear_down(&f);
 }
 
@@ -434,7 +424,7 @@ int main(int argc, char **argv)
 	test_stop_evicted(argv[2]);
 	test_invalidation(argv[2]);
 	test_invalidation_of_ring(argv[2]);
-	test_invalidation_evicted(argv[2]);
+	test_invalidation_of_all(argv[2]);
 	test_storm(argv[1]);
 	test_started_again(argv[1]);
 	test_unanswered(argv[1]);
