@@ -119,6 +119,38 @@ static bool is_of_a_ring(const struct session *session,
 	return false;
 }
 
+/* Find a translation of the same range: a front end may send one again. */
+static struct vhost_iotlb_msg *find_same(const struct iotlb *iotlb,
+					 const struct vhost_iotlb_msg *msg)
+{
+	unsigned int i;
+
+	for (i = 0; i < iotlb->num; i++)
+		if (iotlb->rings[i].iova == msg->iova &&
+		    iotlb->rings[i].size == msg->size)
+			return &iotlb->rings[i];
+	return NULL;
+}
+
+/* Returns 0, or -1 to end the connection. */
+static int remember(struct iotlb *iotlb, const struct vhost_iotlb_msg *msg)
+{
+	struct vhost_iotlb_msg *same = find_same(iotlb, msg), *rings;
+
+	if (same) {
+		*same = *msg;
+		return 0;
+	}
+	if (iotlb->num >= iotlb->max / RING_SHARE)
+		return session_fail("the rings are in more pieces than the kernel keeps translations for (max_iotlb_entries of the module vhost)");
+	rings = reallocarray(iotlb->rings, iotlb->num + 1, sizeof(*rings));
+	if (!rings)
+		return session_fail("no memory for a translation");
+	iotlb->rings = rings;
+	rings[iotlb->num++] = *msg;
+	return 0;
+}
+
 static void forget_range(struct iotlb *iotlb, const struct vhost_iotlb_msg *msg)
 {
 	unsigned int i = 0;
@@ -132,21 +164,6 @@ static void forget_range(struct iotlb *iotlb, const struct vhost_iotlb_msg *msg)
 		else
 			i++;
 	}
-}
-
-/* Returns 0, or -1 to end the connection. */
-static int remember(struct iotlb *iotlb, const struct vhost_iotlb_msg *msg)
-{
-	struct vhost_iotlb_msg *rings;
-
-	if (iotlb->num >= iotlb->max / RING_SHARE)
-		return session_fail("the rings are in more pieces than the kernel keeps translations for (max_iotlb_entries of the module vhost)");
-	rings = reallocarray(iotlb->rings, iotlb->num + 1, sizeof(*rings));
-	if (!rings)
-		return session_fail("no memory for a translation");
-	iotlb->rings = rings;
-	rings[iotlb->num++] = *msg;
-	return 0;
 }
 
 /* Messages of the front end */
@@ -183,8 +200,6 @@ static int update(struct session *session, const struct vhost_iotlb_msg *msg)
 	own.uaddr = memory_translate(&session->memory, msg->uaddr, msg->size);
 	if (!own.uaddr || msg->perm & ~VHOST_ACCESS_RW)
 		return REFUSED;
-	/* As in the kernel, the update replaces each translation that it overlaps. */
-	forget_range(iotlb, &own);
 	if (is_of_a_ring(session, &own) && remember(iotlb, &own))
 		return CLOSE;
 	if (send_update(session, &own))
