@@ -32,7 +32,6 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
-#include <linux/vhost_iotlb.h>
 
 #include "blk.h"
 
@@ -973,32 +972,21 @@ union vhost_blk_message {
 	struct vhost_msg_v2 v2;
 };
 
-static const struct vhost_iotlb_msg *vhost_blk_iotlb_msg(const union vhost_blk_message *msg)
-{
-	return msg->type == VHOST_IOTLB_MSG_V2 ? &msg->v2.iotlb : &msg->v1.iotlb;
-}
-
-static ssize_t vhost_blk_write_msg(struct vhost_blk *blk, union vhost_blk_message *msg,
-				   size_t size)
-{
-	struct kvec kvec = { .iov_base = msg, .iov_len = size };
-	struct iov_iter iter;
-
-	iov_iter_kvec(&iter, ITER_SOURCE, &kvec, 1, size);
-	return vhost_chr_write_iter(&blk->dev, &iter);
-}
-
 /*
  * Before a translation is invalidated, finish the requests that use it. Afterwards
  * nothing touches the memory.
  */
 static int vhost_blk_prepare_invalidation(struct vhost_blk *blk,
-					  const struct vhost_iotlb_msg *iotlb)
+					  const union vhost_blk_message *msg)
 {
+	const struct vhost_iotlb_msg *iotlb = msg->type == VHOST_IOTLB_MSG_V2 ?
+					      &msg->v2.iotlb : &msg->v1.iotlb;
 	long timeout = MAX_SCHEDULE_TIMEOUT;
 	unsigned int i;
 	int ret = 0;
 
+	if (iotlb->type != VHOST_IOTLB_INVALIDATE)
+		return 0;
 	for (i = 0; i < blk->num_queues && !ret; i++)
 		ret = vhost_blk_queue_pause(blk->queues[i], iotlb->iova,
 					    iotlb->iova + iotlb->size - 1,
@@ -1006,40 +994,17 @@ static int vhost_blk_prepare_invalidation(struct vhost_blk *blk,
 	return ret;
 }
 
-/* Whether the IOTLB has a part of the range. Called with @dev's mutex. */
-static bool vhost_blk_iotlb_has(const struct vhost_blk *blk,
-				const struct vhost_iotlb_msg *iotlb)
-{
-	u64 last = iotlb->iova + iotlb->size - 1;
-
-	return blk->dev.iotlb && iotlb->size && last >= iotlb->iova &&
-	       vhost_iotlb_itree_first(blk->dev.iotlb, iotlb->iova, last);
-}
-
-/*
- * Remove the translations that an update overlaps. vhost core would keep them, and use
- * the oldest. Requests in flight go on with theirs: an update is no invalidation.
- */
-static void vhost_blk_prepare_update(struct vhost_blk *blk, const union vhost_blk_message *msg)
-{
-	union vhost_blk_message removal = *msg;
-
-	if (msg->type == VHOST_IOTLB_MSG_V2)
-		removal.v2.iotlb.type = VHOST_IOTLB_INVALIDATE;
-	else
-		removal.v1.iotlb.type = VHOST_IOTLB_INVALIDATE;
-	vhost_blk_write_msg(blk, &removal, sizeof(removal));
-}
-
 /* Called with @lock, so that the owner does not change between check and update. */
 static ssize_t vhost_blk_handle_iotlb_msg(struct vhost_blk *blk, struct iov_iter *from)
 {
 	union vhost_blk_message msg = {};
-	size_t size = copy_from_iter(&msg, sizeof(msg), from);
-	const struct vhost_iotlb_msg *iotlb = vhost_blk_iotlb_msg(&msg);
-	bool overlaps;
+	struct kvec kvec = { .iov_base = &msg };
+	struct iov_iter iter;
 	unsigned int i;
 	ssize_t ret;
+
+	kvec.iov_len = copy_from_iter(&msg, sizeof(msg), from);
+	iov_iter_kvec(&iter, ITER_SOURCE, &kvec, 1, kvec.iov_len);
 
 	mutex_lock(&blk->dev.mutex);
 	ret = vhost_dev_check_owner(&blk->dev);
@@ -1047,14 +1012,10 @@ static ssize_t vhost_blk_handle_iotlb_msg(struct vhost_blk *blk, struct iov_iter
 		mutex_unlock(&blk->dev.mutex);
 		return ret;
 	}
-	if (iotlb->type == VHOST_IOTLB_INVALIDATE)
-		ret = vhost_blk_prepare_invalidation(blk, iotlb);
-	overlaps = iotlb->type == VHOST_IOTLB_UPDATE && vhost_blk_iotlb_has(blk, iotlb);
+	ret = vhost_blk_prepare_invalidation(blk, &msg);
 	mutex_unlock(&blk->dev.mutex);
-	if (overlaps)
-		vhost_blk_prepare_update(blk, &msg);
 	if (!ret)
-		ret = vhost_blk_write_msg(blk, &msg, size);
+		ret = vhost_chr_write_iter(&blk->dev, &iter);
 	/* Queues that still lack a translation send their misses again. */
 	vhost_clear_msg(&blk->dev);
 	for (i = 0; i < blk->num_queues; i++)
