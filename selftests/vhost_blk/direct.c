@@ -15,17 +15,15 @@
  * DISK may be overwritten, and has 64 MiB or more.
  */
 #define _GNU_SOURCE
-#include <linux/capability.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "locked.h"
 #include "traffic.h"
 
 /* Of requests one after the other on a late disk, how many must be answered directly. */
@@ -134,45 +132,25 @@ static void test_wants_no_signals(const char *disk)
 	tear_down(&f);
 }
 
-static long locked_kb(void)
-{
-	FILE *file = fopen("/proc/self/status", "re");
-	char line[128];
-	long kb = -1;
-
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "VmLck: %ld kB", &kb) == 1)
-			break;
-	if (file)
-		fclose(file);
-	return kb;
-}
-
 static void test_locks_memory(const char *disk)
 {
-	long before = locked_kb();
+	long long before = status_kb("VmLck");
 	struct fixture f;
 
 	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
-	tap_equal(locked_kb(), before, "a ring locks no memory");
+	tap_equal(status_kb("VmLck"), before, "a ring locks no memory");
 	lone_reads(&f, 4);
-	tap_ok(locked_kb() > before, "until the disk is late");
+	tap_ok(status_kb("VmLck") > before, "until the disk is late");
 	vhost_client_run(&f.c, false);
-	tap_equal(locked_kb(), before, "and none after its stop");
+	tap_equal(status_kb("VmLck"), before, "and none after its stop");
 	tear_down(&f);
 }
 
 static int read_without_locked_memory(const char *disk)
 {
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct caps[2];
-	struct rlimit none = {};
 	struct fixture f;
 
-	syscall(SYS_capget, &header, caps);
-	caps[0].effective &= ~(1U << CAP_IPC_LOCK);
-	if (setrlimit(RLIMIT_MEMLOCK, &none) || syscall(SYS_capset, &header, caps))
-		return 1;
+	limit_locked_memory(0);
 	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
 	return lone_reads(&f, 20) != 0;
 }
@@ -190,40 +168,18 @@ static void test_may_lock_nothing(const char *disk)
 	tap_equal(status, 0, "an owner that may lock nothing: the worker answers");
 }
 
-/* Pages that are pinned now, in the whole system. Each CPU adds up its own for a while. */
-static long pinned_pages(void)
-{
-	int refresh = open("/proc/sys/vm/stat_refresh", O_WRONLY | O_CLOEXEC);
-	long acquired = 0, released = 0;
-	char line[128];
-	FILE *file;
-
-	if (refresh < 0 || write(refresh, "1", 1) != 1)
-		tap_bail("can't refresh /proc/vmstat: %s", strerror(errno));
-	close(refresh);
-	file = fopen("/proc/vmstat", "re");
-	while (file && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "nr_foll_pin_acquired %ld", &acquired) != 1 &&
-		    sscanf(line, "nr_foll_pin_released %ld", &released) == 1)
-			break;
-	}
-	if (file)
-		fclose(file);
-	return acquired - released;
-}
-
 /* Without a kick the worker has to release the pages of the last request by itself. */
 static void test_releases(const char *disk)
 {
-	long pinned = pinned_pages(), locked = locked_kb();
+	long long pinned = pins(false), locked = status_kb("VmLck");
 	struct fixture f;
 
 	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
 	lone_reads(&f, 20);
-	tap_ok(soon(pinned_pages() - pinned == (locked_kb() - locked) / 4),
+	tap_ok(soon(pins(false) - pinned == (status_kb("VmLck") - locked) / 4),
 	       "soon only the ring is pinned");
 	tear_down(&f);
-	tap_equal(pinned_pages(), pinned, "and nothing when the device is closed");
+	tap_equal(pins(false), pinned, "and nothing when the device is closed");
 }
 
 static void test_record(const char *disk)

@@ -13,13 +13,11 @@
  *	DISK	one that needs milliseconds, and is overwritten; how often the owner dies
  */
 #define _GNU_SOURCE
-#include <linux/capability.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "locked.h"
 #include "traffic.h"
 
 #define QUEUES		2
@@ -336,32 +334,18 @@ static void test_nonsense(const char *disk)
 	halt(&g);
 }
 
-static long locked_kb(void)
-{
-	FILE *file = fopen("/proc/self/status", "r");
-	char line[256];
-	long kb = -1;
-
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "VmLck: %ld", &kb) == 1)
-			break;
-	if (file)
-		fclose(file);
-	return kb;
-}
-
 static void test_locked(const char *disk)
 {
 	struct guest g = {};
-	long before;
+	long long before;
 
 	boot(&g, disk);
-	before = locked_kb();
+	before = status_kb("VmLck");
 	if (run_device(&g, 0, true))
 		tap_bail("the device doesn't start");
-	tap_ok(locked_kb() > before, "a record counts as locked memory");
+	tap_ok(status_kb("VmLck") > before, "a record counts as locked memory");
 	vhost_client_run(&g.f.c, false);
-	tap_equal(locked_kb(), before, "until its ring is stopped");
+	tap_equal(status_kb("VmLck"), before, "until its ring is stopped");
 	close_device(&g);
 	halt(&g);
 }
@@ -369,17 +353,11 @@ static void test_locked(const char *disk)
 /* In a process that may lock nothing. */
 static int run_without_locked_memory(struct guest *g)
 {
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct caps[2];
-	struct rlimit none = {};
 	int status;
 	pid_t pid = fork();
 
 	if (!pid) {
-		syscall(SYS_capget, &header, caps);
-		caps[0].effective &= ~(1U << CAP_IPC_LOCK);
-		if (setrlimit(RLIMIT_MEMLOCK, &none) || syscall(SYS_capset, &header, caps))
-			_exit(0);
+		limit_locked_memory(0);
 		_exit(-run_device(g, 0, true));
 	}
 	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ?

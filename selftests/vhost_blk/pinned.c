@@ -12,14 +12,12 @@
  *	SLOW	one that needs a tenth of a second for a request
  */
 #define _GNU_SOURCE
-#include <linux/capability.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "locked.h"
 #include "traffic.h"
 
 #define HUGE_PAGE	(2 << 20)
@@ -42,34 +40,6 @@ static const struct {
 
 #define NUM_KINDS	(sizeof(kinds) / sizeof(*kinds))
 
-/* Pages that are pinned in this machine, for whatever reason; or pins since the boot. */
-static long long pins(bool since_boot)
-{
-	long long acquired = -1, released = -1, value;
-	char name[64];
-	FILE *file;
-	int fd;
-
-	/* Each CPU keeps a part of the counters for itself. */
-	fd = open("/proc/sys/vm/stat_refresh", O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "1", 1) != 1)
-		tap_bail("no exact /proc/vmstat: %s", strerror(errno));
-	close(fd);
-	file = fopen("/proc/vmstat", "re");
-	if (!file)
-		tap_bail("no /proc/vmstat");
-	while (fscanf(file, "%63s %lld", name, &value) == 2) {
-		if (!strcmp(name, "nr_foll_pin_acquired"))
-			acquired = value;
-		if (!strcmp(name, "nr_foll_pin_released"))
-			released = value;
-	}
-	fclose(file);
-	if (released < 0)
-		tap_bail("/proc/vmstat has no nr_foll_pin_released");
-	return since_boot ? acquired : acquired - released;
-}
-
 /* In KiB, from fdinfo; 0 if the device has no pinned memory, or -1. */
 static long long pinned_kb(struct fixture *f)
 {
@@ -79,21 +49,6 @@ static long long pinned_kb(struct fixture *f)
 		return -1;
 	line = strstr(text, "\npinned:");
 	return line ? atoll(line + 8) : 0;
-}
-
-/* VmPin of this process, in KiB. */
-static long long charged_kb(void)
-{
-	FILE *file = fopen("/proc/self/status", "re");
-	char line[256];
-	long long kb = -1;
-
-	while (file && fgets(line, sizeof(line), file))
-		if (!strncmp(line, "VmPin:", 6))
-			kb = atoll(line + 6);
-	if (file)
-		fclose(file);
-	return kb;
 }
 
 /* Guest memory of another kind takes the place of the client's. Returns its file or -1. */
@@ -174,7 +129,7 @@ static void test_order(const char *disk)
 	tap_equal(vhost_client_pin_memory(&f.c, true), 0,
 		  "a table that is set already is pinned");
 	tap_equal(pinned_kb(&f), MEMORY >> 10, "all of it, by fdinfo");
-	tap_equal(charged_kb(), MEMORY >> 10, "and by the owner's status");
+	tap_equal(status_kb("VmPin"), MEMORY >> 10, "and by the owner's status");
 	tap_equal(pins(false) - before, MEMORY / PAGE, "and by the pages");
 	before = pins(true);
 	tap_equal(vhost_client_pin_memory(&f.c, true), 0, "pinning again succeeds");
@@ -184,7 +139,7 @@ static void test_order(const char *disk)
 	tap_equal(pins(true), before, "and pins nothing for a request");
 	vhost_client_run(&f.c, false);
 	tap_equal(vhost_client_pin_memory(&f.c, false), 0, "pinning ends");
-	tap_equal(charged_kb() + pinned_kb(&f), 0, "with all pins");
+	tap_equal(status_kb("VmPin") + pinned_kb(&f), 0, "with all pins");
 	vhost_client_run(&f.c, true);
 	tap_ok(reads_and_writes(&f), "the device works");
 	tap_ok(pins(true) > before, "and requests pin their own pages");
@@ -199,7 +154,7 @@ static void test_refused(struct fixture *f, void *second, size_t bytes, int erro
 
 	tap_equal(set_regions(f, second, bytes), error, "%s is refused", name);
 	tap_ok(pins(false) == before && pinned_kb(f) == MEMORY >> 10 &&
-	       charged_kb() == MEMORY >> 10 && reads_and_writes(f),
+	       status_kb("VmPin") == MEMORY >> 10 && reads_and_writes(f),
 	       "and the old table stays whole");
 }
 
@@ -239,21 +194,6 @@ static void test_errors(const char *disk, const char *device_memory)
 	tear_down(&f);
 }
 
-/* Without CAP_IPC_LOCK the limit holds. */
-static void limit_memory(rlim_t bytes)
-{
-	struct __user_cap_header_struct header = {
-		.version = _LINUX_CAPABILITY_VERSION_3,
-	};
-	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
-	struct rlimit limit = { bytes, bytes };
-
-	syscall(SYS_capget, &header, caps);
-	caps[0].effective &= ~(1U << CAP_IPC_LOCK);
-	if (setrlimit(RLIMIT_MEMLOCK, &limit) || syscall(SYS_capset, &header, caps))
-		tap_bail("can't lower the limit of locked memory: %s", strerror(errno));
-}
-
 /* The last test of a process. */
 static void test_limit(const char *disk)
 {
@@ -261,15 +201,15 @@ static void test_limit(const char *disk)
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct fixture f;
 
-	limit_memory(MEMORY);
+	limit_locked_memory(MEMORY);
 	set_up_pinned(&f, disk, 1);
 	tap_ok(true, "as much as RLIMIT_MEMLOCK can be pinned");
 	test_refused(&f, room, PAGE, -ENOMEM, "a page more");
 	vhost_client_reset_owner(&f.c);
-	tap_equal(charged_kb(), 0, "a reset owner is charged for nothing");
+	tap_equal(status_kb("VmPin"), 0, "a reset owner is charged for nothing");
 	tap_equal(vhost_client_configure(&f.c), 0, "and can pin again");
 	tear_down(&f);
-	tap_equal(charged_kb(), 0, "so is one that has closed the device");
+	tap_equal(status_kb("VmPin"), 0, "so is one that has closed the device");
 }
 
 /* --- data --- */
@@ -339,13 +279,13 @@ static void test_table(const char *disk)
 	/* Each table makes the device forget where the two rings are. */
 	tap_ok(pins(true) >= before && pins(true) - before <= 2LL * i * 2 * RING_PAGES,
 	       "and nothing else is pinned again, but for rings");
-	tap_equal(charged_kb(), MEMORY >> 10, "nor charged");
+	tap_equal(status_kb("VmPin"), MEMORY >> 10, "nor charged");
 	traffic_go(&t);
 	tap_equal(vhost_client_pin_memory(&f.c, false), 0, "pinning ends under load");
 	tap_ok(traffic_run(&t, 100) && !t.failed && !t.odd && !t.wrong &&
 	       traffic_matches_rings(&t), "all data is right");
 	traffic_report(&t);
-	tap_equal(charged_kb(), 0, "and nothing is charged");
+	tap_equal(status_kb("VmPin"), 0, "and nothing is charged");
 	munmap(room, HUGE_PAGE);
 	traffic_free(&t);
 	tear_down(&f);
