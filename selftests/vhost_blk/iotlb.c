@@ -264,6 +264,29 @@ static void test_invalidation_of_ring(const char *slow)
 	tear_down(&f);
 }
 
+/* vhost core removes all of a translation of which a part is invalidated. */
+static void test_invalidation_of_part(const char *slow)
+{
+	volatile uint16_t *used;
+	uint32_t stop = 0;
+	struct fixture f;
+	uint8_t *data;
+	bool early;
+
+	set_up_iotlb(&f, slow, 0);
+	data = vhost_client_alloc(&f.c, PAGE, PAGE);
+	used = &f.c.queues[0].vring.used->idx;
+	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
+	*f.status = 0xee;
+	early = read_is_answered(&f, data, 2);
+	vhost_client_iotlb_unmap(&f.c, f.c.mem + f.c.mem_size - PAGE, PAGE);
+	tap_ok(!early && *used == 2 && *f.status == VIRTIO_BLK_S_OK,
+	       "to take away a part of the ring's translation waits for what is in flight");
+	tap_equal(vhost_client_ioctl(&f.c, VHOST_BLK_SET_RUNNING, &stop), 0,
+		  "and then a stop needs no translation");
+	tear_down(&f);
+}
+
 /* Nowhere to put the answer, and nothing that the guest could do with it. */
 static void test_invalidation_of_all(const char *slow)
 {
@@ -393,6 +416,7 @@ int main(int argc, char **argv)
 	test_stop_evicted(argv[2]);
 	test_invalidation(argv[2]);
 	test_invalidation_of_ring(argv[2]);
+	test_invalidation_of_part(argv[2]);
 	test_invalidation_of_all(argv[2]);
 	test_storm(argv[1]);
 	test_started_again(argv[1]);
