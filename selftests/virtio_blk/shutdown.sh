@@ -61,15 +61,18 @@ nothing_was_written()
 	diff <(echo "$at_shutdown") <(set_statuses)
 }
 
+# It must not be over before the machine is shut down.
+timeout_s=$((8 * LIMIT_FACTOR))
+
 ok "a disk of another driver is found first" find_disks_last
 load_driver ours
-set_recovery recovers 1 8000
-set_recovery waits 0 8000
+set_recovery recovers 1 $((timeout_s * 1000))
+set_recovery waits 0 $((timeout_s * 1000))
 hold_requests
 on_last_disk 'break flush_to_os held' > /dev/null
 check "fio writes" start_requests recovers
 check "fio writes" start_requests waits
-end=$((SECONDS + 11))
+end=$((SECONDS + timeout_s + 3))
 before=$(set_statuses)
 guest "(sleep 0.1; reboot -f) > /dev/null 2>&1 &"
 check "the machine is shut down" wait_until in_log 'Synchronizing SCSI cache'
