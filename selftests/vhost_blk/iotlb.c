@@ -146,7 +146,7 @@ static void test_stop_evicted(const char *slow)
 	data = vhost_client_alloc(&f.c, PAGE, PAGE);
 	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
 	*f.status = 0xee;
-	read_is_answered(&f, data, 2);
+	read_is_answered(&f, data, 20 * limit_factor());
 	evict(&f);
 	if (*f.status != 0xee)
 		tap_bail("%s is too fast", slow);
@@ -228,7 +228,7 @@ static void test_invalidation(const char *slow)
 	used = &f.c.queues[0].vring.used->idx;
 	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, 2 * PAGE, NULL);
 	*f.status = 0xee;
-	early = read_is_answered(&f, data, 2);
+	early = read_is_answered(&f, data, 20 * limit_factor());
 	vhost_client_iotlb_unmap(&f.c, data + PAGE, PAGE);
 	tap_ok(!early && *used == 1,
 	       "to take another translation away waits for no request");
@@ -255,7 +255,7 @@ static void test_invalidation_of_ring(const char *slow)
 	used = &f.c.queues[0].vring.used->idx;
 	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
 	*f.status = 0xee;
-	early = read_is_answered(&f, data, 2);
+	early = read_is_answered(&f, data, 20 * limit_factor());
 	vhost_client_iotlb_unmap(&f.c, f.c.queues[0].vring.used, PAGE);
 	tap_ok(!early && *used == 2 && *f.status == VIRTIO_BLK_S_OK,
 	       "to take away the ring's waits for what is in flight");
@@ -278,7 +278,7 @@ static void test_invalidation_of_part(const char *slow)
 	used = &f.c.queues[0].vring.used->idx;
 	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
 	*f.status = 0xee;
-	early = read_is_answered(&f, data, 2);
+	early = read_is_answered(&f, data, 20 * limit_factor());
 	vhost_client_iotlb_unmap(&f.c, f.c.mem + f.c.mem_size - PAGE, PAGE);
 	tap_ok(!early && *used == 2 && *f.status == VIRTIO_BLK_S_OK,
 	       "to take away a part of the ring's translation waits for what is in flight");
@@ -300,7 +300,7 @@ static void test_invalidation_of_all(const char *slow)
 	used = &f.c.queues[0].vring.used->idx;
 	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
 	*f.status = 0xee;
-	read_is_answered(&f, data, 2);
+	read_is_answered(&f, data, 20 * limit_factor());
 	evict(&f);
 	vhost_client_iotlb_unmap(&f.c, data, PAGE);
 	tap_ok(read(f.c.queues[0].err_fd, &errors, sizeof(errors)) > 0,

@@ -169,7 +169,7 @@ static void test_ring_unmapped(const char *socket)
 static bool read_is_in_flight(struct backend *b, void *data)
 {
 	*b->f.status = 0xee;
-	return !read_is_answered(&b->f, data, 2) && *b->f.status == 0xee;
+	return !read_is_answered(&b->f, data, 20 * limit_factor()) && *b->f.status == 0xee;
 }
 
 static bool is_answered(struct backend *b)
