@@ -11,20 +11,6 @@
 
 #include "blk.h"
 
-static int vhost_blk_area_pin(struct vhost_blk_area *area, u64 addr, unsigned int num)
-{
-	int pinned = pin_user_pages_fast(addr & PAGE_MASK, num,
-					 FOLL_WRITE | FOLL_LONGTERM, area->pages);
-
-	if (pinned == num) {
-		area->num_pages = num;
-		return 0;
-	}
-	if (pinned > 0)
-		unpin_user_pages(area->pages, pinned);
-	return pinned < 0 ? pinned : -EFAULT;
-}
-
 /**
  * vhost_blk_area_open - pin memory and map it for the kernel
  * @area: a closed area
@@ -36,6 +22,7 @@ static int vhost_blk_area_pin(struct vhost_blk_area *area, u64 addr, unsigned in
  *
  * Return: 0, or
  *	-EFAULT	the memory is not there, or can't be pinned for long
+ *	-EINTR	the process is being killed
  *	-ENOMEM	the limit of locked memory is reached, or there is no memory
  */
 int vhost_blk_area_open(struct vhost_blk_area *area, struct mm_struct *mm, u64 addr,
@@ -45,9 +32,10 @@ int vhost_blk_area_open(struct vhost_blk_area *area, struct mm_struct *mm, u64 a
 	void *map;
 	int ret;
 
-	ret = vhost_blk_area_pin(area, addr, num);
+	ret = vhost_blk_pin_pages(addr & PAGE_MASK, num, area->pages);
 	if (ret)
 		return ret;
+	area->num_pages = num;
 	ret = account_locked_vm(mm, num, true);
 	if (ret)
 		goto err_pin;

@@ -176,6 +176,7 @@ static int vhost_blk_record_recover(struct vhost_blk_queue *queue)
  *	-EBUSY	another device still has requests in flight with the same record
  *	-EINVAL	the record contradicts itself or the ring
  *	-EFAULT	the record is not in the owner's memory
+ *	-EINTR	the process is being killed
  *	-ENOMEM	the limit of locked memory is reached, or there is no memory
  */
 int vhost_blk_record_open(struct vhost_blk_queue *queue)

@@ -122,9 +122,20 @@ static struct page *vhost_blk_page_of(const struct page *entry)
 	return (struct page *)((unsigned long)entry & ~PAGE_CONTINUES);
 }
 
-/* Pin @num pages from @addr on. After an error none of them is pinned. */
-static int vhost_blk_pin_pages(unsigned long addr, unsigned int num,
-			       struct page **pages)
+/**
+ * vhost_blk_pin_pages - pin all pages of a range for long, for reading and writing
+ * @addr: address of the first page in the current process
+ * @num: number of pages
+ * @pages: receives the pages
+ *
+ * May sleep. Does not count the pages as locked or pinned memory.
+ *
+ * Return: 0, or an error, after which none of the pages is pinned:
+ *	-EFAULT	the memory is not there, or can't be pinned for long
+ *	-EINTR	the process is being killed
+ *	others of pin_user_pages_fast()
+ */
+int vhost_blk_pin_pages(unsigned long addr, unsigned int num, struct page **pages)
 {
 	unsigned int done = 0;
 

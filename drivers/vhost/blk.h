@@ -89,6 +89,7 @@ struct vhost_blk_memory;
 
 struct vhost_blk_memory *vhost_blk_memory_alloc(unsigned int max);
 int vhost_blk_memory_add(struct vhost_blk_memory *memory, u64 user, u64 size);
+int vhost_blk_pin_pages(unsigned long addr, unsigned int num, struct page **pages);
 int vhost_blk_memory_pin(struct vhost_blk_memory *memory,
 			 const struct vhost_blk_memory *old);
 void vhost_blk_memory_get(struct vhost_blk_memory *memory);
