@@ -31,10 +31,21 @@ static void set_percent(const char *probability, const char *percent)
 
 /* --- data --- */
 
-/* Discards every second block in one request. Returns whether just those are zero. */
-static int discard_matches(struct fixture *f)
+/* Whether a request is answered with success; prints the answer otherwise. */
+static bool succeeds(const char *name, int status)
 {
-	enum { RANGES = 32, BLOCKS = 2 * RANGES };
+	if (status != VIRTIO_BLK_S_OK)
+		printf("# %s: status %d\n", name, status);
+	return status == VIRTIO_BLK_S_OK;
+}
+
+/*
+ * Discards every second block in one request. Returns whether just those are zero.
+ * pieces_match() has written all blocks before, so the disk needs no memory.
+ */
+static bool discard_matches(struct fixture *f)
+{
+	enum { RANGES = 32, BLOCKS = 2 * RANGES, START = 1024 };
 	uint8_t *data = vhost_client_alloc(&f->c, BLOCKS * BLOCK, BLOCK);
 	struct virtio_blk_discard_write_zeroes *ranges =
 		vhost_client_alloc(&f->c, RANGES * sizeof(*ranges), 16);
@@ -44,23 +55,25 @@ static int discard_matches(struct fixture *f)
 		{ f->status, 1, true },
 	};
 	unsigned int i;
-	int ok;
+	bool ok;
 
 	memset(data, 0x5a, BLOCKS * BLOCK);
-	ok = simple(f, 0, VIRTIO_BLK_T_OUT, 0, data, BLOCKS * BLOCK, NULL) ==
-	     VIRTIO_BLK_S_OK;
+	ok = succeeds("write", simple(f, 0, VIRTIO_BLK_T_OUT, START, data, BLOCKS * BLOCK, NULL));
 	for (i = 0; i < RANGES; i++) {
-		ranges[i].sector = 2 * i * BLOCK_SECTORS;
+		ranges[i].sector = START + 2 * i * BLOCK_SECTORS;
 		ranges[i].num_sectors = BLOCK_SECTORS;
 		ranges[i].flags = 0;
 	}
 	f->hdr->type = VIRTIO_BLK_T_DISCARD;
 	f->hdr->sector = 0;
-	ok &= request(f, 0, segs, 3, NULL, NULL) == VIRTIO_BLK_S_OK;
-	ok &= simple(f, 0, VIRTIO_BLK_T_IN, 0, data, BLOCKS * BLOCK, NULL) ==
-	      VIRTIO_BLK_S_OK;
-	for (i = 0; i < BLOCKS; i++)
-		ok &= data[i * BLOCK] == (i % 2 ? 0x5a : 0);
+	ok &= succeeds("discard", request(f, 0, segs, 3, NULL, NULL));
+	ok &= succeeds("read", simple(f, 0, VIRTIO_BLK_T_IN, START, data, BLOCKS * BLOCK, NULL));
+	for (i = 0; i < BLOCKS; i++) {
+		if (data[i * BLOCK] == (i % 2 ? 0x5a : 0))
+			continue;
+		printf("# block %u begins with 0x%x\n", i, data[i * BLOCK]);
+		ok = false;
+	}
 	return ok;
 }
 
