@@ -27,6 +27,12 @@ prepare_plain() {
 	cp -r "$checkout/selftests/lib" "$stage/selftests/"
 }
 
+# Switches the scheduler's groups by session off. A server or a machine that makes a session of its
+# own would be in another group than its client or its daemon, and be given other shares of time.
+ungroup_sessions() {
+	host_run -t 60 "echo 0 > /proc/sys/kernel/sched_autogroup_enabled"
+}
+
 # plain_start KERNEL CPUS[/ONLINE] [QEMU_ARGUMENT...]: a machine on which a nanosecond is
 # an instruction, with vhost_blk loaded. The processors take turns, and it is the sum of
 # them that the clock counts. Where none has anything to do it leaps to the next timer.
@@ -40,10 +46,8 @@ plain_start() {
 		--kernel "$cache/images/$name/vmlinuz" \
 		--initrd "$cache/images/$name/host.cpio" --share "$stage" \
 		--append "maxcpus=$online" -- -icount shift=0,sleep=off -seed 1 -rtc base=2026-01-01,clock=vm "$@"
-	# A server that makes a session of its own would be in another group of the scheduler
-	# than the client, and a request would cost more for that.
+	ungroup_sessions
 	host_run -t 60 "echo 0 > /proc/sys/kernel/randomize_va_space
-		echo 0 > /proc/sys/kernel/sched_autogroup_enabled
 		modprobe vhost && insmod /testbed/$name/vhost_blk.ko"
 }
 
