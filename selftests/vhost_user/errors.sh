@@ -162,7 +162,29 @@ end_with TERM
 umount "$work/mnt"
 ok "SIGTERM ends the wait for a disk that is in use" [ "$status$(cat "$log")" = 0 ]
 
+# As at a boot: a disk that comes while the daemon waits for it, and whose group comes later.
 nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+node_mode=$(stat -c %a /dev/vhost-blk)
+chmod 777 "$work"
+chmod 600 "$disk"
+start "${nobody[@]}" "$VHOST_BLKD" --socket-path="$socket" --blk-file="$work/link"
+sleep 1
+ln -s "$disk" "$work/link"
+sleep 1
+chmod 666 "$disk"
+sleep 1
+chmod 666 /dev/vhost-blk
+ok "a disk that comes in time is served, as /dev/vhost-blk is used" answers
+end_with TERM
+chmod "$node_mode" /dev/vhost-blk
+chmod 755 "$work"
+rm -f "$work/link"
+
+start "$VHOST_BLKD" --socket-path="$socket" --blk-file="$work/link"
+wait_until has_blocked_signals
+end_with TERM
+ok "SIGTERM ends the wait for a disk that is not there" [ "$status$(cat "$log")" = 0 ]
+
 chmod 600 "$disk"
 ok "without permission on the disk" fails_with "$disk: this user may not write it" \
 	"${nobody[@]}" "$VHOST_BLKD" "${good[@]}"

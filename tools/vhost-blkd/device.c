@@ -23,11 +23,12 @@
 #define BACKEND_FEATURES	(1ULL << VHOST_BACKEND_F_IOTLB_MSG_V2)
 
 /*
- * How long to wait for a disk that is in use. If an earlier daemon was killed, its device
- * holds the disk until its last request has ended.
+ * How long to wait for a device node, and for a disk that is in use. When a device has just
+ * come, udev still has to make its links and to give it its group. If an earlier daemon was
+ * killed, its device holds the disk until its last request has ended.
  */
-#define BIND_TIMEOUT_MS		5000
-#define BIND_INTERVAL_MS	100
+#define WAIT_TIMEOUT_MS		5000
+#define WAIT_INTERVAL_MS	100
 
 int device_ioctl(struct device *device, unsigned long request, void *arg)
 {
@@ -64,12 +65,32 @@ bool device_must_stop(const struct device *device, int timeout_ms)
 
 /* Opening the disk */
 
-static int open_block_device(const struct options *options)
+/*
+ * Returns false if this process has to end meanwhile. Otherwise the caller opens @path, which
+ * tells what is wrong if the wait was in vain.
+ */
+static bool wait_for_node(const struct device *device, const char *path, int mode)
 {
+	int waited;
+
+	for (waited = 0; waited < WAIT_TIMEOUT_MS; waited += WAIT_INTERVAL_MS) {
+		if (!access(path, mode) || (errno != ENOENT && errno != EACCES))
+			break;
+		if (device_must_stop(device, WAIT_INTERVAL_MS))
+			return false;
+	}
+	return true;
+}
+
+static int open_block_device(const struct device *device)
+{
+	const struct options *options = device->options;
 	const char *path = options->blk_file;
 	struct stat st;
 	int fd;
 
+	if (!wait_for_node(device, path, options->read_only ? R_OK : R_OK | W_OK))
+		return -1;
 	if (stat(path, &st)) {
 		say("%s: %s", path, errno == ENOENT ?
 		    "there is no such block device" : strerror(errno));
@@ -95,12 +116,15 @@ static int open_block_device(const struct options *options)
 	return -1;
 }
 
-static int open_vhost(const struct options *options)
+static int open_vhost(const struct device *device)
 {
-	int fd;
+	int fd = device->options->vhost_fd;
 
-	fd = options->vhost_fd >= 0 ? options->vhost_fd :
-				      open(DEVICE_PATH, O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		if (!wait_for_node(device, DEVICE_PATH, R_OK | W_OK))
+			return -1;
+		fd = open(DEVICE_PATH, O_RDWR | O_CLOEXEC);
+	}
 	/* Another message may remove an IOTLB miss between poll() and read(). */
 	if (fd >= 0 && !fcntl(fd, F_SETFL, O_NONBLOCK))
 		return fd;
@@ -167,11 +191,11 @@ static bool bind_disk(struct device *device, int disk)
 {
 	int waited, ret;
 
-	for (waited = 0;; waited += BIND_INTERVAL_MS) {
+	for (waited = 0;; waited += WAIT_INTERVAL_MS) {
 		ret = bind_once(device, disk);
-		if (ret != -EBUSY || waited >= BIND_TIMEOUT_MS)
+		if (ret != -EBUSY || waited >= WAIT_TIMEOUT_MS)
 			break;
-		if (device_must_stop(device, BIND_INTERVAL_MS))
+		if (device_must_stop(device, WAIT_INTERVAL_MS))
 			return false;
 	}
 	if (ret)
@@ -235,10 +259,10 @@ bool device_open(struct device *device, const struct options *options, int stop_
 		.stop_fd = stop_fd,
 		.options = options,
 	};
-	disk = open_block_device(options);
+	disk = open_block_device(device);
 	if (disk < 0)
 		return false;
-	device->fd = open_vhost(options);
+	device->fd = open_vhost(device);
 	ok = device->fd >= 0 && bind_disk(device, disk) && try_calls(device);
 	close(disk);
 	return ok && ask_device(device);

@@ -36,8 +36,8 @@ struct device {
 unsigned int vhost_parameter(const char *name, unsigned int otherwise);
 
 /*
- * Open and bind. This waits for a busy disk. Returns false after a message that says what is
- * wrong, or without one if @stop_fd is readable meanwhile.
+ * Open and bind. This waits for a disk that is not there yet, and for a busy one. Returns false
+ * after a message that says what is wrong, or without one if @stop_fd is readable meanwhile.
  */
 bool device_open(struct device *device, const struct options *options, int stop_fd);
 void device_close(struct device *device);

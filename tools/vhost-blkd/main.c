@@ -229,7 +229,7 @@ int main(int argc, char **argv)
 		notify_ready();
 		ok = serve(&server);
 	} else if (server.stop_fd >= 0) {
-		/* A signal has ended the wait for a busy disk. */
+		/* A signal has ended the wait for the disk. */
 		ok = device_must_stop(&server.device, 0);
 	}
 	listener_close(&server.listener);
