@@ -35,7 +35,11 @@ PREFIX ?= /usr/local
 SECONDS = 600
 unexport SECONDS
 
-RELEASE = $(shell cat $(KDIR)/include/config/kernel.release)
+RELEASE = $(shell cat $(KDIR)/include/config/kernel.release 2> /dev/null)
+
+# Files go into /etc whatever PREFIX= is.
+need_permission = $(if $(DESTDIR),,@[ "$$(id -u)" = 0 ] || \
+	{ echo "make $@: needs root, or DESTDIR=" >&2; exit 1; })
 
 .PHONY: all modules install install-host install-guest uninstall deb vhost-blkd \
 	install-vhost-blkd install-vhost-blkd-files qemu install-qemu install-qemu-files qemu-patches kernel-patches \
@@ -48,11 +52,15 @@ modules:
 
 install: install-host
 
-install-host: install-vhost-blkd
+# All is built before anything is installed.
+install-host: vhost-blkd
+	$(need_permission)
 	@MODULES=vhost_blk tools/build-modules
+	@$(MAKE) install-vhost-blkd-files
 	$(call install_modules)
 
 install-guest:
+	$(need_permission)
 	@MODULES=virtio_blk tools/build-modules
 	$(call install_modules)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man4 packaging/man/virtio_blk.4
@@ -82,6 +90,7 @@ DOMAIN_RULES = /etc/apparmor.d/abstractions/libvirt-qemu.d
 install-vhost-blkd: vhost-blkd install-vhost-blkd-files
 
 install-vhost-blkd-files:
+	$(need_permission)
 	install -D -t $(DESTDIR)$(PREFIX)/bin build/vhost-blkd/vhost-blkd
 	install -D -t $(DESTDIR)$(PREFIX)/sbin packaging/vhost-blk-upgrade tools/vhost-blk-stat
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/linux include/uapi/linux/vhost_blk.h
@@ -110,6 +119,7 @@ install-qemu: qemu install-qemu-files
 
 # The objects of other versions of QEMU stay: the wrapper chooses.
 install-qemu-files:
+	$(need_permission)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/vhost-blk/$$(cat build/qemu/vhost-blk-pci.version) \
 		build/qemu/vhost-blk-pci.so
 	install -D -t $(DESTDIR)$(PREFIX)/bin tools/qemu/qemu-vhost-blk
@@ -127,6 +137,7 @@ kernel-patches:
 
 # The configuration in /etc/vhost-blkd stays, and the user vhost-blkd.
 uninstall:
+	$(need_permission)
 	@set -e; for file in $(MODULE_ROOT)/lib/modules/*/updates/drivers/*/v*_blk.ko*; do \
 		[ -e "$$file" ] || continue; \
 		release=$${file%%/updates/*}; release=$${release##*/}; \

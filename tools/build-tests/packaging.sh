@@ -23,6 +23,12 @@ installs()
 		test -f "$work/$1$2/include/linux/vhost_blk.h"
 }
 
+installs_nothing()
+{
+	fails_with "no kernel headers" make -s install-host KDIR=/nowhere DESTDIR="$work/nothing" &&
+		[ ! -e "$work/nothing" ]
+}
+
 uninstalls()
 {
 	local left
@@ -114,6 +120,13 @@ else
 	skip "systemd has nothing against the unit" "no systemd-analyze"
 	skip "the service has no rights that it does not need" "no systemd-analyze"
 fi
+for target in install-guest install-vhost-blkd-files install-qemu-files uninstall; do
+	ok "make $target wants root" fails_with "make $target: needs root, or DESTDIR=" \
+		setpriv --reuid 65534 --regid 65534 --clear-groups make -s "$target"
+done
+ok "make install-host installs nothing without headers" installs_nothing
+ok "a missing compiler is named, and its package" fails_with "no C compiler nocc: apt install" \
+	make -s -C tools/vhost-blkd OUT="$work/nothing" CC=nocc
 ok "all of it is uninstalled from /usr/local" uninstalls local /usr/local
 ok "and from /usr" uninstalls usr /usr
 tap_end
