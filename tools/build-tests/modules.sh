@@ -100,6 +100,11 @@ compile_structs()
 	make -s -C "$KDIR" M="$1" structs.o
 }
 
+has_version()
+{
+	[ -n "$(modinfo -F srcversion "$out/vhost_blk.ko")" ]
+}
+
 # The names of types and members, offsets, sizes.
 print_structs()
 {
@@ -214,6 +219,7 @@ reads_types_of_vmlinux()
 while read -r name kdir source; do
 	set_kernel "$name" "$kdir" "$source"
 	ok "$name: builds without a warning at W=1" builds_silently W=1
+	ok "$name: vhost-blk-upgrade can tell vhost_blk from another one" has_version
 	ok "$name: make install-guest puts virtio_blk into updates" installs install-guest virtio_blk
 	ok "$name: make install puts vhost_blk into updates" installs install vhost_blk
 	ok "$name: make uninstall leaves nothing" uninstalls
