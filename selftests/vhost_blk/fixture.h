@@ -114,6 +114,9 @@ static inline void fill(uint8_t *data, size_t bytes, unsigned int seed)
 		data[i] = (seed = seed * 1103515245 + 12345) >> 16;
 }
 
+/* Where pieces_match() writes and reads, in sectors. */
+#define PIECES_SECTOR	1024
+
 /* Data in @num pieces of @bytes bytes: what is written must come back. */
 static inline int pieces_match(struct fixture *f, unsigned int num, uint32_t bytes,
 			       size_t stride, bool indirect)
@@ -136,7 +139,7 @@ static inline int pieces_match(struct fixture *f, unsigned int num, uint32_t byt
 
 	for (type = VIRTIO_BLK_T_OUT; ; type = VIRTIO_BLK_T_IN) {
 		f->hdr->type = type;
-		f->hdr->sector = 1024;
+		f->hdr->sector = PIECES_SECTOR;
 		segs[0] = (struct vhost_client_seg){ f->hdr, sizeof(*f->hdr), false };
 		for (i = 0; i < num; i++)
 			segs[i + 1] = (struct vhost_client_seg){
@@ -216,6 +219,16 @@ static inline bool read_is_answered(struct fixture *f, void *data, int timeout_m
 	while (*used == before && timeout_ms-- > 0)
 		usleep(1000);
 	return *used != before;
+}
+
+/*
+ * Sends a read to a slow disk, and gives the device time to fetch it. Returns whether it is in
+ * flight then.
+ */
+static inline bool read_is_in_flight(struct fixture *f, void *data)
+{
+	*f->status = 0xee;
+	return !read_is_answered(f, data, 20 * limit_factor()) && *f->status == 0xee;
 }
 
 /* The kernel keeps so many translations, and drops the oldest for a new one. */

@@ -45,7 +45,7 @@ static bool succeeds(const char *name, int status)
  */
 static bool discard_matches(struct fixture *f)
 {
-	enum { RANGES = 32, BLOCKS = 2 * RANGES, START = 1024 };
+	enum { RANGES = 32, BLOCKS = 2 * RANGES };
 	uint8_t *data = vhost_client_alloc(&f->c, BLOCKS * BLOCK, BLOCK);
 	struct virtio_blk_discard_write_zeroes *ranges =
 		vhost_client_alloc(&f->c, RANGES * sizeof(*ranges), 16);
@@ -58,16 +58,18 @@ static bool discard_matches(struct fixture *f)
 	bool ok;
 
 	memset(data, 0x5a, BLOCKS * BLOCK);
-	ok = succeeds("write", simple(f, 0, VIRTIO_BLK_T_OUT, START, data, BLOCKS * BLOCK, NULL));
+	ok = succeeds("write", simple(f, 0, VIRTIO_BLK_T_OUT, PIECES_SECTOR, data, BLOCKS * BLOCK,
+				      NULL));
 	for (i = 0; i < RANGES; i++) {
-		ranges[i].sector = START + 2 * i * BLOCK_SECTORS;
+		ranges[i].sector = PIECES_SECTOR + 2 * i * BLOCK_SECTORS;
 		ranges[i].num_sectors = BLOCK_SECTORS;
 		ranges[i].flags = 0;
 	}
 	f->hdr->type = VIRTIO_BLK_T_DISCARD;
 	f->hdr->sector = 0;
 	ok &= succeeds("discard", request(f, 0, segs, 3, NULL, NULL));
-	ok &= succeeds("read", simple(f, 0, VIRTIO_BLK_T_IN, START, data, BLOCKS * BLOCK, NULL));
+	ok &= succeeds("read", simple(f, 0, VIRTIO_BLK_T_IN, PIECES_SECTOR, data, BLOCKS * BLOCK,
+				      NULL));
 	for (i = 0; i < BLOCKS; i++) {
 		if (data[i * BLOCK] == (i % 2 ? 0x5a : 0))
 			continue;

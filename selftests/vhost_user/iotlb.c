@@ -165,13 +165,6 @@ static void test_ring_unmapped(const char *socket)
 	tear_down_backend(&b);
 }
 
-/* Whether a read into @data is in flight; a slow disk's. */
-static bool read_is_in_flight(struct backend *b, void *data)
-{
-	*b->f.status = 0xee;
-	return !read_is_answered(&b->f, data, 20 * limit_factor()) && *b->f.status == 0xee;
-}
-
 static bool is_answered(struct backend *b)
 {
 	struct vhost_client_queue *q = &b->f.c.queues[0];
@@ -190,7 +183,7 @@ static void test_invalidation(const char *slow)
 	set_up_running_iotlb(&b, slow);
 	data = vhost_client_alloc(&b.f.c, 2 * PAGE, PAGE);
 	simple(&b.f, 0, VIRTIO_BLK_T_IN, 0, data, 2 * PAGE, NULL);
-	slowly = read_is_in_flight(&b, data);
+	slowly = read_is_in_flight(&b.f, data);
 	vhost_client_iotlb_unmap(&b.f.c, data + PAGE, PAGE);
 	tap_ok(slowly && !is_answered(&b),
 	       "to take another translation away waits for no request");
@@ -199,7 +192,7 @@ static void test_invalidation(const char *slow)
 	vhost_client_get_used(&b.f.c, 0, NULL, TIMEOUT_MS);
 
 	simple(&b.f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
-	slowly = read_is_in_flight(&b, data);
+	slowly = read_is_in_flight(&b.f, data);
 	vhost_client_iotlb_unmap(&b.f.c, b.f.c.queues[0].vring.used, PAGE);
 	tap_ok(slowly && is_answered(&b), "to take away the ring's waits for all");
 	tap_equal(vhost_user_get_vring_base(&b.u, 0, &base), 0,
