@@ -139,15 +139,14 @@ add_disks()
 	truncate -s 128M "$work"/{disk,other,late}
 }
 
-# The machine needs more memory than the page's guest has. On a busy machine the kernel measures the
-# frequency of the TSC wrongly.
+# The machine needs more memory than the page's guest has.
 boot()
 {
 	umount -R -l "$root/proc" "$root/dev" "$root/run" "$root/mnt"
 	"$machine" start "$name" --memory 3G --boot-timeout 300 \
 		--kernel "$root/boot/vmlinuz-$release" --initrd "$root/boot/initrd.img-$release" \
 		--append "root=rootfs rw rootfstype=9p rootflags=trans=virtio,version=9p2000.L,msize=512000,cache=loose" \
-		--append "clocksource=hpet systemd.default_timeout_start_sec=$((90 * LIMIT_FACTOR))" \
+		--append "systemd.default_timeout_start_sec=$((90 * LIMIT_FACTOR))" \
 		--append "systemd.default_device_timeout_sec=$((90 * LIMIT_FACTOR))" \
 		-- -fsdev "local,id=root,path=$root,security_model=passthrough,multidevs=remap" \
 		-device virtio-9p-pci,fsdev=root,mount_tag=rootfs \
