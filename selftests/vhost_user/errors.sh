@@ -162,7 +162,8 @@ end_with TERM
 umount "$work/mnt"
 ok "SIGTERM ends the wait for a disk that is in use" [ "$status$(cat "$log")" = 0 ]
 
-# As at a boot: a disk that comes while the daemon waits for it, and whose group comes later.
+# As at boot: the disk appears while the daemon waits. Then udev gives it and /dev/vhost-blk their
+# groups.
 nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
 node_mode=$(stat -c %a /dev/vhost-blk)
 chmod 777 "$work"
@@ -174,7 +175,7 @@ sleep 1
 chmod 666 "$disk"
 sleep 1
 chmod 666 /dev/vhost-blk
-ok "a disk that comes in time is served, as /dev/vhost-blk is used" answers
+ok "a disk and permissions that come in time are waited for" answers
 end_with TERM
 chmod "$node_mode" /dev/vhost-blk
 chmod 755 "$work"

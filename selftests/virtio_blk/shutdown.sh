@@ -61,7 +61,7 @@ nothing_was_written()
 	diff <(echo "$at_shutdown") <(set_statuses)
 }
 
-# It must not be over before the machine is shut down.
+# The timeout of requests. A slow machine has shut the disks down before it is over, too.
 timeout_s=$((8 * LIMIT_FACTOR))
 
 ok "a disk of another driver is found first" find_disks_last

@@ -24,7 +24,7 @@
 
 /*
  * How long to wait for a device node, and for a disk that is in use. When a device has just
- * come, udev still has to make its links and to give it its group. If an earlier daemon was
+ * appeared, udev still has to make its links and to set its group. If an earlier daemon was
  * killed, its device holds the disk until its last request has ended.
  */
 #define WAIT_TIMEOUT_MS		5000
@@ -66,8 +66,8 @@ bool device_must_stop(const struct device *device, int timeout_ms)
 /* Opening the disk */
 
 /*
- * Returns false if this process has to end meanwhile. Otherwise the caller opens @path, which
- * tells what is wrong if the wait was in vain.
+ * Wait until @path exists and may be opened in @mode. Returns false if the process has to stop.
+ * After WAIT_TIMEOUT_MS it returns true as well: the caller's open() then says what is wrong.
  */
 static bool wait_for_node(const struct device *device, const char *path, int mode)
 {
