@@ -66,6 +66,19 @@ bool device_must_stop(const struct device *device, int timeout_ms)
 /* Opening the disk */
 
 /*
+ * An attempt at @path has failed with @error after @waited milliseconds. Wait for the next one.
+ * Whoever has mistyped a name is not to look at nothing meanwhile. Returns false if the process
+ * has to stop.
+ */
+static bool wait_for_attempt(const struct device *device, const char *path, int error, int waited)
+{
+	if (!waited)
+		say("%s: %s: trying again for %d s", path, strerror(error),
+		    WAIT_TIMEOUT_MS / 1000);
+	return !device_must_stop(device, WAIT_INTERVAL_MS);
+}
+
+/*
  * Wait until @path exists and may be opened in @mode. Returns false if the process has to stop.
  * After WAIT_TIMEOUT_MS it returns true as well: the caller's open() then says what is wrong.
  */
@@ -76,7 +89,7 @@ static bool wait_for_node(const struct device *device, const char *path, int mod
 	for (waited = 0; waited < WAIT_TIMEOUT_MS; waited += WAIT_INTERVAL_MS) {
 		if (!access(path, mode) || (errno != ENOENT && errno != EACCES))
 			break;
-		if (device_must_stop(device, WAIT_INTERVAL_MS))
+		if (!wait_for_attempt(device, path, errno, waited))
 			return false;
 	}
 	return true;
@@ -195,7 +208,7 @@ static bool bind_disk(struct device *device, int disk)
 		ret = bind_once(device, disk);
 		if (ret != -EBUSY || waited >= WAIT_TIMEOUT_MS)
 			break;
-		if (device_must_stop(device, WAIT_INTERVAL_MS))
+		if (!wait_for_attempt(device, device->options->blk_file, -ret, waited))
 			return false;
 	}
 	if (ret)
