@@ -378,6 +378,9 @@ static int vhost_blk_fetch_add(struct vhost_blk_queue *queue,
 		return -EINVAL;
 	if (left && addr + left - 1 < addr)
 		return -EFAULT;
+	/* vq->log has as much room as vq->iov, which has an element for each of vq->log. */
+	if (left && chain->out + chain->in == ARRAY_SIZE(vq->iov))
+		return -ENOBUFS;
 	/*
 	 * With an IOTLB vq->log is for invalidations. The dirty log then takes the owner's
 	 * addresses from vq->iov.

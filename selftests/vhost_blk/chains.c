@@ -294,6 +294,10 @@ static void test_indices(const char *disk)
 	expect_stop(&t, "a loop");
 
 	open_chains(&t, disk);
+	vhost_client_set_desc(t.ring, 0, t.data, 1, NEXT | WRITE, 0);
+	expect_stop(&t, "a loop of more descriptors than any chain has");
+
+	open_chains(&t, disk);
 	vhost_client_set_desc(t.ring, 0, t.hdr, 16, NEXT, RING);
 	expect_stop(&t, "a next descriptor out of range");
 
