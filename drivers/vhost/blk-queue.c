@@ -754,8 +754,6 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 	int ret = 0;
 
 	vhost_blk_queue_revoke(queue);
-	/* The memory table may have changed. */
-	vhost_blk_fetch_drop_region(queue);
 	for (;;) {
 		vhost_blk_queue_reap(queue, write_used);
 		if (!ret && vhost_blk_queue_must_redo(queue, write_used))
@@ -955,17 +953,18 @@ int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool write_used,
 }
 
 /**
- * vhost_blk_queue_forget_ring - forget where the ring was pinned
+ * vhost_blk_queue_forget_ring - forget what was looked up of guest memory
  * @queue: the queue, running or not
  *
- * Takes @vq.mutex. May sleep. To be called when the ring's addresses, or the memory there,
- * or whether it is logged may have changed.
+ * Takes @vq.mutex. May sleep. To be called when the memory table, the ring's addresses, the
+ * memory there, or whether it is logged may have changed.
  */
 void vhost_blk_queue_forget_ring(struct vhost_blk_queue *queue)
 {
 	mutex_lock(&queue->vq.mutex);
 	vhost_blk_queue_revoke(queue);
 	vhost_blk_direct_forget(queue);
+	vhost_blk_fetch_drop_region(queue);
 	mutex_unlock(&queue->vq.mutex);
 }
 
