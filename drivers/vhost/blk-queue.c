@@ -302,12 +302,15 @@ static bool vhost_blk_queue_is_mapped(struct vhost_blk_queue *queue)
 }
 
 /*
- * Take the mutex again after a moment without it, in which anything may have changed.
+ * Take the mutex again after a moment without it, in which anything may have changed. The queue
+ * may even have got another worker, which has served it and granted the right to answer.
  * Returns whether the queue can still be served.
  */
 static bool vhost_blk_queue_relock(struct vhost_blk_queue *queue)
 {
 	mutex_lock(&queue->vq.mutex);
+	vhost_blk_queue_revoke(queue);
+	WRITE_ONCE(queue->working, true);
 	return vhost_blk_queue_is_running(queue) &&
 	       vhost_blk_queue_is_mapped(queue);
 }
