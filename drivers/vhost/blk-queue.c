@@ -896,11 +896,12 @@ bool vhost_blk_queue_can_write_used(struct vhost_blk_queue *queue)
  * @queue: the queue, running or not
  *
  * Takes @vq.mutex. May sleep. From the call on nothing is fetched, and only
- * vhost_blk_queue_stop() reaps the requests in flight.
+ * vhost_blk_queue_stop() answers the requests in flight.
  */
 void vhost_blk_queue_stop_fetching(struct vhost_blk_queue *queue)
 {
 	mutex_lock(&queue->vq.mutex);
+	vhost_blk_queue_revoke(queue);
 	vhost_vq_set_backend(&queue->vq, NULL);
 	mutex_unlock(&queue->vq.mutex);
 }

@@ -856,6 +856,38 @@ static long vhost_blk_set_mem_table(struct vhost_blk *blk, void __user *argp)
 	return ret;
 }
 
+/*
+ * vhost core lets a ring that fetches nothing change its size and index. After an interrupted
+ * stop it still has requests in flight, whose used elements go where these two say. A VMM that
+ * changes the argument between this check and vhost core's writes them to a wrong place in its
+ * own memory.
+ */
+static long vhost_blk_set_vring_state(struct vhost_blk *blk, unsigned int cmd,
+				      void __user *argp)
+{
+	struct vhost_vring_state state;
+
+	if (copy_from_user(&state, argp, sizeof(state)))
+		return -EFAULT;
+	if (state.index < blk->num_queues &&
+	    blk->queues[array_index_nospec(state.index, blk->num_queues)]->started)
+		return -EBUSY;
+	return vhost_vring_ioctl(&blk->dev, cmd, argp);
+}
+
+static long vhost_blk_vring_ioctl(struct vhost_blk *blk, unsigned int cmd, void __user *argp)
+{
+	switch (cmd) {
+	case VHOST_SET_VRING_NUM:
+	case VHOST_SET_VRING_BASE:
+		return vhost_blk_set_vring_state(blk, cmd, argp);
+	case VHOST_SET_VRING_CALL:
+		return vhost_blk_set_vring_call(blk, argp);
+	default:
+		return vhost_vring_ioctl(&blk->dev, cmd, argp);
+	}
+}
+
 static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 				 void __user *argp)
 {
@@ -864,9 +896,7 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	mutex_lock(&blk->dev.mutex);
 	ret = vhost_dev_ioctl(&blk->dev, cmd, argp);
 	if (ret == -ENOIOCTLCMD)
-		ret = cmd == VHOST_SET_VRING_CALL ?
-		      vhost_blk_set_vring_call(blk, argp) :
-		      vhost_vring_ioctl(&blk->dev, cmd, argp);
+		ret = vhost_blk_vring_ioctl(blk, cmd, argp);
 	if (!ret && cmd == VHOST_SET_VRING_ADDR)
 		vhost_blk_forget_rings(blk);
 	mutex_unlock(&blk->dev.mutex);
