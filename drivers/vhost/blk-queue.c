@@ -811,24 +811,26 @@ static bool vhost_blk_queue_ring_is_in(const struct vhost_blk_queue *queue, u64 
 /**
  * vhost_blk_queue_pause - stop fetching, and finish requests that use a translation
  * @queue: the queue, running or not
- * @start: first I/O virtual address of the translation
- * @last: its last address
+ * @start: first I/O virtual address that is invalidated
+ * @last: the last one
+ * @removed: the translations that are removed with it, as one range
  * @timeout: as for vhost_blk_queue_drain()
  *
  * Takes @vq.mutex. May sleep. The caller has to call vhost_blk_queue_resume()
  * afterwards, also after an error.
  *
- * If the range has a part of the ring, all requests in flight are finished: the caller
+ * If @removed has a part of the ring, all requests in flight are finished: the caller
  * that stops the queue later may not be able to ask the VMM for the ring.
  *
- * If a request uses the range and the IOTLB lacks the ring, used elements can't be
- * written. The guest has unmapped what it waits for. Then the queue is broken, as after
- * any error of the guest.
+ * Without a translation of the ring used elements can't be written. If then a request uses
+ * what is invalidated, the guest has unmapped what it waits for, and the queue is broken, as
+ * after any error of the guest. What is only removed with it stays mapped for the guest: a
+ * request that uses this stays in flight.
  *
  * Return: 0, or an error of vhost_blk_queue_drain().
  */
 int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
-			  long *timeout)
+			  const struct vhost_blk_iova_range *removed, long *timeout)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	bool used, mapped;
@@ -838,7 +840,7 @@ int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
 	queue->paused = true;
 	used = vhost_blk_queue_uses(queue, start, last);
 	if (used || (vhost_blk_queue_in_flight(queue) &&
-		     vhost_blk_queue_ring_is_in(queue, start, last))) {
+		     vhost_blk_queue_ring_is_in(queue, removed->start, removed->last))) {
 		mapped = vq_meta_prefetch(vq);
 		if (used && !mapped) {
 			vq_err(vq, "Buffers and ring are unmapped while in use\n");

@@ -1004,21 +1004,23 @@ union vhost_blk_message {
 };
 
 /*
- * Extend the range to all that vhost core invalidates with it: if a part of a translation
- * is in the range, vhost core removes the whole translation. Called with @dev's mutex.
+ * What vhost core removes from the IOTLB to invalidate a range: if a part of a translation is
+ * in the range, the whole translation. Called with @dev's mutex.
  */
-static void vhost_blk_extend_invalidation(struct vhost_blk *blk, u64 *start, u64 *last)
+static struct vhost_blk_iova_range
+vhost_blk_find_removed(struct vhost_blk *blk, u64 start, u64 last)
 {
-	const u64 first = *start, end = *last;
+	struct vhost_blk_iova_range removed = { start, last };
 	struct vhost_iotlb_map *map;
 
 	if (!blk->dev.iotlb)
-		return;
-	map = vhost_iotlb_itree_first(blk->dev.iotlb, first, end);
-	for (; map; map = vhost_iotlb_itree_next(map, first, end)) {
-		*start = min(*start, map->start);
-		*last = max(*last, map->last);
+		return removed;
+	map = vhost_iotlb_itree_first(blk->dev.iotlb, start, last);
+	for (; map; map = vhost_iotlb_itree_next(map, start, last)) {
+		removed.start = min(removed.start, map->start);
+		removed.last = max(removed.last, map->last);
 	}
+	return removed;
 }
 
 /*
@@ -1031,15 +1033,16 @@ static int vhost_blk_prepare_invalidation(struct vhost_blk *blk,
 	const struct vhost_iotlb_msg *iotlb = msg->type == VHOST_IOTLB_MSG_V2 ?
 					      &msg->v2.iotlb : &msg->v1.iotlb;
 	u64 start = iotlb->iova, last = iotlb->iova + iotlb->size - 1;
+	struct vhost_blk_iova_range removed;
 	long timeout = MAX_SCHEDULE_TIMEOUT;
 	unsigned int i;
 	int ret = 0;
 
 	if (iotlb->type != VHOST_IOTLB_INVALIDATE)
 		return 0;
-	vhost_blk_extend_invalidation(blk, &start, &last);
+	removed = vhost_blk_find_removed(blk, start, last);
 	for (i = 0; i < blk->num_queues && !ret; i++)
-		ret = vhost_blk_queue_pause(blk->queues[i], start, last, &timeout);
+		ret = vhost_blk_queue_pause(blk->queues[i], start, last, &removed, &timeout);
 	return ret;
 }
 

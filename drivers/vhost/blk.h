@@ -773,11 +773,21 @@ bool vhost_blk_wait_should_signal(struct vhost_blk_queue *queue);
 bool vhost_blk_wait_gather(struct vhost_blk_queue *queue);
 bool vhost_blk_wait_poll(struct vhost_blk_queue *queue);
 
+/**
+ * struct vhost_blk_iova_range - I/O virtual addresses
+ * @start: the first address
+ * @last: the last address
+ */
+struct vhost_blk_iova_range {
+	u64 start;
+	u64 last;
+};
+
 void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 			  unsigned int index);
 int vhost_blk_queue_start(struct vhost_blk_queue *queue);
 int vhost_blk_queue_pause(struct vhost_blk_queue *queue, u64 start, u64 last,
-			  long *timeout);
+			  const struct vhost_blk_iova_range *removed, long *timeout);
 void vhost_blk_queue_resume(struct vhost_blk_queue *queue);
 bool vhost_blk_queue_can_write_used(struct vhost_blk_queue *queue);
 void vhost_blk_queue_stop_fetching(struct vhost_blk_queue *queue);
