@@ -222,6 +222,44 @@ void vhost_blk_submit(struct vhost_blk_bios *bios)
 	blk_finish_plug(&plug);
 }
 
+struct vhost_blk_submission {
+	struct work_struct work;
+	struct vhost_blk_bios bios;
+};
+
+static void vhost_blk_submission_work(struct work_struct *work)
+{
+	struct vhost_blk_submission *submission =
+		container_of(work, struct vhost_blk_submission, work);
+
+	vhost_blk_submit(&submission->bios);
+	kfree(submission);
+}
+
+/**
+ * vhost_blk_submit_async - let a kernel thread submit bios to the block layer
+ * @bios: the result of vhost_blk_channel_take()
+ *
+ * For callers that hold locks or that may be killed. May sleep, but waits for a tag only if
+ * there is no memory. The bios keep the cgroup of the process in which they were made. On
+ * return the operations and their channel may be gone.
+ */
+void vhost_blk_submit_async(struct vhost_blk_bios *bios)
+{
+	struct vhost_blk_submission *submission;
+
+	if (!bios->num)
+		return;
+	submission = kzalloc_obj(*submission, GFP_NOIO);
+	if (!submission) {
+		vhost_blk_submit(bios);
+		return;
+	}
+	INIT_WORK(&submission->work, vhost_blk_submission_work);
+	submission->bios = *bios;
+	queue_work(vhost_blk_wq, &submission->work);
+}
+
 /*
  * Get a bio with @nr_vecs vectors. If memory is short, get channel->spare, and set
  * *@nr_vecs to its size. Any bio of that size can later become the spare. Returns NULL if

@@ -234,6 +234,7 @@ int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 void vhost_blk_channel_close(struct vhost_blk_channel *channel);
 struct vhost_blk_bios vhost_blk_channel_take(struct vhost_blk_channel *channel);
 void vhost_blk_submit(struct vhost_blk_bios *bios);
+void vhost_blk_submit_async(struct vhost_blk_bios *bios);
 bool vhost_blk_channel_poll(struct vhost_blk_channel *channel);
 void vhost_blk_channel_disable_polling(struct vhost_blk_channel *channel);
 
