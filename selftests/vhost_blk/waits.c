@@ -5,7 +5,9 @@
  *
  * usage: waits call ONE_TAG
  *	ONE_TAG	a disk that needs some 100 ms for a request, and does one at a time
- * usage: waits killed|stop SLOW
+ * usage: waits tags FEW_TAGS
+ *	FEW_TAGS	one that needs half a second, and does four at a time
+ * usage: waits killed|stop|pinned|table SLOW
  *	SLOW	one that needs seconds, has a write cache and does hundreds at a time
  * usage: waits ranges DISCARD
  *	DISCARD	one that needs some 10 ms for a discard
@@ -16,11 +18,14 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "fixture.h"
 
 #define READS		8
+#define READERS		40
+#define BOUNCED		(512 << 10)
 #define STACK_BYTES	65536
 
 static uint16_t answers(const struct fixture *f)
@@ -174,19 +179,26 @@ static int stop_in_clone(void *arg)
 	return 0;
 }
 
-/*
- * Who stops is a process with the owner's memory and files, and killed; then the owner
- * goes on. Returns whether the killed one ended before the requests.
- */
-static bool interrupt_stop(struct fixture *f)
+/* A process with the owner's memory and files. */
+static pid_t start_clone(struct fixture *f, int (*call)(void *f))
 {
 	uint8_t *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	pid_t pid = clone(stop_in_clone, stack + STACK_BYTES,
-			  CLONE_VM | CLONE_FILES | SIGCHLD, f);
+	pid_t pid = clone(call, stack + STACK_BYTES, CLONE_VM | CLONE_FILES | SIGCHLD, f);
 
 	if (pid < 0)
 		tap_bail("no clone: %s", strerror(errno));
+	return pid;
+}
+
+/*
+ * Who calls is killed; then the owner goes on. Returns whether the killed one ended before the
+ * requests.
+ */
+static bool interrupt(struct fixture *f, int (*call)(void *f))
+{
+	pid_t pid = start_clone(f, call);
+
 	usleep(200000);
 	kill(pid, SIGKILL);
 	return is_dead(pid) && !answers(f);
@@ -213,7 +225,7 @@ static void test_killed(const char *slow)
 		kill(pids[i], SIGKILL);
 	for (i = 0; i < NUM_WAITING; i++)
 		dead[i] = is_dead(pids[i]) && !answers(&f);
-	interrupted = interrupt_stop(&f);
+	interrupted = interrupt(&f, stop_in_clone);
 	for (i = 0; i < NUM_WAITING; i++)
 		tap_ok(dead[i], "a process that %s can be killed before the disk has answered",
 		       waiting[i].name);
@@ -228,9 +240,79 @@ static void test_killed(const char *slow)
 	tear_down(&f);
 }
 
+/* --- tags --- */
+
+/* Makes the disk's tag a thing that others wait for as well. */
+static pid_t start_reader(const char *disk)
+{
+	static uint8_t data[4096] __attribute__((aligned(4096)));
+	pid_t pid = fork();
+	int fd;
+
+	if (pid < 0)
+		tap_bail("no fork: %s", strerror(errno));
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	fd = open(disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	while (pread(fd, data, sizeof(data), 0) == sizeof(data))
+		;
+	_exit(1);
+}
+
+/* Sends a write at an odd address. It goes through a bounce buffer, one part after the other. */
+static void send_bounced_write(struct fixture *f)
+{
+	uint8_t *data = vhost_client_alloc(&f->c, BOUNCED + 4096, 4096);
+	struct vhost_client_seg segs[] = {
+		{ f->hdr, sizeof(*f->hdr), false },
+		{ data + 1, BOUNCED, false },
+		{ f->status, 1, true },
+	};
+
+	f->hdr->type = VIRTIO_BLK_T_OUT;
+	vhost_client_add(&f->c, 0, segs, 3, NULL);
+	vhost_client_kick(&f->c, 0, true);
+	while (vhost_client_counter(&f->c, 0, "in_flight") != 1)
+		usleep(1000);
+}
+
+/*
+ * Who stops a device goes on with the rest of its requests. To get a tag for it takes longer
+ * than to be killed. The worker does not wait for one: the first part has got it.
+ */
+static void test_tags(const char *few_tags)
+{
+	pid_t readers[READERS], pid;
+	struct fixture f;
+	unsigned int i;
+	double begin;
+
+	set_up_shared(&f, few_tags);
+	send_bounced_write(&f);
+	pid = start_clone(&f, stop_in_clone);
+	for (i = 0; i < READERS; i++)
+		readers[i] = start_reader(few_tags);
+	/* Then the first part has ended. */
+	sleep(2 * limit_factor());
+	begin = now();
+	kill(pid, SIGKILL);
+	tap_ok(is_dead(pid), "a process that stops a device with more to submit is killed");
+	if (!tap_ok(now() - begin < limit_factor(), "before the disk has a free tag for it"))
+		printf("# it took %.1f s\n", now() - begin);
+	for (i = 0; i < READERS; i++)
+		kill(readers[i], SIGKILL);
+	for (i = 0; i < READERS; i++)
+		waitpid(readers[i], NULL, 0);
+	tap_equal(vhost_client_run(&f.c, true), 0, "the device can be started again");
+	tap_ok(vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS) >= 0 &&
+	       *f.status == VIRTIO_BLK_S_OK, "all of the request is done then");
+	tear_down(&f);
+}
+
 /* --- stop --- */
 
-static void send_to_queue_1(struct fixture *f)
+static void send_to_queue_1(struct fixture *f, uint32_t type)
 {
 	struct vhost_client_seg segs[] = {
 		{ f->hdr, sizeof(*f->hdr), false },
@@ -238,10 +320,40 @@ static void send_to_queue_1(struct fixture *f)
 		{ f->status, 1, true },
 	};
 
-	f->hdr->type = VIRTIO_BLK_T_IN;
+	f->hdr->type = type;
 	*f->status = 0xee;
 	vhost_client_add(&f->c, 1, segs, 3, NULL);
+}
+
+static void send_lone_read(struct fixture *f)
+{
+	send_to_queue_1(f, VIRTIO_BLK_T_IN);
 	vhost_client_kick(&f->c, 1, true);
+	while (vhost_client_counter(&f->c, 1, "in_flight") != 1)
+		usleep(1000);
+}
+
+/*
+ * Sets up two queues, with requests in flight in the first. With pinned memory the second has
+ * a lone one before that. Its completion may answer it, because the worker has seen that the
+ * disk is late.
+ */
+static uint8_t *set_up_waiting(struct fixture *f, const char *slow, bool pinned)
+{
+	uint8_t *statuses;
+
+	set_up_bound(f, slow, O_RDWR, 2);
+	f->c.pin_memory = pinned;
+	set_up_running(f, 2, ALL_FEATURES);
+	if (pinned) {
+		send_lone_read(f);
+		vhost_client_get_used(&f->c, 1, NULL, TIMEOUT_MS);
+		send_lone_read(f);
+	}
+	statuses = send_reads(f, READS);
+	while (vhost_client_counter(&f->c, 0, "in_flight") != READS)
+		usleep(1000);
+	return statuses;
 }
 
 /* A stop that waits for the first queue, and is interrupted, has stopped the second. */
@@ -250,12 +362,10 @@ static void test_stop(const char *slow)
 	uint8_t *statuses;
 	struct fixture f;
 
-	set_up(&f, slow, O_RDWR, 2, ALL_FEATURES);
-	statuses = send_reads(&f, READS);
-	while (vhost_client_counter(&f.c, 0, "in_flight") != READS)
-		usleep(1000);
-	tap_ok(interrupt_stop(&f), "a stop of two queues is interrupted");
-	send_to_queue_1(&f);
+	statuses = set_up_waiting(&f, slow, false);
+	tap_ok(interrupt(&f, stop_in_clone), "a stop of two queues is interrupted");
+	send_to_queue_1(&f, VIRTIO_BLK_T_IN);
+	vhost_client_kick(&f.c, 1, true);
 	usleep(200000);
 	tap_equal(vhost_client_counter(&f.c, 1, "in_flight"), 0,
 		  "neither queue fetches anything then");
@@ -264,6 +374,90 @@ static void test_stop(const char *slow)
 	       *f.status == VIRTIO_BLK_S_OK, "the second queue goes on then");
 	take_answers(&f, READS);
 	tap_equal(count_ok(statuses, READS), READS, "and the first one");
+	tear_down(&f);
+}
+
+/* Nor are its requests answered, by whatever way: the ring is the VMM's. */
+static void test_stop_pinned(const char *slow)
+{
+	struct vhost_vring_state state = { .index = 1, .num = 32768 };
+	volatile uint16_t *used;
+	uint8_t *statuses, *data;
+	struct fixture f;
+
+	statuses = set_up_waiting(&f, slow, true);
+	used = &f.c.queues[1].vring.used->idx;
+	tap_ok(interrupt(&f, stop_in_clone),
+	       "a stop of two queues with pinned memory is interrupted");
+	tap_equal(vhost_client_ioctl(&f.c, VHOST_SET_VRING_NUM, &state), -EBUSY,
+		  "the size of a ring with requests in flight can't be changed");
+	state.num = 1;
+	tap_equal(vhost_client_ioctl(&f.c, VHOST_SET_VRING_BASE, &state), -EBUSY,
+		  "nor its index");
+	/* This read ends after those of the device. */
+	data = vhost_client_alloc(&f.c, 4096, 4096);
+	if (pread(f.disk, data, 4096, 0) != 4096)
+		tap_bail("can't read %s: %s", slow, strerror(errno));
+	tap_equal(*used, 1, "a request that ends after the stop is not answered");
+	tap_equal(vhost_client_run(&f.c, true), 0, "the device can be started again");
+	tap_ok(vhost_client_get_used(&f.c, 1, NULL, TIMEOUT_MS) >= 0 &&
+	       *f.status == VIRTIO_BLK_S_OK, "which answers it");
+	take_answers(&f, READS);
+	tap_equal(count_ok(statuses, READS), READS, "and those of the other queue");
+	tear_down(&f);
+}
+
+/* --- table --- */
+
+static uint8_t *other_memory;
+
+static int move_memory_in_clone(void *arg)
+{
+	struct fixture *f = arg;
+	const struct vhost_memory_region region = {
+		.guest_phys_addr = VHOST_CLIENT_BASE,
+		.memory_size = f->c.mem_size,
+		.userspace_addr = (uintptr_t)other_memory,
+	};
+
+	vhost_client_set_mem_table(&f->c, &region, 1);
+	return 0;
+}
+
+/* Whether the device answers a request that needs no disk in the memory that is at @memory. */
+static bool is_answered_in(struct fixture *f, uint8_t *memory)
+{
+	size_t status = f->status - f->c.mem;
+
+	send_to_queue_1(f, VIRTIO_BLK_T_GET_ID);
+	memcpy(other_memory, f->c.mem, f->c.mem_size);
+	vhost_client_kick(&f->c, 1, true);
+	return vhost_client_get_used(&f->c, 1, NULL, TIMEOUT_MS) >= 0 &&
+	       f->c.mem[status] != other_memory[status] &&
+	       memory[status] == VIRTIO_BLK_S_OK;
+}
+
+/*
+ * A new memory table holds for all that is fetched from then on, even if the call is
+ * interrupted while it waits for what was fetched before.
+ */
+static void test_table(const char *slow)
+{
+	uint8_t *statuses;
+	struct fixture f;
+
+	statuses = set_up_waiting(&f, slow, false);
+	other_memory = mmap(NULL, f.c.mem_size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (other_memory == MAP_FAILED)
+		tap_bail("no memory");
+	tap_ok(is_answered_in(&f, f.c.mem), "the second queue uses the memory table");
+	tap_ok(interrupt(&f, move_memory_in_clone),
+	       "a new memory table is interrupted that waits for the first queue");
+	tap_ok(is_answered_in(&f, other_memory), "the second queue uses the new table");
+	tap_equal(take_answers(&f, READS), READS, "the first queue's requests end");
+	tap_equal(count_ok(statuses, READS), READS, "in the old memory");
+	munmap(other_memory, f.c.mem_size);
 	tear_down(&f);
 }
 
@@ -320,13 +514,19 @@ int main(int argc, char **argv)
 
 	if (!strcmp(test, "call"))
 		test_call(argv[2]);
+	else if (!strcmp(test, "tags"))
+		test_tags(argv[2]);
 	else if (!strcmp(test, "killed"))
 		test_killed(argv[2]);
 	else if (!strcmp(test, "stop"))
 		test_stop(argv[2]);
+	else if (!strcmp(test, "pinned"))
+		test_stop_pinned(argv[2]);
+	else if (!strcmp(test, "table"))
+		test_table(argv[2]);
 	else if (!strcmp(test, "ranges"))
 		test_ranges(argv[2]);
 	else
-		tap_bail("usage: %s call|killed|stop|ranges DISK", argv[0]);
+		tap_bail("usage: %s call|tags|killed|stop|pinned|table|ranges DISK", argv[0]);
 	return tap_end();
 }

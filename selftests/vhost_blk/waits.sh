@@ -19,12 +19,18 @@ one_tag=$(make_nullb waits_one irqmode=2 completion_nsec=150000000 poll_queues=0
 	submit_queues=1 hw_queue_depth=1)
 run_tests "$limit" "$here/waits" call "$one_tag"
 remove_nullb waits_one
+few_tags=$(make_nullb waits_few irqmode=2 completion_nsec="$(slow_nsec 500)" poll_queues=0 \
+	submit_queues=1 hw_queue_depth=4)
+run_tests "$limit" "$here/waits" tags "$few_tags"
+remove_nullb waits_few
 
 base=$(make_nullb waits_base cache_size=16)
 if slow=$(make_dm waits_slow "0 $(blockdev --getsz "$base") delay $base 0 ${seconds}000"); then
 	run_tests "$limit" "$here/waits" killed "$slow"
 	ok "what the killed have left in flight ends" wait_until nobody_is_left
-	run_tests "$limit" "$here/waits" stop "$slow"
+	for test in stop pinned table; do
+		run_tests "$limit" "$here/waits" "$test" "$slow"
+	done
 	remove_dm waits_slow
 else
 	skip "killed" "no dm-delay"
