@@ -890,6 +890,28 @@ static void bind_disk(struct rng *r)
 				  "fuzz");
 }
 
+/*
+ * Memory is pinned half of the time, and the completion of a request answers it. What cannot be
+ * pinned is not.
+ */
+static void pin_memory(struct rng *r)
+{
+	vhost_client_pin_memory(&w.c, one_in(r, 2));
+}
+
+/* Records of what is in flight, anywhere in guest memory. */
+static void set_records(struct rng *r)
+{
+	struct vhost_blk_vring_inflight record = { 0 };
+	unsigned int i;
+
+	for (i = 0; i < w.num_queues; i++) {
+		record.index = i;
+		record.addr = one_in(r, 4) ? any_view(r) & ~7ULL : 0;
+		vhost_client_ioctl(&w.c, VHOST_BLK_SET_VRING_INFLIGHT, &record);
+	}
+}
+
 /* A process that has the file too but does not own the device. */
 static void share_file(struct rng *r)
 {
@@ -918,7 +940,9 @@ static void restart(struct rng *r)
 		set_good_table();
 		w.workers = 0;
 	}
+	pin_memory(r);
 	reset_rings();
+	set_records(r);
 	if (w.iotlb)
 		map_all();
 	vhost_client_run(&w.c, true);
@@ -939,12 +963,15 @@ static void look_for_errors(struct rng *r)
 
 static void disturb(struct rng *r)
 {
-	switch (below(r, 8)) {
+	switch (below(r, 9)) {
 	case 0:
 		restart(r);
 		break;
 	case 1:
-		use_workers(r);
+		if (one_in(r, 2))
+			use_workers(r);
+		else
+			vhost_client_move_threads(rnd(r));
 		break;
 	case 2:
 		vhost_client_set_busyloop(&w.c, below(r, w.num_queues),
@@ -960,6 +987,9 @@ static void disturb(struct rng *r)
 	case 5:
 		if (one_in(r, 8))
 			share_file(r);
+		break;
+	case 6:
+		pin_memory(r);
 		break;
 	default:
 		if (w.moods & MOVES)
@@ -1014,8 +1044,10 @@ static bool begin_ring(struct rng *r)
 	if (w.iotlb)
 		vhost_client_ioctl(&w.c, VHOST_SET_BACKEND_FEATURES, &backend);
 	vhost_client_ioctl(&w.c, VHOST_SET_FEATURES, &w.c.features);
+	pin_memory(r);
 	set_good_table();
 	reset_rings();
+	set_records(r);
 	if (w.iotlb)
 		map_all();
 	return !vhost_client_run(&w.c, true);
@@ -1193,6 +1225,36 @@ static void make_running(struct rng *r, void *arg)
 	*(uint32_t *)arg = one_in(r, 8) ? any_edge(r) : !one_in(r, 4);
 }
 
+static void make_ring_running(struct rng *r, void *arg)
+{
+	struct vhost_vring_state *state = arg;
+
+	make_state(r, arg);
+	make_running(r, &state->num);
+}
+
+static void make_record(struct rng *r, void *arg)
+{
+	struct vhost_blk_vring_inflight *record = arg;
+
+	make_state(r, arg);
+	record->reserved = one_in(r, 16);
+	record->addr = one_in(r, 4) ? 0 : any_view(r);
+	if (!one_in(r, 4))
+		record->addr &= ~7ULL;
+}
+
+static void make_name(struct rng *r, void *arg)
+{
+	struct vhost_blk_name *name = arg;
+	unsigned int i;
+
+	for (i = 0; i < sizeof(name->name); i++)
+		name->name[i] = one_in(r, 16) ? rnd(r) : 'a';
+	if (!one_in(r, 4))
+		name->name[below(r, sizeof(name->name))] = 0;
+}
+
 static const struct call calls[] = {
 	{ VHOST_GET_FEATURES, make_u64 },
 	{ VHOST_SET_FEATURES, make_u64 },
@@ -1226,6 +1288,10 @@ static const struct call calls[] = {
 	{ VHOST_BLK_SET_RUNNING, make_running },
 	{ VHOST_BLK_SET_CONFIG, make_config },
 	{ VHOST_BLK_SET_CONFIG_CALL, make_fd },
+	{ VHOST_BLK_SET_VRING_RUNNING, make_ring_running },
+	{ VHOST_BLK_SET_VRING_INFLIGHT, make_record },
+	{ VHOST_BLK_SET_NAME, make_name },
+	{ VHOST_BLK_SET_PIN_MEMORY, make_running },
 };
 
 #define NUM_CALLS	(sizeof(calls) / sizeof(*calls))

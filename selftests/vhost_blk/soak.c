@@ -9,7 +9,8 @@
  * Each disk has a process that owns a device over it, with four queues. It writes,
  * reads, zeroes and discards, in pieces of any length and alignment, and meanwhile
  * stops and starts the device, binds it again, resets its owner, turns the dirty
- * log on and off and looks into it, changes workers, polling and the memory table.
+ * log on and off and looks into it, changes workers, their processors, polling and
+ * the memory table, pins memory and unpins it.
  * Now and then it is killed, and the next one first reads everything.
  *
  * Every block that is written says where it belongs and which generation it is.
@@ -67,13 +68,13 @@
 /* What may be missing, and the names for it. */
 enum lack {
 	NO_FLUSH, NO_WCE, NO_DISCARD, NO_ZEROES, NO_ODD, NO_LOG, NO_IOTLB,
-	NO_RESET, NO_WORKERS, NO_POLLING, NO_COUNTERS, LACKS
+	NO_RESET, NO_WORKERS, NO_POLLING, NO_PINNING, NO_COUNTERS, LACKS
 };
 
 static const char *const lack_names[LACKS] = {
 	"flush", "write cache control", "discard", "write zeroes",
 	"pieces of any length", "dirty log", "IOTLB", "reset of the owner",
-	"workers", "polling", "counters"
+	"workers", "polling", "pinned memory", "counters"
 };
 
 /* A generation that a block may hold is in the first @num of @gens. */
@@ -735,10 +736,19 @@ static int reset_owner(void)
 	return ret ? ret : vhost_client_configure(&o.c);
 }
 
+/* While the device runs, pinning can only end. */
+static void change_pinning(bool pin)
+{
+	if (!lacks(NO_PINNING) && worked(vhost_client_pin_memory(&o.c, pin), NO_PINNING))
+		o.c.pin_memory = pin;
+}
+
 static void pause_device(void)
 {
 	must(stop, "stop");
 	usleep(below(3000));
+	if (one_in(3))
+		change_pinning(true);
 	if (one_in(3))
 		must(bind_disk, "bind again");
 	if (one_in(3) && !lacks(NO_RESET))
@@ -813,7 +823,7 @@ static void read_counters(void)
 
 static void disturb(void)
 {
-	switch (below(10)) {
+	switch (below(12)) {
 	case 0:
 	case 1:
 	case 2:
@@ -845,6 +855,12 @@ static void disturb(void)
 	case 8:
 		if (!lacks(NO_WCE))
 			worked(vhost_client_set_wce(&o.c, below(2)), NO_WCE);
+		break;
+	case 9:
+		change_pinning(false);
+		break;
+	case 10:
+		vhost_client_move_threads(rnd());
 		break;
 	default:
 		read_counters();

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# All kinds of requests at once on four disks, each of another kind, with all data
+# All kinds of requests at once on five disks, each of another kind, with all data
 # verified (soak.c).
 #
 # SOAK_SECONDS (20) is the time that it takes; SEED repeats a run.
@@ -21,6 +21,9 @@ use "remove_nullb soak_disk" "$(make_nullb soak_disk)"
 use "remove_scsi" "$(make_scsi sector_size=4096 lbpu=1)"
 loop=$(make_loop "${TMPDIR:-/tmp}")
 use "remove_loop $loop" "$loop"
+# Ends requests by a timer, on the processor on which they were submitted.
+use "remove_nullb soak_late" "$(make_nullb soak_late irqmode=2 completion_nsec=50000 \
+	poll_queues=0 submit_queues=2)"
 use "remove_nullb soak_below" "$(make_nullb soak_below)"
 # Takes the place of what it is made of.
 if ((${#disks[@]})) && linear=$(make_linear soak_linear "${disks[-1]}"); then

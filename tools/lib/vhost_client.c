@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A virtio driver in user space for vhost devices: see vhost_client.h. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -808,6 +810,38 @@ int vhost_client_get_worker(struct vhost_client *c, unsigned int queue,
 
 	*id = worker.worker_id;
 	return ret;
+}
+
+/* The processor of @all with this number, counted modulo how many there are. */
+static void choose_cpu(const cpu_set_t *all, uint64_t number, cpu_set_t *one)
+{
+	unsigned int cpu = 0, left = number % CPU_COUNT(all);
+
+	while (!CPU_ISSET(cpu, all) || left--)
+		cpu++;
+	CPU_ZERO(one);
+	CPU_SET(cpu, one);
+}
+
+void vhost_client_move_threads(uint64_t random)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *entry;
+	cpu_set_t all, one;
+
+	if (!tasks)
+		return;
+	while (!sched_getaffinity(getpid(), sizeof(all), &all) && (entry = readdir(tasks))) {
+		pid_t tid = atoi(entry->d_name);
+
+		if (!tid || tid == getpid())
+			continue;
+		choose_cpu(&all, random, &one);
+		random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+		/* The thread may have ended since. */
+		sched_setaffinity(tid, sizeof(one), &one);
+	}
+	closedir(tasks);
 }
 
 int vhost_client_set_busyloop(struct vhost_client *c, unsigned int queue,

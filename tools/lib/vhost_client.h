@@ -251,6 +251,12 @@ int vhost_client_attach_worker(struct vhost_client *c, unsigned int queue,
 			       unsigned int id);
 int vhost_client_get_worker(struct vhost_client *c, unsigned int queue,
 			    unsigned int *id);
+/*
+ * Let each thread of this process but the first run on one processor, chosen by @random from
+ * those that the first may use. Workers that vhost made as threads of their owner are among them.
+ * A request that is in flight may then end on another processor than that of its worker.
+ */
+void vhost_client_move_threads(uint64_t random);
 int vhost_client_set_busyloop(struct vhost_client *c, unsigned int queue,
 			      unsigned int us);
 
