@@ -96,6 +96,16 @@ static void virtio_blk_set_header(struct virtio_blk *vblk, struct request *rq,
 	pdu->hdr.sector = cpu_to_virtio64(vblk->vdev, sector);
 }
 
+/*
+ * After the rest of a chain was freed, or its allocation has failed half way: the last element
+ * of the tag may link to it.
+ */
+static void virtio_blk_unlink_chain(struct virtio_blk_pdu *pdu)
+{
+	pdu->chain.orig_nents = 0;
+	sg_init_table(&pdu->data[VIRTIO_BLK_INLINE_SEGMENTS - 1], 1);
+}
+
 static blk_status_t virtio_blk_map_many(struct request *rq)
 {
 	struct virtio_blk_pdu *pdu = blk_mq_rq_to_pdu(rq);
@@ -104,8 +114,10 @@ static blk_status_t virtio_blk_map_many(struct request *rq)
 	if (segments > VIRTIO_BLK_INLINE_SEGMENTS) {
 		pdu->chain.sgl = pdu->data;
 		if (sg_alloc_table_chained(&pdu->chain, segments, pdu->data,
-					   VIRTIO_BLK_INLINE_SEGMENTS))
+					   VIRTIO_BLK_INLINE_SEGMENTS)) {
+			virtio_blk_unlink_chain(pdu);
 			return BLK_STS_RESOURCE;
+		}
 		pdu->needs_cleanup = true;
 	}
 	pdu->segments = blk_rq_map_sg(rq, pdu->data);
@@ -284,9 +296,7 @@ static void virtio_blk_cleanup(struct virtio_blk_pdu *pdu)
 	pdu->ranges = NULL;
 	if (pdu->chain.orig_nents) {
 		sg_free_table_chained(&pdu->chain, VIRTIO_BLK_INLINE_SEGMENTS);
-		pdu->chain.orig_nents = 0;
-		/* This element linked to the rest of the chain. */
-		sg_init_table(&pdu->data[VIRTIO_BLK_INLINE_SEGMENTS - 1], 1);
+		virtio_blk_unlink_chain(pdu);
 	}
 }
 
