@@ -1528,7 +1528,7 @@ static int virtio_blk_add_disk(struct virtio_blk *vblk)
 	if (err)
 		return err;
 	virtio_blk_set_capacity(vblk, capacity, false);
-	virtio_device_ready(vblk->vdev);
+	virtio_blk_begin(vblk);
 	err = virtio_blk_revalidate_zones(vblk);
 	if (err)
 		return err;

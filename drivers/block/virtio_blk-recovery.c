@@ -480,6 +480,8 @@ static void virtio_blk_recovery_work(struct work_struct *work)
 /**
  * virtio_blk_init_recovery - prepare recovery
  * @vblk: disk whose device has negotiated its features
+ *
+ * There is no recovery before virtio_blk_begin(), whatever the device does.
  */
 void virtio_blk_init_recovery(struct virtio_blk *vblk)
 {
@@ -487,7 +489,8 @@ void virtio_blk_init_recovery(struct virtio_blk *vblk)
 
 	mutex_init(&vblk->recovery.lock);
 	INIT_DELAYED_WORK(&vblk->recovery.work, virtio_blk_recovery_work);
-	vblk->recovery.state = VIRTIO_BLK_LIVE;
+	disable_delayed_work(&vblk->recovery.work);
+	vblk->recovery.state = VIRTIO_BLK_NEW;
 	vblk->recovery.attempts = recovery;
 	vblk->recovery.not_before = jiffies;
 	if (virtio_has_feature(vblk->vdev, VIRTIO_F_VERSION_1) &&
@@ -495,6 +498,25 @@ void virtio_blk_init_recovery(struct virtio_blk *vblk)
 	    !strcmp(dev_driver_string(parent), "virtio-pci"))
 		vblk->recovery.device_status =
 			virtio_blk_map_status(to_pci_dev(parent));
+}
+
+/**
+ * virtio_blk_begin - let the device serve requests
+ * @vblk: disk with all that recovery needs
+ *
+ * A device that has already broken a ring is reset now.
+ */
+void virtio_blk_begin(struct virtio_blk *vblk)
+{
+	struct virtio_blk_recovery *recovery = &vblk->recovery;
+
+	mutex_lock(&recovery->lock);
+	virtio_device_ready(vblk->vdev);
+	recovery->state = VIRTIO_BLK_LIVE;
+	enable_delayed_work(&recovery->work);
+	if (READ_ONCE(recovery->reset_scheduled))
+		virtio_blk_schedule_recovery(vblk);
+	mutex_unlock(&recovery->lock);
 }
 
 /**
@@ -623,7 +645,8 @@ void virtio_blk_release_device(struct virtio_blk *vblk)
 
 	disable_delayed_work_sync(&vblk->recovery.work);
 	mutex_lock(&vblk->recovery.lock);
-	if (vblk->recovery.state == VIRTIO_BLK_LIVE)
+	if (vblk->recovery.state == VIRTIO_BLK_NEW ||
+	    vblk->recovery.state == VIRTIO_BLK_LIVE)
 		virtio_blk_stop(vblk);
 	vblk->recovery.state = VIRTIO_BLK_DEAD;
 	mutex_unlock(&vblk->recovery.lock);

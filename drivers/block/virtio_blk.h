@@ -97,6 +97,7 @@ struct virtio_blk_queue {
 
 /**
  * enum virtio_blk_state - state of a device
+ * @VIRTIO_BLK_NEW: is being set up; interrupts can come already
  * @VIRTIO_BLK_LIVE: has virtqueues and takes requests
  * @VIRTIO_BLK_STOPPED: will be restarted by virtio_blk_recovery.work. Its requests were
  *	taken back, and the request queue is quiesced.
@@ -104,6 +105,7 @@ struct virtio_blk_queue {
  * @VIRTIO_BLK_DEAD: not usable any more; requests fail
  */
 enum virtio_blk_state {
+	VIRTIO_BLK_NEW,
 	VIRTIO_BLK_LIVE,
 	VIRTIO_BLK_STOPPED,
 	VIRTIO_BLK_SUSPENDED,
@@ -229,6 +231,7 @@ int virtio_blk_get(struct virtio_blk *vblk, u32 type, u64 sector, void *buf,
 int virtio_blk_init_workqueue(void);
 void virtio_blk_exit_workqueue(void);
 void virtio_blk_init_recovery(struct virtio_blk *vblk);
+void virtio_blk_begin(struct virtio_blk *vblk);
 void virtio_blk_exit_recovery(struct virtio_blk *vblk);
 bool virtio_blk_schedule_recovery(struct virtio_blk *vblk);
 void virtio_blk_check_status(struct virtio_blk *vblk);
