@@ -1194,11 +1194,7 @@ static ssize_t cache_type_show(struct device *dev,
 	return sysfs_emit(buf, "%s\n", virtio_blk_cache_types[cache]);
 }
 
-/*
- * Set the cache mode. If the device is stopped, its next start sets this mode. The caller
- * updates the queue limits without the recovery lock: that waits for requests in flight,
- * which may need recovery to end.
- */
+/* Set the cache mode of the device. If the device is stopped, its next start sets this mode. */
 static void virtio_blk_set_cache_mode(struct virtio_blk *vblk, u8 wce)
 {
 	struct virtio_blk_recovery *recovery = &vblk->recovery;
@@ -1214,26 +1210,57 @@ static void virtio_blk_set_cache_mode(struct virtio_blk *vblk, u8 wce)
 	mutex_unlock(&recovery->lock);
 }
 
+/*
+ * Whether the block layer sends flushes. Called without the recovery lock: this waits for
+ * requests in flight, which may need recovery to end.
+ */
+static int virtio_blk_set_flushes(struct virtio_blk *vblk, bool flushes)
+{
+	struct request_queue *q = vblk->disk->queue;
+	struct queue_limits lim = queue_limits_start_update(q);
+
+	if (flushes)
+		lim.features |= BLK_FEAT_WRITE_CACHE;
+	else
+		lim.features &= ~BLK_FEAT_WRITE_CACHE;
+	return queue_limits_commit_update_frozen(q, &lim);
+}
+
+/*
+ * Virtio 1.4, section 5.2.6.2: after the switch to write-through, what was written before is
+ * not durable until a flush. This includes writes that were in flight at the switch.
+ */
+static int virtio_blk_end_write_back(struct virtio_blk *vblk)
+{
+	struct request_queue *q = vblk->disk->queue;
+	int err;
+
+	blk_freeze_queue_start(q);
+	blk_mq_freeze_queue_wait(q);
+	blk_mq_unfreeze_queue_nomemrestore(q);
+	err = blkdev_issue_flush(vblk->disk->part0);
+	return err ?: virtio_blk_set_flushes(vblk, false);
+}
+
+/* Flushes are sent from before the device caches writes until after it does not any more. */
 static ssize_t cache_type_store(struct device *dev,
 				struct device_attribute *attr, const char *buf,
 				size_t count)
 {
 	struct virtio_blk *vblk = virtio_blk_of(dev);
-	struct request_queue *q = vblk->disk->queue;
-	struct queue_limits lim;
-	int ret;
+	int mode, err = 0;
 
-	ret = sysfs_match_string(virtio_blk_cache_types, buf);
-	if (ret < 0)
-		return ret;
-	virtio_blk_set_cache_mode(vblk, ret);
-	lim = queue_limits_start_update(q);
-	if (READ_ONCE(vblk->write_cache))
-		lim.features |= BLK_FEAT_WRITE_CACHE;
-	else
-		lim.features &= ~BLK_FEAT_WRITE_CACHE;
-	ret = queue_limits_commit_update_frozen(q, &lim);
-	return ret ?: count;
+	mode = sysfs_match_string(virtio_blk_cache_types, buf);
+	if (mode < 0)
+		return mode;
+	if (mode)
+		err = virtio_blk_set_flushes(vblk, true);
+	if (err)
+		return err;
+	virtio_blk_set_cache_mode(vblk, mode);
+	if (!READ_ONCE(vblk->write_cache))
+		err = virtio_blk_end_write_back(vblk);
+	return err ?: count;
 }
 static DEVICE_ATTR_RW(cache_type);
 

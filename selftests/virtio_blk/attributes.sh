@@ -72,6 +72,16 @@ flushes_of_fsync()
 		awk -v before=\$before '{ print \$16 - before }' /run/sys/$1/stat"
 }
 
+# flushes_of_switch NAME MODE: how many the device was asked for as the mode was chosen, after a
+# write that nobody has synced.
+flushes_of_switch()
+{
+	guest "dd if=/dev/urandom of=/run/disk/$1 bs=4k count=1 oflag=direct status=none
+		before=\$(awk '{ print \$16 }' /run/sys/$1/stat)
+		echo '$2' > /run/sys/$1/cache_type || exit
+		awk -v before=\$before '{ print \$16 - before }' /run/sys/$1/stat"
+}
+
 no_lifetime()
 {
 	guest "! ls /run/sys/geometry/life_time /run/sys/geometry/pre_eol_info"
@@ -89,6 +99,13 @@ cache_tests()
 	check "which is shown" cache_mode cache "write back"
 	check "then fsync flushes" equal "$(flushes_of_fsync cache)" 1
 	check "and data is right" data_is_right cache
+	# The in-tree driver does not.
+	if [ "$driver" = ours ]; then
+		check "the switch to write through flushes what was written" \
+			equal "$(flushes_of_switch cache "write through")" 1
+		check "the switch to write back has nothing to flush" \
+			equal "$(flushes_of_switch cache "write back")" 0
+	fi
 	check "anything else is refused" fails set_cache_mode cache "write nothing"
 	check "a fixed cache is shown" cache_mode fixed-cache "write back"
 	check "which can't be changed" fails set_cache_mode fixed-cache "write through"
