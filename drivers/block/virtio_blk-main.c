@@ -63,6 +63,9 @@
 /* Tries to read the zones, one second apart. After that only a change starts another. */
 #define VIRTIO_BLK_ZONE_TRIES	5
 
+/* How often the capacity is read until the configuration stays the same meanwhile. */
+#define VIRTIO_BLK_CONFIG_TRIES	100
+
 /* How long the removal of a disk waits for a report of zones, in jiffies. */
 #define VIRTIO_BLK_REPORT_TIMEOUT	HZ
 
@@ -1408,7 +1411,21 @@ static bool virtio_blk_set_capacity(struct virtio_blk *vblk, u64 capacity,
 
 static int virtio_blk_read_capacity(struct virtio_device *vdev, u64 *capacity)
 {
-	virtio_cread(vdev, struct virtio_blk_config, capacity, capacity);
+	const struct virtio_config_ops *config = vdev->config;
+	unsigned int tries = VIRTIO_BLK_CONFIG_TRIES;
+	u32 generation;
+	__virtio64 value;
+
+	do {
+		generation = config->generation ? config->generation(vdev) : 0;
+		config->get(vdev, offsetof(struct virtio_blk_config, capacity), &value,
+			    sizeof(value));
+	} while (config->generation && config->generation(vdev) != generation && --tries);
+	if (!tries) {
+		dev_err_ratelimited(&vdev->dev, "the configuration does not stay the same\n");
+		return -EIO;
+	}
+	*capacity = virtio64_to_cpu(vdev, value);
 	if (*capacity <= VIRTIO_BLK_MAX_CAPACITY)
 		return 0;
 	dev_err_ratelimited(&vdev->dev,

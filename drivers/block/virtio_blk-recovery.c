@@ -25,7 +25,7 @@
  * set up existing virtqueues of a device after a reset, so they are allocated again.
  *
  * Each wait for the device is bounded. virtio_pci waits forever for a modern device to
- * acknowledge a reset. Therefore this file first writes and polls the register itself.
+ * acknowledge a reset. Therefore this file writes and polls the register itself.
  */
 #include <linux/iopoll.h>
 #include <linux/module.h>
@@ -228,6 +228,9 @@ static int virtio_blk_reset_device(struct virtio_blk *vblk)
 			pci_clear_master(to_pci_dev(vdev->dev.parent));
 			return -ETIMEDOUT;
 		}
+		/* What else virtio_pci does: no callback of before the reset still runs. */
+		virtio_synchronize_cbs(vdev);
+		return 0;
 	}
 	virtio_reset_device(vdev);
 	return 0;
