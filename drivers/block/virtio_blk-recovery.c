@@ -548,10 +548,11 @@ int virtio_blk_suspend(struct virtio_blk *vblk, bool fail_if_busy)
 {
 	struct virtio_blk_recovery *recovery = &vblk->recovery;
 	struct request_queue *q = vblk->disk->queue;
-	unsigned int tries = 1 + READ_ONCE(recovery->attempts);
+	u64 timeout = (1 + READ_ONCE(recovery->attempts)) * (u64)q->rq_timeout + HZ;
 
 	blk_freeze_queue_start(q);
-	if (!blk_mq_freeze_queue_wait_timeout(q, tries * q->rq_timeout + HZ) &&
+	/* io_timeout can be years, and the result is an int. */
+	if (!blk_mq_freeze_queue_wait_timeout(q, min_t(u64, timeout, INT_MAX)) &&
 	    fail_if_busy) {
 		blk_mq_unfreeze_queue_nomemrestore(q);
 		dev_err(&vblk->vdev->dev,

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Suspend while the device ends no request, and without recovery: it fails after io_timeout
-# instead of waiting for ever, and the disk works on.
+# instead of waiting for ever, and the disk works on. Before that, it waits.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/virtio_blk.sh"
 
@@ -38,6 +38,13 @@ check "every request succeeds when the device goes on" requests_succeed slow 40
 check "the device was not reset" attribute slow recovery/device_resets 0
 check "suspend works then" suspends
 check "data is right" data_is_right slow
+set_recovery slow 0 4294967295
+# Each request takes a second.
+limit 4096
+check "fio writes, and requests may take years" start_requests slow
+check "suspend waits for them then" suspends
+let_requests_go
+check "every request succeeds" requests_succeed slow 40
 unload_driver
 
 ok "the guest's kernel has nothing to complain of" guest_has_no_reports
