@@ -599,6 +599,9 @@ int virtio_blk_resume(struct virtio_blk *vblk)
  * virtio_blk_fail_if_dead - fail all requests if the device will end none of them
  * @vblk: disk that is being removed
  *
+ * A device that is still suspended has refused its features when the transport resumed it, and
+ * will not be resumed any more.
+ *
  * Return: true if the device is not present, or could not be restarted
  */
 bool virtio_blk_fail_if_dead(struct virtio_blk *vblk)
@@ -613,7 +616,8 @@ bool virtio_blk_fail_if_dead(struct virtio_blk *vblk)
 		virtio_blk_stop(vblk);
 		recovery->state = VIRTIO_BLK_STOPPED;
 	}
-	if (recovery->state == VIRTIO_BLK_STOPPED) {
+	if (recovery->state == VIRTIO_BLK_STOPPED ||
+	    recovery->state == VIRTIO_BLK_SUSPENDED) {
 		virtio_blk_mark_dead(vblk, gone ? -ENODEV : -EIO);
 		virtio_blk_continue(vblk);
 	}
