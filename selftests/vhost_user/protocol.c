@@ -159,6 +159,47 @@ static void test_acks(const char *socket)
 	tear_down_backend(&b);
 }
 
+/*
+ * The daemon reads 64 headers and payloads before it looks for signals. Here the last of
+ * them is the header of a message without payload, and nothing is left in the socket that
+ * would wake the daemon.
+ */
+static void test_last_header(const char *socket)
+{
+	enum { REPEATS = 31 };
+	struct vhost_user_msg num = {
+		.header = { VHOST_USER_SET_VRING_NUM, VHOST_USER_VERSION,
+			    sizeof(num.state) },
+		.state = { 0, RING },
+	};
+	const struct vhost_user_header ask = {
+		VHOST_USER_GET_FEATURES, VHOST_USER_VERSION, 0
+	};
+	const size_t head = sizeof(num.header), size = head + sizeof(num.state);
+	struct pollfd answer = { .events = POLLIN };
+	uint8_t bytes[(REPEATS + 1) * size + sizeof(ask)], *end = bytes;
+	struct backend b;
+	unsigned int i;
+	int ret;
+
+	connect_backend(&b, socket, ALL_PROTOCOL);
+	answer.fd = b.f.c.fd;
+	ret = vhost_user_send_bytes(&b.u, &num, head, NULL, 0);
+	usleep(IDLE_MS * 1000);
+	/* The payload of the first message, and whole messages. */
+	memcpy(end, &num.state, sizeof(num.state));
+	end += sizeof(num.state);
+	for (i = 0; i < REPEATS; i++, end += size)
+		memcpy(end, &num, size);
+	memcpy(end, &ask, sizeof(ask));
+	end += sizeof(ask);
+	if (!ret)
+		ret = vhost_user_send_bytes(&b.u, bytes, end - bytes, NULL, 0);
+	tap_ok(!ret && poll(&answer, 1, TIMEOUT_MS) == 1,
+	       "a message is answered whose header is the last that is read");
+	tear_down_backend(&b);
+}
+
 /* The messages of one ring's life, each of which is acknowledged. */
 static void test_every_request(const char *socket)
 {
@@ -695,6 +736,7 @@ int main(int argc, char **argv)
 	test_config(disk, socket);
 	test_config(argv[3], argv[4]);
 	test_acks(socket);
+	test_last_header(socket);
 	test_every_request(socket);
 	test_enable(socket);
 	test_no_protocol(disk, socket);

@@ -756,7 +756,8 @@ bool session_serve(struct session *session)
 	unsigned int i;
 	int ret = 0;
 
-	for (i = 0; i < MAX_STEPS && !ret; i++) {
+	/* poll() does not report a message that has been received whole. Handle it at once. */
+	for (i = 0; (i < MAX_STEPS || receiver_has_all(receiver)) && !ret; i++) {
 		switch (receiver_read(receiver, session->fd)) {
 		case RECEIVED_PART:
 			return true;

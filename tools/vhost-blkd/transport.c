@@ -208,6 +208,14 @@ _Static_assert(offsetof(struct message, payload) ==
 	       offsetof(struct message, header) +
 	       sizeof(struct vhost_user_header), "padding in a message");
 
+bool receiver_has_all(const struct receiver *receiver)
+{
+	const size_t header = sizeof(receiver->msg.header);
+
+	return receiver->got >= header &&
+	       receiver->got == header + receiver->msg.header.size;
+}
+
 enum received receiver_read(struct receiver *receiver, int fd)
 {
 	const size_t header = sizeof(receiver->msg.header);
@@ -217,7 +225,7 @@ enum received receiver_read(struct receiver *receiver, int fd)
 		ret = receive_bytes(receiver, fd, header);
 		return ret == RECEIVED_ALL ? RECEIVED_HEADER : ret;
 	}
-	if (receiver->got == header + receiver->msg.header.size)
+	if (receiver_has_all(receiver))
 		return RECEIVED_ALL;
 	return receive_bytes(receiver, fd, header + receiver->msg.header.size);
 }

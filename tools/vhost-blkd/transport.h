@@ -49,6 +49,11 @@ enum received {
 };
 
 void receiver_init(struct receiver *receiver);
+/*
+ * Returns whether the message has been received whole and the next receiver_read() returns
+ * RECEIVED_ALL without reading: after RECEIVED_HEADER of a message without payload.
+ */
+bool receiver_has_all(const struct receiver *receiver);
 /* Does not block. */
 enum received receiver_read(struct receiver *receiver, int fd);
 /* Closes the file descriptors that were not taken. */
