@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # A disk's life on vhost-blkd, in QEMUs that know nothing of it: data on both sides, with
 # both guest drivers and on two queues, read-only, the cache mode, plugged in and out,
-# resized, stopped and continued, with memory plugged in, reset.
+# resized (also while the guest is stopped, and while no daemon runs), stopped and
+# continued, with memory plugged in, reset.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/vmm.sh"
 
@@ -95,6 +96,27 @@ grow()
 		wait_until has_sectors grows 163840
 }
 
+# QEMU ignores the daemon's message while no driver is loaded. The kernel notices a new
+# size within a second.
+grow_without_driver()
+{
+	reload_dm vhost_user_grows "0 147456 linear $whole 0" && sleep 3
+}
+
+# QEMU ignores the daemon's message while the guest is stopped, too.
+grow_while_stopped()
+{
+	qmp stop > /dev/null && reload_dm vhost_user_grows "0 196608 linear $whole 0" &&
+		sleep 3 && qmp cont > /dev/null && wait_until has_sectors grows 196608
+}
+
+grow_without_daemon()
+{
+	kill_daemon grows && reload_dm vhost_user_grows "0 229376 linear $whole 0" &&
+		start_daemon grows grows --num-queues=2 &&
+		wait_until has_sectors grows 229376
+}
+
 ends_in_order()
 {
 	! daemon_has_ended "$1" && kill_daemon "$1" TERM
@@ -106,7 +128,9 @@ life()
 	reload_dm vhost_user_grows "0 131072 linear $whole 0"
 	guest_start "${disks[@]}"
 	check "the in-tree driver writes what the host finds" in_tree_driver
+	check "the block device grows while no driver is loaded" grow_without_driver
 	check "our driver loads" load_driver
+	check "the guest sees the new size" wait_until has_sectors grows 147456
 	check "our driver writes and verifies" writes_and_verifies stays
 	check "guest and host see the same" same_data stays
 	check "both queues carry I/O" both_queues_work
@@ -118,6 +142,9 @@ life()
 	check "fio writes and verifies" start_writer stays
 	check "the block device grows: the guest sees it" grow
 	check "the new end of the disk is written" writes_and_verifies grows --offset=68M
+	check "the guest sees what has grown while it was stopped" grow_while_stopped
+	check "the guest sees what has grown while no daemon ran" grow_without_daemon
+	check "the new end of the disk is written" writes_and_verifies grows --offset=100M
 	check "stopped and continued 5 times under fio" stop_and_continue stays 5
 	check "memory is plugged in under fio" plug_memory memory-backend-memfd ', "share": true'
 	check "fio goes on" writer_goes_on stays

@@ -660,6 +660,94 @@ static void test_resize(const char *loop, const char *file, const char *socket)
 	tear_down_backend(&b);
 }
 
+/* As QEMU, which ignores what it is told of a device that is stopped. */
+static void test_resize_while_stopped(const char *loop, const char *file,
+				      const char *socket)
+{
+	const off_t before = 64 << 20, after = 96 << 20;
+	struct virtio_blk_config config = {};
+	struct backend b;
+	uint16_t base = 0;
+
+	set_up_backend(&b, socket, 2);
+	vhost_user_open_backend(&b.u);
+	vhost_user_get_vring_base(&b.u, 0, &base);
+	vhost_user_get_vring_base(&b.u, 1, &base);
+	resize_loop(loop, file, after);
+	tap_equal(vhost_user_take_backend(&b.u, TIMEOUT_MS),
+		  VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
+		  "a new size is told while no ring runs");
+	vhost_user_start_ring(&b.u, 0, base);
+	tap_equal(vhost_user_take_backend(&b.u, TIMEOUT_MS),
+		  VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
+		  "and again when the first ring starts");
+	vhost_user_start_ring(&b.u, 1, base);
+	tap_equal(vhost_user_take_backend(&b.u, IDLE_MS), -EAGAIN,
+		  "and not when the next one does");
+	vhost_user_get_config(&b.u, &config);
+	tap_equal(config.capacity, after / SECTOR, "it is in the configuration");
+	vhost_user_get_vring_base(&b.u, 0, &base);
+	vhost_user_get_vring_base(&b.u, 1, &base);
+	vhost_user_start_ring(&b.u, 0, base);
+	tap_equal(vhost_user_take_backend(&b.u, IDLE_MS), -EAGAIN,
+		  "a size that was asked for is not told");
+	resize_loop(loop, file, before);
+	tear_down_backend(&b);
+}
+
+/* Connect again as QEMU does, which does not ask for the configuration. */
+static int connect_again(struct backend *b, uint64_t protocol_features)
+{
+	int ret;
+
+	vhost_user_disconnect(&b->u);
+	ret = vhost_user_connect(&b->u);
+	if (!ret)
+		ret = vhost_user_negotiate(&b->u, protocol_features);
+	if (!ret)
+		ret = vhost_user_open_backend(&b->u);
+	return ret;
+}
+
+static void test_resize_while_away(const char *loop, const char *file,
+				   const char *socket)
+{
+	const off_t before = 64 << 20, after = 96 << 20;
+	struct backend b;
+	int ret;
+
+	set_up_backend(&b, socket, 2);
+	vhost_user_disconnect(&b.u);
+	resize_loop(loop, file, after);
+	ret = connect_again(&b, ALL_PROTOCOL);
+	if (!ret)
+		ret = vhost_user_configure(&b.u);
+	tap_equal(ret, 0, "a front end connects again after a resize");
+	tap_equal(vhost_user_take_backend(&b.u, TIMEOUT_MS),
+		  VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, "and is told");
+	tap_equal(vhost_user_take_backend(&b.u, IDLE_MS), -EAGAIN, "once");
+	resize_loop(loop, file, before);
+
+	connect_again(&b, ALL_PROTOCOL & ~VHOST_USER_PROTOCOL_F_CONFIG);
+	vhost_user_configure(&b.u);
+	tap_equal(vhost_user_take_backend(&b.u, IDLE_MS), -EAGAIN,
+		  "not without CONFIG");
+	connect_again(&b, ALL_PROTOCOL & ~VHOST_USER_PROTOCOL_F_BACKEND_REQ);
+	vhost_user_configure(&b.u);
+	tap_equal(vhost_user_take_backend(&b.u, IDLE_MS), -EAGAIN,
+		  "nor without BACKEND_REQ");
+
+	connect_again(&b, ALL_PROTOCOL);
+	close(b.u.backend_fd);
+	b.u.backend_fd = -1;
+	ret = vhost_user_configure(&b.u);
+	if (!ret)
+		ret = read_page(&b, 0);
+	tap_equal(ret, VIRTIO_BLK_S_OK,
+		  "a front end that has closed the channel is served");
+	tear_down_backend(&b);
+}
+
 static void test_reset(const char *socket)
 {
 	struct backend b;
@@ -750,6 +838,8 @@ int main(int argc, char **argv)
 	test_memory_gone(socket);
 	test_log(socket);
 	test_resize(argv[6], argv[7], argv[8]);
+	test_resize_while_stopped(argv[6], argv[7], argv[8]);
+	test_resize_while_away(argv[6], argv[7], argv[8]);
 	test_reset(socket);
 	test_connections(socket);
 	test_unknown(socket);

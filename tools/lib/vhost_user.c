@@ -741,8 +741,11 @@ int vhost_user_take_miss(struct vhost_user *u, struct vhost_iotlb_msg *miss,
 			 int timeout_ms)
 {
 	struct vhost_user_msg msg;
-	int ret = receive_backend(u, &msg, timeout_ms);
+	int ret;
 
+	do {
+		ret = receive_backend(u, &msg, timeout_ms);
+	} while (!ret && msg.header.request == VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
 	if (ret)
 		return ret;
 	if (msg.header.request != VHOST_USER_BACKEND_IOTLB_MSG ||

@@ -147,8 +147,9 @@ int vhost_user_take_backend(struct vhost_user *u, int timeout_ms);
  */
 int vhost_user_use_iotlb(struct vhost_user *u, size_t granule);
 /*
- * Wait for an IOTLB miss on the back-end channel. Returns -EAGAIN after the timeout. The
- * next miss comes after vhost_user_reply_miss().
+ * Wait for an IOTLB miss on the back-end channel. Messages of a new configuration are
+ * dropped. Returns -EAGAIN after the timeout. The next miss comes after
+ * vhost_user_reply_miss().
  */
 int vhost_user_take_miss(struct vhost_user *u, struct vhost_iotlb_msg *miss,
 			 int timeout_ms);

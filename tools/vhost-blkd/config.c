@@ -62,11 +62,20 @@ static int reset_cache(struct session *session)
 	return ret ? CLOSE : 0;
 }
 
+static int read_config(struct session *session, struct virtio_blk_config *config)
+{
+	int ret = device_get_config(session->device, 0, config, sizeof(*config));
+
+	if (ret)
+		return session_fail("the kernel does not give the configuration: %s",
+				    strerror(-ret));
+	return 0;
+}
+
 int config_get(struct session *session, struct message *msg)
 {
 	struct vhost_user_config *config = &msg->config;
 	struct virtio_blk_config all = {};
-	int ret;
 
 	if (config->size > VHOST_USER_MAX_CONFIG ||
 	    msg->header.size != VHOST_USER_CONFIG_HEADER + config->size)
@@ -79,10 +88,8 @@ int config_get(struct session *session, struct message *msg)
 	}
 	if (session->was_reset && reset_cache(session))
 		return CLOSE;
-	ret = device_get_config(session->device, 0, &all, sizeof(all));
-	if (ret)
-		return session_fail("the kernel does not give the configuration: %s",
-				    strerror(-ret));
+	if (read_config(session, &all))
+		return CLOSE;
 	if (all.seg_max > SEG_MAX)
 		all.seg_max = SEG_MAX;
 	memset(config->data, 0, config->size);
@@ -92,6 +99,8 @@ int config_get(struct session *session, struct message *msg)
 		memcpy(config->data, (uint8_t *)&all + config->offset,
 		       there < config->size ? there : config->size);
 	}
+	if (!config->offset && config->size >= sizeof(all.capacity))
+		session->told_capacity = all.capacity;
 	session->cache_agreed = true;
 	return DONE;
 }
@@ -178,6 +187,21 @@ int config_adopt_record(struct session *session)
 	return ret > 0 ? CLOSE : DONE;
 }
 
+/*
+ * QEMU reads the configuration when it makes the device, and not when it connects again. It
+ * ignores a message about a device that is not started. When a ring starts, the device is.
+ */
+int config_check_capacity(struct session *session)
+{
+	struct virtio_blk_config config = {};
+
+	if (read_config(session, &config))
+		return CLOSE;
+	if (config.capacity != session->told_capacity)
+		session->config_pending = true;
+	return 0;
+}
+
 int config_set_backend_fd(struct session *session, struct message *msg)
 {
 	int ret = device_watch_config(session->device, true);
@@ -192,6 +216,33 @@ int config_set_backend_fd(struct session *session, struct message *msg)
 	return DONE;
 }
 
+static bool takes_config_changes(const struct session *session)
+{
+	const uint64_t needed = VHOST_USER_PROTOCOL_F_BACKEND_REQ |
+				VHOST_USER_PROTOCOL_F_CONFIG;
+
+	return session->backend_fd >= 0 &&
+	       (session->protocol_features & needed) == needed;
+}
+
+/*
+ * The front end has closed its end of the back-end channel. Without a virtual IOMMU the
+ * rings need no channel. To end the connection would not help: the front end would connect
+ * again, and its rings would start again.
+ */
+static bool lose_backend_fd(struct session *session, int error)
+{
+	if (iotlb_is_used(session)) {
+		session_fail("the front end's socket for requests of the back end: %s",
+			     strerror(error));
+		return false;
+	}
+	say("the front end is not told of a new configuration: %s", strerror(error));
+	close(session->backend_fd);
+	session->backend_fd = -1;
+	return true;
+}
+
 bool config_tell_front_end(struct session *session)
 {
 	struct message msg = {
@@ -204,14 +255,9 @@ bool config_tell_front_end(struct session *session)
 	int ret;
 
 	session->config_pending = false;
-	if (session->backend_fd < 0 ||
-	    !(session->protocol_features & VHOST_USER_PROTOCOL_F_CONFIG))
+	if (!takes_config_changes(session))
 		return true;
 	ret = message_send(session->backend_fd, &msg);
-	if (ret == -EAGAIN)
-		session->config_pending = true;
-	else if (ret)
-		session_fail("the front end's socket for requests of the back end: %s",
-			     strerror(-ret));
-	return !ret || ret == -EAGAIN;
+	session->config_pending = ret == -EAGAIN;
+	return !ret || ret == -EAGAIN || lose_backend_fd(session, -ret);
 }

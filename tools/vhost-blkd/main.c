@@ -166,7 +166,7 @@ static bool serve_connection(struct server *server, const struct pollfd *files,
 	if (ok && files[SOCKET].revents)
 		ok = session_serve(session);
 	/* After that, since a front end that goes closes this one, too. */
-	if (ok && files[BACKEND].revents & ~POLLOUT)
+	if (ok && session->backend_fd >= 0 && files[BACKEND].revents & ~POLLOUT)
 		ok = iotlb_take_reply(session);
 	if (ok && silent && session->paused)
 		ok = session_resume(session);

@@ -177,6 +177,7 @@ static int start_in_kernel(struct session *session, unsigned int index)
 int ring_update(struct session *session, unsigned int index)
 {
 	struct ring *ring = &session->rings[index];
+	bool first;
 
 	if (session->paused || ring->running || !ring->num ||
 	    !ring->has_addr || !ring->kick || !ring->enabled)
@@ -191,9 +192,10 @@ int ring_update(struct session *session, unsigned int index)
 	if (ring_check_log(session) || config_settle_cache(session, ring) ||
 	    set_up(session, index) || start_in_kernel(session, index))
 		return -1;
+	first = !ring_any_runs(session);
 	ring->running = true;
 	ring->ran = true;
-	return 0;
+	return first ? config_check_capacity(session) : 0;
 }
 
 int ring_update_all(struct session *session)

@@ -807,6 +807,7 @@ bool session_begin(struct session *session, struct device *device, int fd,
 	session->fd = fd;
 	session->stop_fd = stop_fd;
 	session->backend_fd = -1;
+	session->told_capacity = UNKNOWN_CAPACITY;
 	session->write_back = true;
 	session->memory.max = vhost_parameter("max_mem_regions",
 					      DEFAULT_MAX_REGIONS);

@@ -20,6 +20,9 @@
 /* A feature bit. */
 #define BIT(n)		(1ULL << (n))
 
+/* No reply to GET_CONFIG has given the capacity in this connection. */
+#define UNKNOWN_CAPACITY	UINT64_MAX
+
 /* What handling a message has led to. */
 enum outcome {
 	CLOSE = -1,	/* end the connection. The reason was printed. */
@@ -34,6 +37,7 @@ enum outcome {
  * @stop_fd: readable when this process has to end
  * @backend_fd: socket for requests to the front end, or -1
  * @config_pending: the configuration has changed, and the front end does not know yet
+ * @told_capacity: capacity in the last reply to GET_CONFIG, or UNKNOWN_CAPACITY
  * @features: acknowledged features, with VHOST_USER_F_PROTOCOL_FEATURES and VHOST_F_LOG_ALL
  * @protocol_features: acknowledged protocol features
  * @status: device status that the front end has set last
@@ -58,6 +62,7 @@ struct session {
 	int stop_fd;
 	int backend_fd;
 	bool config_pending;
+	uint64_t told_capacity;
 	uint64_t features;
 	uint64_t protocol_features;
 	uint64_t status;
