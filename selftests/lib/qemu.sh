@@ -71,6 +71,18 @@ finds()
 	find_disks && guest test -e "/run/disk/$1"
 }
 
+# driver_leaves NAME: the driver gives the disk up, and resets the device.
+driver_leaves()
+{
+	guest "basename \$(readlink -f /run/sys/$1/device) > /run/driver-$1
+		cd /sys/bus/virtio/drivers/virtio_blk && cat /run/driver-$1 > unbind"
+}
+
+driver_returns()
+{
+	guest "cd /sys/bus/virtio/drivers/virtio_blk && cat /run/driver-$1 > bind" && finds "$1"
+}
+
 # plug_and_unplug FROM TO: these rounds of the caller's plug() and unplug(), for the disk
 # "plugged". fio has it when it goes: fio fails, nothing else does.
 plug_and_unplug()

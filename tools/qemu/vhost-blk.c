@@ -1025,35 +1025,57 @@ static bool vhost_blk_make_workers(VHostBlk *s, Error **errp)
     return true;
 }
 
+static int vhost_blk_set_pinned(VHostBlk *s, uint32_t pin)
+{
+    return ioctl(vhost_blk_fd(s), VHOST_BLK_SET_PIN_MEMORY, &pin) < 0 ?
+           -errno : 0;
+}
+
 /*
- * vhost core ignores an error after memory was plugged, and the guest would use
- * memory that the kernel does not know. So rather do without pinned memory.
+ * While the device is stopped, memory may be replaced by other memory at the
+ * same address. vhost core does not tell the kernel, and the kernel compares
+ * only addresses. So nothing stays pinned between two starts.
+ */
+static void vhost_blk_unpin_memory(VHostBlk *s)
+{
+    if (s->pin_memory) {
+        vhost_blk_set_pinned(s, 0);
+    }
+}
+
+/*
+ * At the start pin what the new table has. The regions of the old one may be
+ * gone, so that they can't be pinned.
+ *
+ * Later vhost core ignores an error after memory was plugged, and the guest
+ * would use memory that the kernel does not know. So rather do without pinned
+ * memory.
  */
 static int vhost_blk_set_mem_table(struct vhost_dev *dev,
                                    struct vhost_memory *mem)
 {
     VHostBlk *s = container_of(dev, VHostBlk, dev);
     int ret = s->kernel_ops->vhost_set_mem_table(dev, mem);
-    uint32_t pin = 0;
 
-    if (ret >= 0 || !s->kernel_started) {
+    if (!s->kernel_started) {
+        return ret < 0 || s->pin_failed ? ret : vhost_blk_set_pinned(s, 1);
+    }
+    if (ret >= 0) {
         return ret;
     }
     warn_report("vhost-blk: memory that was plugged can't be pinned: %s: "
                 "from now on 'pin-memory' is off", strerror(-ret));
-    if (ioctl(vhost_blk_fd(s), VHOST_BLK_SET_PIN_MEMORY, &pin) < 0) {
-        return -errno;
-    }
-    return s->kernel_ops->vhost_set_mem_table(dev, mem);
+    s->pin_failed = true;
+    ret = vhost_blk_set_pinned(s, 0);
+    return ret < 0 ? ret : s->kernel_ops->vhost_set_mem_table(dev, mem);
 }
 
 /*
- * The kernel pins memory when vhost core sets the memory table. If QEMU then
- * discarded a page, the guest and the kernel would use different ones.
+ * If QEMU discarded a page that is pinned, the guest and the kernel would use
+ * different ones.
  */
-static bool vhost_blk_pin_memory(VHostBlk *s, Error **errp)
+static bool vhost_blk_prepare_pinning(VHostBlk *s, Error **errp)
 {
-    uint32_t pin = 1;
     int ret = ram_block_discard_disable(true);
 
     if (ret < 0) {
@@ -1062,14 +1084,15 @@ static bool vhost_blk_pin_memory(VHostBlk *s, Error **errp)
         return false;
     }
     s->discard_disabled = true;
-    if (ioctl(vhost_blk_fd(s), VHOST_BLK_SET_PIN_MEMORY, &pin) < 0) {
-        if (errno == ENOTTY) {
-            error_setg(errp, "property 'pin-memory': the loaded vhost_blk is "
-                       "too old: load a newer one");
-        } else {
-            error_setg_errno(errp, errno, "property 'pin-memory': the kernel "
-                             "does not pin memory");
-        }
+    ret = vhost_blk_set_pinned(s, 0);
+    if (ret == -ENOTTY) {
+        error_setg(errp, "property 'pin-memory': the loaded vhost_blk is "
+                   "too old: load a newer one");
+        return false;
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "property 'pin-memory': the kernel "
+                         "does not pin memory");
         return false;
     }
     s->kernel_ops = s->dev.vhost_ops;
@@ -1148,7 +1171,7 @@ static bool vhost_blk_connect(VHostBlk *s, Error **errp)
     vhost_blk_watch_rings(s);
     vhost_blk_open_counters(s);
     if ((s->worker_per_virtqueue && !vhost_blk_make_workers(s, errp)) ||
-        (s->pin_memory && !vhost_blk_pin_memory(s, errp))) {
+        (s->pin_memory && !vhost_blk_prepare_pinning(s, errp))) {
         vhost_blk_disconnect(s);
         return false;
     }
@@ -1283,6 +1306,7 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
 err_vhost:
     vhost_dev_stop(&s->dev, vdev, true);
 err_guest_notifiers:
+    vhost_blk_unpin_memory(s);
     k->set_guest_notifiers(qbus->parent, s->dev.nvqs, false);
 err_host_notifiers:
     vhost_dev_disable_notifiers(&s->dev, vdev);
@@ -1345,6 +1369,7 @@ static int vhost_blk_stop(VirtIODevice *vdev)
 
     vhost_blk_update_counters(s);
     vhost_dev_stop(&s->dev, vdev, true);
+    vhost_blk_unpin_memory(s);
 
     ret = k->set_guest_notifiers(qbus->parent, s->dev.nvqs, false);
     if (ret < 0) {

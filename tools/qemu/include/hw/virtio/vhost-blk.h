@@ -91,6 +91,7 @@ struct VHostBlk {
     struct virtio_blk_config config;    /* as the guest reads it, except wce */
     VhostOps vhost_ops;                 /* if pin_memory: dev.vhost_ops */
     const VhostOps *kernel_ops;         /* if pin_memory: those of vhost core */
+    bool pin_failed;                    /* of plugged memory: pin no more */
     bool discard_disabled;              /* no page of memory is discarded */
     bool claimed;                       /* the kernel has an exclusive claim */
     bool kernel_started;                /* between start and stop */
