@@ -1095,10 +1095,7 @@ static bool vhost_blk_prepare_pinning(VHostBlk *s, Error **errp)
                          "does not pin memory");
         return false;
     }
-    s->kernel_ops = s->dev.vhost_ops;
-    s->vhost_ops = *s->kernel_ops;
     s->vhost_ops.vhost_set_mem_table = vhost_blk_set_mem_table;
-    s->dev.vhost_ops = &s->vhost_ops;
     return true;
 }
 
@@ -1168,6 +1165,9 @@ static bool vhost_blk_connect(VHostBlk *s, Error **errp)
         g_free(s->vqs);
         goto err_disk;
     }
+    s->kernel_ops = s->dev.vhost_ops;
+    s->vhost_ops = *s->kernel_ops;
+    s->dev.vhost_ops = &s->vhost_ops;
     vhost_blk_watch_rings(s);
     vhost_blk_open_counters(s);
     if ((s->worker_per_virtqueue && !vhost_blk_make_workers(s, errp)) ||
@@ -1229,6 +1229,45 @@ static int vhost_blk_clear_unused_rings(VHostBlk *s)
     return ret;
 }
 
+/* As vhost core does it for the rings of all queues */
+static int vhost_blk_map_used_rings(VHostBlk *s)
+{
+    int ret = 0;
+
+    for (unsigned int i = 0; i < s->dev.nvqs && !ret; i++) {
+        if (s->vqs[i].desc_phys) {
+            ret = vhost_device_iotlb_miss(&s->dev, s->vqs[i].used_phys, true);
+        }
+    }
+    return ret;
+}
+
+/*
+ * With a virtual IOMMU vhost core maps the used rings of all queues. This fails
+ * for a queue that the guest does not use, and so would the start. Therefore
+ * hide from vhost core that misses can be received, and do both here.
+ */
+static int vhost_blk_start_vhost(VHostBlk *s)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    int ret;
+
+    s->vhost_ops.vhost_set_iotlb_callback = NULL;
+    ret = vhost_dev_start(&s->dev, vdev, true);
+    s->vhost_ops.vhost_set_iotlb_callback =
+        s->kernel_ops->vhost_set_iotlb_callback;
+    if (ret < 0 || !vhost_dev_has_iommu(&s->dev)) {
+        return ret;
+    }
+
+    s->vhost_ops.vhost_set_iotlb_callback(&s->dev, true);
+    ret = vhost_blk_map_used_rings(s);
+    if (ret < 0) {
+        vhost_dev_stop(&s->dev, vdev, true);
+    }
+    return ret;
+}
+
 static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
 {
     VHostBlk *s = VHOST_BLK(vdev);
@@ -1275,7 +1314,7 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
         event_notifier_test_and_clear(&s->vqs[i].error_notifier);
     }
     s->dev.acked_features = vdev->guest_features;
-    ret = vhost_dev_start(&s->dev, vdev, true);
+    ret = vhost_blk_start_vhost(s);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "the kernel refuses the guest's rings");
         vhost_blk_add_pin_hint(s, -ret, errp);

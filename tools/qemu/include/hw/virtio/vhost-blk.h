@@ -89,8 +89,8 @@ struct VHostBlk {
     struct vhost_dev dev;               /* owns the fd of /dev/vhost-blk */
     struct vhost_virtqueue *vqs;        /* dev.vqs; vhost core clears that */
     struct virtio_blk_config config;    /* as the guest reads it, except wce */
-    VhostOps vhost_ops;                 /* if pin_memory: dev.vhost_ops */
-    const VhostOps *kernel_ops;         /* if pin_memory: those of vhost core */
+    VhostOps vhost_ops;                 /* dev.vhost_ops */
+    const VhostOps *kernel_ops;         /* vhost core's, which those replace */
     bool pin_failed;                    /* of plugged memory: pin no more */
     bool discard_disabled;              /* no page of memory is discarded */
     bool claimed;                       /* the kernel has an exclusive claim */
