@@ -162,13 +162,20 @@ static void vhost_blk_get_config(VirtIODevice *vdev, uint8_t *config)
 /* Receives writes of the kernel that no guest may see */
 static uint8_t vhost_blk_scratch_page[4 * KiB] QEMU_ALIGNED(4 * KiB);
 
+/* The guest chooses @start. A ring may reach the end of the addresses. */
 static void vhost_blk_map_ring(VHostBlk *s, uint64_t start, uint64_t size,
                                bool use_scratch_page)
 {
     const uint64_t page = sizeof(vhost_blk_scratch_page);
+    uint64_t first = QEMU_ALIGN_DOWN(start, page);
+    uint64_t num_pages = DIV_ROUND_UP(start - first + size, page);
 
-    for (uint64_t at = QEMU_ALIGN_DOWN(start, page); at < start + size;
-         at += page) {
+    for (uint64_t i = 0; i < num_pages; i++) {
+        uint64_t at = first + i * page;
+
+        if (at < first) {
+            return;
+        }
         if (use_scratch_page) {
             vhost_backend_update_device_iotlb(&s->dev, at,
                                               (uintptr_t)vhost_blk_scratch_page,
@@ -188,6 +195,9 @@ static void vhost_blk_map_rings(VHostBlk *s, bool use_scratch_page)
     for (unsigned int i = 0; i < s->dev.nvqs; i++) {
         struct vhost_virtqueue *vq = &s->vqs[i];
 
+        if (!vq->desc_phys) {
+            continue;
+        }
         vhost_blk_map_ring(s, vq->desc_phys, vq->desc_size, use_scratch_page);
         vhost_blk_map_ring(s, vq->avail_phys, vq->avail_size, use_scratch_page);
         vhost_blk_map_ring(s, vq->used_phys, vq->used_size, use_scratch_page);
