@@ -9,6 +9,8 @@ once || skip_all "the same on every host kernel: tested on the first one"
 need_qemu
 new_disk stays cache_size=1
 vhost_disk stays vhost-blk-pci,num-queues=2
+new_disk through cache_size=1
+vhost_disk through vhost-blk-pci,write-cache=off
 new_disk grows size=128
 need_modules dm_mod dm_flakey || skip_all "no device mapper"
 grown=${disk_path[grows]}
@@ -72,25 +74,33 @@ ok "the kernel let the disk go" mkfs.ext4 -q "${disk_path[plugged]}"
 
 # --- stopped and continued ---
 
-# fio asks for none.
+# Of a disk that fio asks for none, or nobody.
 stop_flushes()
 {
-	local before
-	before=$(flushes)
-	qmp stop && [ "$(flushes)" -gt "$before" ] && qmp cont
+	local before after
+	before=$(flushes "$1")
+	qmp stop && after=$(flushes "$1") && qmp cont && echo "$before flushes, then $after" &&
+		[ "$after" -gt "$before" ]
 }
 
 flushes()
 {
-	awk '{ print $16 }' "$(sysfs_of "${disk_path[stays]}")/stat"
+	awk '{ print $16 }' "$(sysfs_of "${disk_path[$1]}")/stat"
 }
 
 ok "fio writes and verifies" start_writer stays
-ok "a stop flushes the disk's cache" stop_flushes
+ok "a stop flushes the disk's cache" stop_flushes stays
 ok "write back it is again" attribute stays cache_type "write back"
 ok "stopped and continued 10 times under fio" stop_and_continue stays 10
 ok "all that fio wrote was right" stop_writer stays
 ok "guest and host see the same" same_data stays
+
+# A driver that does not choose the cache mode writes back, whatever write-cache= says.
+ok "write-cache=off: a stop flushes the disk's cache" stop_flushes through
+ok "its driver gives the disk up" driver_leaves through
+ok "a stop flushes the disk's cache" stop_flushes through
+ok "the driver takes the disk again" driver_returns through
+ok "then data is right" writes_and_verifies through
 
 # The kernel goes on though it was told to stop, and so does the guest when the cause is gone.
 refused_stop()

@@ -1377,25 +1377,6 @@ static void vhost_blk_start_or_report(VirtIODevice *vdev)
     error_reportf_err(err, "vhost-blk %s does not start: ", name);
 }
 
-/*
- * A stopped machine may continue elsewhere, or from a file. So its writes must
- * be durable. QEMU's block layer saw no write, so it does not flush.
- */
-static int vhost_blk_flush(VHostBlk *s)
-{
-    int ret;
-
-    if (!s->write_cache || !vhost_blk_is_writable(s)) {
-        return 0;
-    }
-    ret = vhost_blk_use_write_cache(s, false);
-    if (ret < 0) {
-        error_report("vhost-blk: the kernel does not flush the device's cache: %s",
-                     strerror(-ret));
-    }
-    return ret;
-}
-
 static int vhost_blk_stop(VirtIODevice *vdev)
 {
     VHostBlk *s = VHOST_BLK(vdev);
@@ -1412,8 +1393,6 @@ static int vhost_blk_stop(VirtIODevice *vdev)
     if (stopped < 0) {
         error_report("vhost-blk: the kernel does not stop the rings: %s",
                      strerror(-stopped));
-    } else if (!vdev->vm_running) {
-        stopped = vhost_blk_flush(s);
     }
 
     vhost_blk_update_counters(s);
@@ -1475,6 +1454,39 @@ static void vhost_blk_handle_output(VirtIODevice *vdev, VirtQueue *vq)
     /* Set it first: a start that fails calls this function again. */
     virtio_set_started(vdev, true);
     vhost_blk_start_or_report(vdev);
+}
+
+/*
+ * A stopped machine may continue elsewhere, or from a file. So its writes must
+ * be durable, also those of a driver that has reset the device since.
+ *
+ * QEMU's block layer saw no write, so it does not flush. The kernel flushes when
+ * the cache mode changes, but a driver that takes VIRTIO_BLK_F_FLUSH and not
+ * VIRTIO_BLK_F_CONFIG_WCE writes back in either mode. fsync() always flushes.
+ */
+static int vhost_blk_flush(VHostBlk *s)
+{
+    int ret;
+
+    if (!vhost_blk_is_writable(s) ||
+        RETRY_ON_EINTR(fsync(s->disk_fd)) == 0) {
+        return 0;
+    }
+    ret = -errno;
+    error_report("vhost-blk: the kernel does not flush the device's cache: %s",
+                 strerror(-ret));
+    return ret;
+}
+
+/* Called after the devices have stopped, and before they start */
+static void vhost_blk_vm_state_changed(void *opaque, bool running,
+                                       RunState state)
+{
+    VHostBlk *s = opaque;
+
+    if (!running) {
+        s->flush_error = vhost_blk_flush(s);
+    }
 }
 
 /* Interrupts */
@@ -1623,12 +1635,13 @@ static const VMStateDescription vmstate_vhost_blk_identity = {
 static int vhost_blk_release_claim(void *opaque)
 {
     VHostBlk *s = opaque;
+    int stopped = s->stop_error ?: s->flush_error;
     Error *err = NULL;
 
-    if (s->stop_error < 0) {
+    if (stopped < 0) {
         error_report("vhost-blk: the device's last stop failed, so the guest "
-                     "can't leave: %s", strerror(-s->stop_error));
-        return s->stop_error;
+                     "can't leave: %s", strerror(-stopped));
+        return stopped;
     }
 
     if (s->claimed && !vhost_blk_bind(s, vhost_blk_fd(s), false, &err)) {
@@ -1715,6 +1728,8 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
         virtio_add_queue(vdev, s->queue_size, vhost_blk_handle_output);
     }
     vmstate_register_any(VMSTATE_IF(dev), &vmstate_vhost_blk_identity, s);
+    s->vm_state = qemu_add_vm_change_state_handler(vhost_blk_vm_state_changed,
+                                                   s);
     return;
 
 err_watch:
@@ -1730,6 +1745,7 @@ static void vhost_blk_unrealize(DeviceState *dev)
     VHostBlk *s = VHOST_BLK(dev);
     VirtIODevice *vdev = VIRTIO_DEVICE(dev);
 
+    qemu_del_vm_change_state_handler(s->vm_state);
     vmstate_unregister(VMSTATE_IF(dev), &vmstate_vhost_blk_identity, s);
     virtio_set_status(vdev, 0);
 

@@ -85,6 +85,7 @@ struct VHostBlk {
     Notifier drive_removed;
     QEMUTimer *watch_timer;             /* runs vhost_blk_watch_drive() */
     EventNotifier config_changed;       /* set by the kernel: new capacity */
+    VMChangeStateEntry *vm_state;
     FILE *counters;                     /* fdinfo of dev's fd */
     struct vhost_dev dev;               /* owns the fd of /dev/vhost-blk */
     struct vhost_virtqueue *vqs;        /* dev.vqs; vhost core clears that */
@@ -97,6 +98,7 @@ struct VHostBlk {
     bool kernel_started;                /* between start and stop */
     bool kernel_runs;                   /* the last stop failed */
     int stop_error;                     /* result of the last stop, or 0 */
+    int flush_error;                    /* result of the last flush, or 0 */
 
     /* Set by the guest; until then from the property */
     bool write_cache;
