@@ -127,6 +127,15 @@ ok "guest and host see the same" same_data moves
 ok "the cache mode that the guest chose has come along" attribute moves cache_type "write back"
 ok "the kernel has claimed the disk for the guest" is_claimed
 
+# --- without a driver ---
+
+ok "the driver gives the disk up" driver_leaves moves
+migrate "it migrates" "${disks[@]}"
+end_other
+ok "the kernel has claimed the disk for the guest" is_claimed
+ok "the driver takes the disk again" driver_returns moves
+ok "then data is right" writes_and_verifies moves
+
 # --- in a file ---
 
 save()

@@ -17,7 +17,7 @@
  *
  * - The destination binds the device without a claim.
  * - The source releases its claim when it has stopped.
- * - The side that starts takes the claim.
+ * - The side whose machine runs takes the claim.
  *
  * The source sends the limits of the disk when migration begins. A destination
  * whose limits differ fails while the source still runs.
@@ -956,6 +956,13 @@ static bool vhost_blk_bind(VHostBlk *s, int vhostfd, bool claim, Error **errp)
     return true;
 }
 
+/* While the device is stopped */
+static bool vhost_blk_take_claim(VHostBlk *s, Error **errp)
+{
+    return s->claimed || !vhost_blk_wants_claim(s) ||
+           vhost_blk_bind(s, vhost_blk_fd(s), true, errp);
+}
+
 static int vhost_blk_open_path(Error **errp)
 {
     int vhostfd = qemu_open(VHOST_BLK_DEV, O_RDWR, NULL);
@@ -1301,8 +1308,7 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
         return false;
     }
 
-    if (!s->claimed && vhost_blk_wants_claim(s) &&
-        !vhost_blk_bind(s, vhost_blk_fd(s), true, errp)) {
+    if (!vhost_blk_take_claim(s, errp)) {
         return false;
     }
 
@@ -1362,19 +1368,24 @@ err_host_notifiers:
     return false;
 }
 
-static void vhost_blk_start_or_report(VirtIODevice *vdev)
+static void vhost_blk_report_no_start(VirtIODevice *vdev, Error *err)
 {
     /* The user knows the name of the transport, not of this device. */
     DeviceState *transport = qdev_get_parent_bus(DEVICE(vdev))->parent;
     g_autofree char *name = qdev_get_human_name(transport);
-    Error *err = NULL;
 
-    if (vhost_blk_start(vdev, &err)) {
-        return;
-    }
     error_append_hint(&err, "The guest's requests wait. Remove the cause and "
                       "'stop' and 'cont' the machine, or reset it.\n");
     error_reportf_err(err, "vhost-blk %s does not start: ", name);
+}
+
+static void vhost_blk_start_or_report(VirtIODevice *vdev)
+{
+    Error *err = NULL;
+
+    if (!vhost_blk_start(vdev, &err)) {
+        vhost_blk_report_no_start(vdev, err);
+    }
 }
 
 static int vhost_blk_stop(VirtIODevice *vdev)
@@ -1478,14 +1489,28 @@ static int vhost_blk_flush(VHostBlk *s)
     return ret;
 }
 
-/* Called after the devices have stopped, and before they start */
+/*
+ * Called after the devices have stopped, and before they start. A disk without
+ * a driver is claimed here: after a migration nobody else may write to it. A
+ * device that starts takes its claim itself.
+ */
 static void vhost_blk_vm_state_changed(void *opaque, bool running,
                                        RunState state)
 {
     VHostBlk *s = opaque;
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    Error *err = NULL;
 
     if (!running) {
         s->flush_error = vhost_blk_flush(s);
+        return;
+    }
+    if (virtio_device_started(vdev, vdev->status) &&
+        vhost_blk_may_use_memory(vdev)) {
+        return;
+    }
+    if (!vhost_blk_take_claim(s, &err)) {
+        vhost_blk_report_no_start(vdev, err);
     }
 }
 
@@ -1627,7 +1652,7 @@ static const VMStateDescription vmstate_vhost_blk_identity = {
 
 /*
  * The source has stopped and releases its claim. If it continues after all, it
- * takes the claim again when it starts.
+ * takes the claim again.
  *
  * QEMU 10.0 ignores the result of set_status. So fail the migration here if the
  * stop failed: the disk may lack writes that the guest takes for durable.
