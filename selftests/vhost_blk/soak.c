@@ -49,7 +49,7 @@
 #define MAX_DATA	(256 << 10)
 #define MAX_PIECES	254
 #define MAX_RANGES	8
-#define MEMORY		(64ULL << 20)
+#define MEMORY		(24ULL << 20)
 #define UNALIGNED	64	/* the most between two pieces of any alignment */
 #define SLOT_BUFFER	(MAX_DATA + (MAX_PIECES + 1) * SECTOR)
 
@@ -747,7 +747,7 @@ static void pause_device(void)
 {
 	must(stop, "stop");
 	usleep(below(3000));
-	if (one_in(3))
+	if (one_in(8))
 		change_pinning(true);
 	if (one_in(3))
 		must(bind_disk, "bind again");
