@@ -371,22 +371,15 @@ static int vhost_blk_fetch_add(struct vhost_blk_queue *queue,
 	struct vhost_blk_chain *chain = &queue->fetch.chain;
 	struct vhost_virtqueue *vq = &queue->vq;
 	bool writable = desc->flags & cpu_to_vhost16(vq, VRING_DESC_F_WRITE);
-	u64 addr = vhost64_to_cpu(vq, desc->addr);
-	size_t left = vhost32_to_cpu(vq, desc->len);
+	const u64 start = vhost64_to_cpu(vq, desc->addr);
+	const size_t len = vhost32_to_cpu(vq, desc->len);
+	u64 addr = start;
+	size_t left = len;
 
 	if (!writable && chain->in)
 		return -EINVAL;
 	if (left && addr + left - 1 < addr)
 		return -EFAULT;
-	/* vq->log has as much room as vq->iov, which has an element for each of vq->log. */
-	if (left && chain->out + chain->in == ARRAY_SIZE(vq->iov))
-		return -ENOBUFS;
-	/*
-	 * With an IOTLB vq->log is for invalidations. The dirty log then takes the owner's
-	 * addresses from vq->iov.
-	 */
-	if (left && (vq->iotlb || (writable && chain->logged)))
-		vq->log[chain->log_num++] = (struct vhost_log){ addr, left };
 	*(writable ? &chain->in_bytes : &chain->out_bytes) += left;
 	while (left) {
 		struct iovec *iov = &vq->iov[chain->out + chain->in];
@@ -404,6 +397,13 @@ static int vhost_blk_fetch_add(struct vhost_blk_queue *queue,
 		left -= iov->iov_len;
 		*(writable ? &chain->in : &chain->out) += 1;
 	}
+	/*
+	 * With an IOTLB vq->log is for invalidations. The dirty log then takes the owner's
+	 * addresses from vq->iov. Both arrays have the same size, and each entry of vq->log
+	 * has an element of vq->iov.
+	 */
+	if (len && (vq->iotlb || (writable && chain->logged)))
+		vq->log[chain->log_num++] = (struct vhost_log){ start, len };
 	return 0;
 }
 
