@@ -959,13 +959,13 @@ int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool write_used,
 }
 
 /**
- * vhost_blk_queue_forget_ring - forget what was looked up of guest memory
+ * vhost_blk_queue_forget_mappings - forget where guest memory is mapped
  * @queue: the queue, running or not
  *
  * Takes @vq.mutex. May sleep. To be called when the memory table, the ring's addresses, the
  * memory there, or whether it is logged may have changed.
  */
-void vhost_blk_queue_forget_ring(struct vhost_blk_queue *queue)
+void vhost_blk_queue_forget_mappings(struct vhost_blk_queue *queue)
 {
 	mutex_lock(&queue->vq.mutex);
 	vhost_blk_queue_revoke(queue);

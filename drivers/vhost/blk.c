@@ -815,12 +815,12 @@ static long vhost_blk_set_vring_call(struct vhost_blk *blk, void __user *argp)
 	return 0;
 }
 
-static void vhost_blk_forget_rings(struct vhost_blk *blk)
+static void vhost_blk_forget_mappings(struct vhost_blk *blk)
 {
 	unsigned int i;
 
 	for (i = 0; i < blk->num_queues; i++)
-		vhost_blk_queue_forget_ring(blk->queues[i]);
+		vhost_blk_queue_forget_mappings(blk->queues[i]);
 }
 
 /*
@@ -843,7 +843,7 @@ static long vhost_blk_set_mem_table(struct vhost_blk *blk, void __user *argp)
 	if (!ret && memory)
 		memory = vhost_blk_use_memory(blk, memory);
 	if (!ret)
-		vhost_blk_forget_rings(blk);
+		vhost_blk_forget_mappings(blk);
 	/*
 	 * Requests in flight have addresses of the old table: finish them first. With an
 	 * IOTLB only the dirty log uses the table.
@@ -898,7 +898,7 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	if (ret == -ENOIOCTLCMD)
 		ret = vhost_blk_vring_ioctl(blk, cmd, argp);
 	if (!ret && cmd == VHOST_SET_VRING_ADDR)
-		vhost_blk_forget_rings(blk);
+		vhost_blk_forget_mappings(blk);
 	mutex_unlock(&blk->dev.mutex);
 	return ret;
 }

@@ -798,7 +798,7 @@ int vhost_blk_queue_stop(struct vhost_blk_queue *queue, bool write_used,
 			 long *timeout);
 int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 			  long *timeout);
-void vhost_blk_queue_forget_ring(struct vhost_blk_queue *queue);
+void vhost_blk_queue_forget_mappings(struct vhost_blk_queue *queue);
 void vhost_blk_queue_free(struct vhost_blk_queue *queue);
 void vhost_blk_queue_completed(struct vhost_blk_request *req);
 void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
