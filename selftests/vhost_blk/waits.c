@@ -28,6 +28,12 @@
 #define BOUNCED		(512 << 10)
 #define STACK_BYTES	65536
 
+static void await_in_flight(struct fixture *f, unsigned int queue, unsigned int num)
+{
+	while (vhost_client_counter(&f->c, queue, "in_flight") != num)
+		usleep(1000);
+}
+
 static uint16_t answers(const struct fixture *f)
 {
 	return __atomic_load_n(&f->c.queues[0].vring.used->idx, __ATOMIC_ACQUIRE);
@@ -49,8 +55,7 @@ static void test_call(const char *one_tag)
 
 	set_up(&f, one_tag, O_RDWR, 1, ALL_FEATURES);
 	statuses = send_reads(&f, READS);
-	while (vhost_client_counter(&f.c, 0, "in_flight") != READS)
-		usleep(1000);
+	await_in_flight(&f, 0, READS);
 	call.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	tap_equal(vhost_client_ioctl(&f.c, VHOST_SET_VRING_CALL, &call), 0,
 		  "an eventfd is replaced while the disk has no free tag");
@@ -152,8 +157,7 @@ static pid_t start_waiting(const char *disk, unsigned int i)
 	if (!pid) {
 		set_up_shared(&f, disk);
 		send_reads(&f, READS);
-		while (vhost_client_counter(&f.c, 0, "in_flight") != READS)
-			usleep(1000);
+		await_in_flight(&f, 0, READS);
 		if (write(ready[1], "", 1) == 1)
 			waiting[i].call(&f);
 		_exit(0);
@@ -218,8 +222,7 @@ static void test_killed(const char *slow)
 	/* Made last: as long as this has no answer, nobody has. */
 	set_up_shared(&f, slow);
 	statuses = send_reads(&f, READS);
-	while (vhost_client_counter(&f.c, 0, "in_flight") != READS)
-		usleep(1000);
+	await_in_flight(&f, 0, READS);
 	usleep(200000);
 	for (i = 0; i < NUM_WAITING; i++)
 		kill(pids[i], SIGKILL);
@@ -242,7 +245,7 @@ static void test_killed(const char *slow)
 
 /* --- tags --- */
 
-/* Makes the disk's tag a thing that others wait for as well. */
+/* A process that reads from the disk all the time, and so waits for a tag most of it. */
 static pid_t start_reader(const char *disk)
 {
 	static uint8_t data[4096] __attribute__((aligned(4096)));
@@ -273,8 +276,7 @@ static void send_bounced_write(struct fixture *f)
 	f->hdr->type = VIRTIO_BLK_T_OUT;
 	vhost_client_add(&f->c, 0, segs, 3, NULL);
 	vhost_client_kick(&f->c, 0, true);
-	while (vhost_client_counter(&f->c, 0, "in_flight") != 1)
-		usleep(1000);
+	await_in_flight(f, 0, 1);
 }
 
 /*
@@ -329,8 +331,7 @@ static void send_lone_read(struct fixture *f)
 {
 	send_to_queue_1(f, VIRTIO_BLK_T_IN);
 	vhost_client_kick(&f->c, 1, true);
-	while (vhost_client_counter(&f->c, 1, "in_flight") != 1)
-		usleep(1000);
+	await_in_flight(f, 1, 1);
 }
 
 /*
@@ -351,8 +352,7 @@ static uint8_t *set_up_waiting(struct fixture *f, const char *slow, bool pinned)
 		send_lone_read(f);
 	}
 	statuses = send_reads(f, READS);
-	while (vhost_client_counter(&f->c, 0, "in_flight") != READS)
-		usleep(1000);
+	await_in_flight(f, 0, READS);
 	return statuses;
 }
 

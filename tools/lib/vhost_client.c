@@ -825,13 +825,16 @@ static void choose_cpu(const cpu_set_t *all, uint64_t number, cpu_set_t *one)
 
 void vhost_client_move_threads(uint64_t random)
 {
-	DIR *tasks = opendir("/proc/self/task");
 	struct dirent *entry;
 	cpu_set_t all, one;
+	DIR *tasks;
 
+	if (sched_getaffinity(getpid(), sizeof(all), &all))
+		return;
+	tasks = opendir("/proc/self/task");
 	if (!tasks)
 		return;
-	while (!sched_getaffinity(getpid(), sizeof(all), &all) && (entry = readdir(tasks))) {
+	while ((entry = readdir(tasks))) {
 		pid_t tid = atoi(entry->d_name);
 
 		if (!tid || tid == getpid())
