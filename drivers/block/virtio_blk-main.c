@@ -1214,7 +1214,7 @@ static void virtio_blk_set_cache_mode(struct virtio_blk *vblk, u8 wce)
 }
 
 /*
- * Whether the block layer sends flushes. Called without the recovery lock: this waits for
+ * Set whether the block layer sends flushes. Called without the recovery lock: this waits for
  * requests in flight, which may need recovery to end.
  */
 static int virtio_blk_set_flushes(struct virtio_blk *vblk, bool flushes)

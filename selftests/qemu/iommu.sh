@@ -45,6 +45,7 @@ ok "all that it wrote was right" stop_writer mapped
 ok "fio writes again" start_writer mapped
 ok "system_reset under fio" reset
 ok "then data is right" writes_and_verifies mapped
+
 # --- a ring in the last page of the addresses ---
 
 # In the guest. config_byte ADDRESS OFFSET

@@ -98,7 +98,7 @@ ok "guest and host see the same" same_data stays
 # A driver that does not choose the cache mode writes back, whatever write-cache= says.
 ok "write-cache=off: a stop flushes the disk's cache" stop_flushes through
 ok "its driver gives the disk up" driver_leaves through
-ok "a stop flushes the disk's cache" stop_flushes through
+ok "a stop flushes the cache of a disk without a driver" stop_flushes through
 ok "the driver takes the disk again" driver_returns through
 ok "then data is right" writes_and_verifies through
 

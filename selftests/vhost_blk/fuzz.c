@@ -891,8 +891,8 @@ static void bind_disk(struct rng *r)
 }
 
 /*
- * Memory is pinned half of the time, and the completion of a request answers it. What cannot be
- * pinned is not.
+ * In half of the calls memory is pinned, as far as it can be. Then the completion of a request
+ * may answer it.
  */
 static void pin_memory(struct rng *r)
 {

@@ -67,8 +67,8 @@ bool device_must_stop(const struct device *device, int timeout_ms)
 
 /*
  * An attempt at @path has failed with @error after @waited milliseconds. Wait for the next one.
- * Whoever has mistyped a name is not to look at nothing meanwhile. Returns false if the process
- * has to stop.
+ * The first time a message says so, for users who have mistyped a name. Returns false if the
+ * process has to stop.
  */
 static bool wait_for_attempt(const struct device *device, const char *path, int error, int waited)
 {
