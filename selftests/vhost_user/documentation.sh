@@ -192,7 +192,8 @@ watch()
 	pid=$!
 	wait_for 30 grep -qE "$1" "$work/shown"
 	status=$?
-	pkill -P "$pid" -x cat
+	# The shell shows the command before it starts it.
+	wait_until pkill -P "$pid" -x cat || kill "$pid"
 	wait "$pid"
 	tail -n 20 "$work/shown"
 	return "$status"
