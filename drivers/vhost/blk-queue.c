@@ -612,7 +612,8 @@ static int vhost_blk_queue_alloc_requests(struct vhost_blk_queue *queue)
  * @queue: a queue that is not started
  *
  * Called with the device's mutex and @vq.mutex held. May sleep. A ring without addresses
- * is not used by the driver. It stays stopped, and the call succeeds.
+ * is not used by the driver. It stays stopped, and the call succeeds. With a record, the
+ * guest is signalled once, whatever the used ring has.
  *
  * Return: 0, or
  *	-EFAULT	the ring is not in the owner's memory
@@ -654,6 +655,12 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	ret = vhost_blk_record_open(queue);
 	if (ret)
 		goto err_backend;
+	/*
+	 * An owner that was killed may have used chains and not signalled, or only signalled
+	 * an eventfd that the VMM had closed by then.
+	 */
+	if (queue->record.map)
+		queue->wait.pending_signals = 1;
 	vhost_blk_fetch_choose_path(queue);
 	queue->started = true;
 	/* The worker ignored all kicks before this moment. */

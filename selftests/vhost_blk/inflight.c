@@ -13,6 +13,7 @@
  *	DISK	one that needs milliseconds, and is overwritten; how often the owner dies
  */
 #define _GNU_SOURCE
+#include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
@@ -231,6 +232,26 @@ static void test_batch(const char *disk)
 	tap_ok(soon(used_idx(&g) == READS), "what is not in it is done again");
 	tap_ok(used_are(&g, 0, 0, 1) && used_are(&g, 2, READS - 1, 2),
 	       "what is in it is not");
+	close_device(&g);
+	halt(&g);
+}
+
+/* The owner is killed between the used element and the signal. */
+static void test_signal(const char *disk)
+{
+	struct guest g = {};
+	struct pollfd call;
+
+	boot(&g, disk);
+	send_reads(&g.f, READS);
+	pretend_fetched(&g, READS);
+	pretend_used(&g, READS);
+	if (run_device(&g, 0, true))
+		tap_bail("the device doesn't start");
+	call = (struct pollfd){ .fd = g.f.c.queues[0].call_fd, .events = POLLIN };
+	tap_equal(poll(&call, 1, 10000 * limit_factor()), 1,
+		  "the guest is signalled for what an owner used before it died");
+	tap_equal(used_idx(&g), READS, "and nothing is done again");
 	close_device(&g);
 	halt(&g);
 }
@@ -491,6 +512,7 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "record")) {
 		test_order(argv[2]);
 		test_batch(argv[2]);
+		test_signal(argv[2]);
 		test_stop(argv[2]);
 		test_lies(argv[2]);
 		test_nonsense(argv[2]);
