@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 #include <linux/virtio_config.h>
 
@@ -473,9 +474,24 @@ static int set_vring_kick(struct session *session, struct message *msg)
 	return ring_update(session, index);
 }
 
+/*
+ * The front end may have closed the last eventfd before it read the last signal: QEMU does at the
+ * end of a connection, and starts rings with an eventfd that it never reads. So signal each new
+ * one. One signal too many does no harm.
+ */
 static int set_vring_call(struct session *session, struct message *msg)
 {
-	return set_vring_fd(session, msg, VHOST_SET_VRING_CALL);
+	struct pollfd call = { .events = POLLOUT };
+
+	if (set_vring_fd(session, msg, VHOST_SET_VRING_CALL))
+		return CLOSE;
+	/* One that is full is signalled already, and could block. */
+	call.fd = msg->num_fds ? msg->fds[0] : -1;
+	if (poll(&call, 1, 0) == 1 && eventfd_write(call.fd, 1))
+		return session_fail("ring %u: its call eventfd can't be written: %s",
+				    (unsigned int)(msg->u64 & VHOST_USER_VRING_INDEX_MASK),
+				    strerror(errno));
+	return DONE;
 }
 
 static int set_vring_err(struct session *session, struct message *msg)
