@@ -4,11 +4,15 @@
 #define USER_PROCESS_H
 
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "fixture.h"
+
+/* A flag of /proc/net/unix: __SO_ACCEPTCON of the kernel. */
+#define LISTENS	0x10000
 
 /**
  * struct process - a daemon with four queues
@@ -60,13 +64,29 @@ static inline void bury_daemon(struct process *daemon)
 		tap_bail("the daemon ended with status %d", WEXITSTATUS(status));
 }
 
-/* Until there is a socket. */
+/* Whether a process listens at the socket. The file is there a moment earlier. */
+static inline bool is_listening(const char *socket)
+{
+	FILE *sockets = fopen("/proc/net/unix", "re");
+	unsigned int flags;
+	bool found = false;
+	char line[512];
+
+	if (!sockets)
+		tap_bail("/proc/net/unix: %s", strerror(errno));
+	while (!found && fgets(line, sizeof(line), sockets))
+		found = sscanf(line, "%*s %*s %*s %x", &flags) == 1 &&
+			flags & LISTENS && strstr(line, socket);
+	fclose(sockets);
+	return found;
+}
+
 static inline void wait_for_daemon(const struct process *daemon)
 {
-	struct stat st;
+	long end = vhost_client_now_ms() + TIMEOUT_MS;
 
-	while (stat(daemon->socket, &st)) {
-		if (daemon_has_ended(daemon))
+	while (!is_listening(daemon->socket)) {
+		if (daemon_has_ended(daemon) || vhost_client_now_ms() > end)
 			tap_bail("the daemon doesn't start");
 		usleep(1000);
 	}
