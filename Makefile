@@ -41,6 +41,10 @@ RELEASE = $(shell cat $(KDIR)/include/config/kernel.release 2> /dev/null)
 need_permission = $(if $(DESTDIR),,@[ "$$(id -u)" = 0 ] || \
 	{ echo "make $@: needs root, or DESTDIR=" >&2; exit 1; })
 
+# refuse_package NAME: what make and a package install is in the way of each other.
+refuse_package = $(if $(DESTDIR),,@[ -z "$$(dpkg-query -W -f '$${db:Status-Status}' $(1) 2> /dev/null | \
+	grep -x installed)" ] || { echo "make $@: the package $(1) is installed: apt purge $(1) first" >&2; exit 1; })
+
 .PHONY: all modules install install-host install-guest uninstall deb vhost-blkd \
 	install-vhost-blkd install-vhost-blkd-files qemu install-qemu install-qemu-files qemu-patches kernel-patches \
 	demo bench check-bench check check-debug fuzz soak clean help
@@ -54,12 +58,14 @@ install: install-host
 
 # All is built before anything is installed.
 install-host: vhost-blkd
+	$(call refuse_package,vhost-blk-dkms)
 	$(need_permission)
 	@MODULES=vhost_blk tools/build-modules
 	@$(MAKE) install-vhost-blkd-files
 	$(call install_modules)
 
 install-guest:
+	$(call refuse_package,virtio-blk-dkms)
 	$(need_permission)
 	@MODULES=virtio_blk tools/build-modules
 	$(call install_modules)
@@ -90,6 +96,7 @@ DOMAIN_RULES = /etc/apparmor.d/abstractions/libvirt-qemu.d
 install-vhost-blkd: vhost-blkd install-vhost-blkd-files
 
 install-vhost-blkd-files:
+	$(call refuse_package,vhost-blk)
 	$(need_permission)
 	install -D -t $(DESTDIR)$(PREFIX)/bin build/vhost-blkd/vhost-blkd
 	install -D -t $(DESTDIR)$(PREFIX)/sbin packaging/vhost-blk-upgrade tools/vhost-blk-stat
@@ -101,6 +108,7 @@ install-vhost-blkd-files:
 	install -D -m 644 -t $(DESTDIR)$(BACKENDS) packaging/50-vhost-blkd.json
 	install -D -m 644 -t $(DESTDIR)/etc/apparmor.d packaging/apparmor/vhost-blkd
 	install -D -m 644 -t $(DESTDIR)$(DOMAIN_RULES) packaging/apparmor/vhost-blk
+	install -D -m 644 packaging/needrestart.conf $(DESTDIR)/etc/needrestart/conf.d/vhost-blk.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man4 packaging/man/vhost_blk.4
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 packaging/man/vhost-*.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions packaging/completions/vhost-*
@@ -119,6 +127,7 @@ install-qemu: qemu install-qemu-files
 
 # The objects of other versions of QEMU stay: the wrapper chooses.
 install-qemu-files:
+	$(call refuse_package,qemu-vhost-blk)
 	$(need_permission)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/vhost-blk/$$(cat build/qemu/vhost-blk-pci.version) \
 		build/qemu/vhost-blk-pci.so
@@ -135,8 +144,11 @@ qemu-patches:
 kernel-patches:
 	@tools/kernel/make-patches -o build/kernel-patches
 
-# The configuration in /etc/vhost-blkd stays, and the user vhost-blkd.
+# The configuration in /etc/vhost-blkd stays, and the user vhost-blkd. What is in /etc may belong
+# to a package.
 uninstall:
+	$(if $(DESTDIR),,@! systemctl -q is-active 'vhost-blkd@*' 2> /dev/null || \
+		{ echo "make $@: disks are served: for each one, systemctl disable --now vhost-blkd@NAME" >&2; exit 1; })
 	$(need_permission)
 	@set -e; for file in $(MODULE_ROOT)/lib/modules/*/updates/drivers/*/v*_blk.ko*; do \
 		[ -e "$$file" ] || continue; \
@@ -151,8 +163,11 @@ uninstall:
 		lib/udev/rules.d/60-vhost-blk.rules lib/systemd/system/vhost-blkd@.service \
 		lib/vhost-blk share/doc/vhost-blk $(patsubst packaging/man/%,share/man/man?/%,$(wildcard packaging/man/*)) \
 		$(patsubst packaging/%,share/bash-completion/%,$(wildcard packaging/completions/*))
-	rm -f $(DESTDIR)$(BACKENDS)/50-vhost-blkd.json $(DESTDIR)/etc/apparmor.d/vhost-blkd \
-		$(DESTDIR)$(DOMAIN_RULES)/vhost-blk $(DESTDIR)$(DOMAIN_RULES)/qemu-vhost-blk
+	@for file in $(BACKENDS)/50-vhost-blkd.json /etc/apparmor.d/vhost-blkd \
+		/etc/needrestart/conf.d/vhost-blk.conf $(DOMAIN_RULES)/vhost-blk $(DOMAIN_RULES)/qemu-vhost-blk; do \
+		! dpkg-query -S "$(DESTDIR)$$file" > /dev/null 2>&1 || continue; \
+		echo "rm -f $(DESTDIR)$$file"; rm -f "$(DESTDIR)$$file"; \
+	done
 
 deb:
 	@packaging/make-deb

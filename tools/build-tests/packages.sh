@@ -36,6 +36,27 @@ refuses_unknown_key()
 	fails_with "the key of DKMS is not enrolled" apt install "$(package virtio-blk-dkms 1.0)"
 }
 
+# After an upgrade from Debian 12, say.
+add_old_headers()
+{
+	local release=6.1.0-1-amd64
+	mkdir -p "$root/lib/modules/$release" "$root/usr/src/linux-headers-$release/include"
+	ln -s "/usr/src/linux-headers-$release" "$root/lib/modules/$release/build"
+	echo kernel/drivers/vhost/vhost.ko > "$root/lib/modules/$release/modules.order"
+}
+
+# refuses_installed FILE PACKAGE: "make install" has installed the file.
+refuses_installed()
+{
+	local status
+	mkdir -p "$root/${1%/*}"
+	touch "$root/$1"
+	fails_with "Run 'make uninstall' first" apt install --no-install-recommends "$(package "$2" 1.0)"
+	status=$?
+	rm "$root/$1"
+	return "$status"
+}
+
 # booted_driver KERNEL: the virtio_blk that the initramfs has.
 booted_driver()
 {
@@ -95,7 +116,8 @@ profile=pkg.vhost-blk.noqemu
 [ -z "${QEMU_WORK:-}" ] || profile=
 ok "the packages are built" build_packages 1.0 "$profile" || bail "no packages"
 ok "lintian has no errors" lintian --no-cfg --allow-root --fail-on error "$debs"/vhost-blk_1.0_*.changes
-ok "they are installed" apt install "$(package vhost-blk-dkms 1.0)" "$(package virtio-blk-dkms 1.0)" \
+add_old_headers
+ok "they are installed, though one kernel is too old" apt install "$(package vhost-blk-dkms 1.0)" "$(package virtio-blk-dkms 1.0)" \
 	"$(package vhost-blk 1.0)"
 for module in vhost_blk virtio_blk; do
 	ok "$module is built for the kernel" built "$module" 1.0 6
@@ -131,4 +153,10 @@ ok "all are purged" apt purge vhost-blk-dkms virtio-blk-dkms vhost-blk qemu-vhos
 ok "the initramfs has the kernel's virtio_blk" boots_theirs 7
 ok "nothing is left" leaves_nothing
 ok "a guest that could not boot with virtio-blk-dkms does not get it" refuses_unknown_key
+modules=/lib/modules/$(kernel 6)/updates/drivers
+ok "vhost-blk-dkms refuses a module of make install" \
+	refuses_installed "$modules/vhost/vhost_blk.ko" vhost-blk-dkms
+ok "and virtio-blk-dkms" refuses_installed "$modules/block/virtio_blk.ko.xz" virtio-blk-dkms
+ok "and vhost-blk a daemon" refuses_installed \
+	/usr/local/lib/systemd/system/vhost-blkd@.service vhost-blk
 tap_end

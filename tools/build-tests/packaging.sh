@@ -17,6 +17,7 @@ installs()
 		test -f "$work/$1$2/lib/udev/rules.d/60-vhost-blk.rules" &&
 		test -f "$work/$1/etc/apparmor.d/vhost-blkd" &&
 		test -f "$work/$1/etc/apparmor.d/abstractions/libvirt-qemu.d/vhost-blk" &&
+		test -f "$work/$1/etc/needrestart/conf.d/vhost-blk.conf" &&
 		test -f "$work/$1$2/share/man/man8/vhost-blkd.8" &&
 		test -f "$work/$1$2/share/man/man8/vhost-blk-upgrade.8" &&
 		test -f "$work/$1$2/share/man/man8/vhost-blk-stat.8" &&
@@ -36,6 +37,14 @@ uninstalls()
 	left=$(find "$work/$1" ! -type d)
 	echo "$left"
 	test -z "$left"
+}
+
+uninstall_keeps_conffiles()
+{
+	cp -a "$work/local" "$work/packaged" &&
+		PATH="$work/dpkg:$PATH" make -s uninstall DESTDIR="$work/packaged" PREFIX=/usr/local &&
+		[ -e "$work/packaged/etc/apparmor.d/vhost-blkd" ] &&
+		[ ! -e "$work/packaged/usr/local/bin/vhost-blkd" ]
 }
 
 # names_daemon FILE PATH
@@ -124,6 +133,26 @@ for target in install-guest install-vhost-blkd-files install-qemu-files uninstal
 	ok "make $target wants root" fails_with "make $target: needs root, or DESTDIR=" \
 		setpriv --reuid 65534 --regid 65534 --clear-groups make -s "$target"
 done
+# dpkg knows any package and any file. As nobody, so that nothing happens if make does not ask.
+mkdir "$work/dpkg"
+printf '#!/bin/sh\necho installed\n' > "$work/dpkg/dpkg-query"
+chmod 755 "$work" "$work/dpkg" "$work/dpkg/dpkg-query"
+while read -r target package; do
+	ok "make $target refuses what the package $package has installed" fails_with \
+		"make $target: the package $package is installed: apt purge $package first" \
+		env PATH="$work/dpkg:$PATH" \
+		setpriv --reuid 65534 --regid 65534 --clear-groups make -s "$target"
+done <<- END
+	install-vhost-blkd-files vhost-blk
+	install-guest virtio-blk-dkms
+	install-qemu-files qemu-vhost-blk
+END
+printf '#!/bin/sh\nexit 0\n' > "$work/dpkg/systemctl"
+chmod 755 "$work/dpkg/systemctl"
+ok "make uninstall refuses while disks are served" fails_with "make uninstall: disks are served" \
+	env PATH="$work/dpkg:$PATH" \
+	setpriv --reuid 65534 --regid 65534 --clear-groups make -s uninstall
+ok "make uninstall leaves what a package has in /etc" uninstall_keeps_conffiles
 ok "make install-host installs nothing without headers" installs_nothing
 ok "a missing compiler is named, and its package" fails_with "no C compiler nocc: apt install" \
 	make -s -C tools/vhost-blkd OUT="$work/nothing" CC=nocc
