@@ -67,9 +67,10 @@ interrupt()
 	echo "pauses in ms: ${pauses[*]}" > "$blkd_dir/pauses"
 }
 
+# Whoever else has looked at the device may still be closing it.
 replace_module()
 {
-	kill_daemon disk TERM && rmmod vhost_blk && modprobe vhost_blk
+	kill_daemon disk TERM && wait_until rmmod vhost_blk && modprobe vhost_blk
 }
 
 show_pauses()
