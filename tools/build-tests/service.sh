@@ -169,7 +169,7 @@ waits_for_disk()
 # on_host COMMAND: runs it in the machine.
 on_host()
 {
-	"$machine" run "$name" -t $((120 * LIMIT_FACTOR)) "$*"
+	"$machine" run "$name" -t 120 "$*"
 }
 
 # is_active INSTANCE
@@ -208,7 +208,7 @@ may()
 
 guest()
 {
-	on_host "/usr/lib/testbed/machine run guest -t $((100 * LIMIT_FACTOR)) ${*@Q}"
+	on_host "/usr/lib/testbed/machine run guest -t 100 ${*@Q}"
 }
 
 writes_and_verifies()
