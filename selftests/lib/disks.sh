@@ -136,18 +136,6 @@ remove_nullb()
 	rmdir "$nullb_config/$1"
 }
 
-# run_on_nullb PROGRAM [ATTRIBUTE=VALUE...]: with a device of its own as argument; its
-# status is the program's.
-run_on_nullb()
-{
-	local name=${1##*/} disk status
-	disk=$(make_nullb "$name" "${@:2}") || return
-	"$1" "$disk"
-	status=$?
-	remove_nullb "$name"
-	return "$status"
-}
-
 # --- scsi_debug ---
 
 # There while a test has the module loaded: one that somebody else has loaded is not ours.

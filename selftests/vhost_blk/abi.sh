@@ -10,12 +10,11 @@ mounted=$(make_nullb abi_mounted)
 mount_point=$(mktemp -d)
 mkfs.ext4 -q "$mounted" && mount "$mounted" "$mount_point"
 
-"$here/abi" "$disk" "$cached" "$mounted"
-status=$?
+run_tests 300 "$here/abi" "$disk" "$cached" "$mounted"
 
 umount "$mount_point"
 rmdir "$mount_point"
 remove_nullb abi_plain
 remove_nullb abi_cached
 remove_nullb abi_mounted
-exit $status
+tap_end

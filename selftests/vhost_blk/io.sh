@@ -10,10 +10,9 @@ slow=$(make_nullb io_slow irqmode=2 completion_nsec=10000000 hw_queue_depth=8 \
 	memory_backed=0)
 large=$(make_scsi sector_size=4096)
 
-"$here/io" "$disk" "$slow" "$large"
-status=$?
+run_tests 300 "$here/io" "$disk" "$slow" "$large"
 
 remove_nullb io_fast
 remove_nullb io_slow
 remove_scsi
-exit $status
+tap_end

@@ -7,8 +7,7 @@ here=$(dirname "$(readlink -f "$0")")
 disk=$(make_nullb iotlb)
 slow=$(make_nullb iotlb_slow irqmode=2 completion_nsec="$(slow_nsec 500)" \
 	memory_backed=0)
-"$here/iotlb" "$disk" "$slow"
-status=$?
+run_tests 300 "$here/iotlb" "$disk" "$slow"
 remove_nullb iotlb
 remove_nullb iotlb_slow
-exit $status
+tap_end

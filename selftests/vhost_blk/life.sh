@@ -11,11 +11,10 @@ truncate -s 16M "$file"
 modprobe loop
 loop=$(losetup --show -f "$file")
 
-"$here/life" "$disk" "$other" "$loop" "$file"
-status=$?
+run_tests 300 "$here/life" "$disk" "$other" "$loop" "$file"
 
 losetup -d "$loop"
 rm "$file"
 remove_nullb life_first
 remove_nullb life_second
-exit $status
+tap_end

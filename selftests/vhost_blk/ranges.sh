@@ -12,12 +12,11 @@ zeroes=$(make_scsi sector_size=4096 lbpu=1 lbpws=1)
 # On tmpfs, which can't zero a part of a file in place.
 loses=$(make_loop /dev/shm)
 
-"$here/ranges" "$discard" "$zeroes" "$none" "$cached" "$loses"
-status=$?
+run_tests 300 "$here/ranges" "$discard" "$zeroes" "$none" "$cached" "$loses"
 
 remove_nullb ranges_discard
 remove_nullb ranges_none
 remove_nullb ranges_cached
 remove_scsi
 remove_loop "$loses"
-exit $status
+tap_end
