@@ -39,12 +39,14 @@ need_configfs()
 # wait_until COMMAND...: for at most half a minute.
 wait_until()
 {
-	for _ in $(seq $((300 * LIMIT_FACTOR))); do
-		! "$@" || return 0
+	local end=$((SECONDS + 30 * LIMIT_FACTOR))
+	until "$@"; do
+		((SECONDS < end)) || {
+			echo "waited in vain: $*" >&2
+			return 1
+		}
 		sleep 0.1
 	done
-	echo "waited in vain: $*" >&2
-	return 1
 }
 
 # slow_nsec MILLISECONDS: how long a slow null_blk needs on this machine, for its attribute

@@ -41,13 +41,14 @@ migration_is()
 # wait_for_migration STATUS: for at most five minutes.
 wait_for_migration()
 {
-	for _ in $(seq $((600 * LIMIT_FACTOR))); do
-		! migration_is "$1" || return 0
-		! migration_is failed || break
+	local end=$((SECONDS + 300 * LIMIT_FACTOR))
+	until migration_is "$1"; do
+		if ((SECONDS >= end)) || migration_is failed; then
+			qmp query-migrate
+			return 1
+		fi
 		sleep 0.5
 	done
-	qmp query-migrate
-	return 1
 }
 
 # begin_slowly QEMU_ARGUMENT...: a migration that does not come to an end.
