@@ -64,10 +64,15 @@ guest_start()
 		bail "the guest doesn't boot"
 }
 
-# guest COMMAND: runs it in the guest, with its output and its status.
+# guest COMMAND: runs it in the guest, with its output and its status. A guest in which a command
+# did not end in time is killed: each command that follows might take as long.
 guest()
 {
+	local status
 	guest_machine run -t "${GUEST_LIMIT:-300}" "$*"
+	status=$?
+	[ "$status" != 124 ] || guest_machine kill
+	return "$status"
 }
 
 # What QEMU has said.
