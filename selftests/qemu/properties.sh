@@ -83,7 +83,7 @@ number_of_queues()
 
 write_fails()
 {
-	! guest "dd if=/dev/zero of=/run/disk/$1 bs=4k count=1 oflag=direct"
+	fails guest "dd if=/dev/zero of=/run/disk/$1 bs=4k count=1 oflag=direct"
 }
 
 pci_id()

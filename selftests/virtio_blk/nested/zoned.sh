@@ -85,7 +85,7 @@ fio_verifies()
 
 opens_no_more_than_the_limit()
 {
-	zone_command open 2 4 && ! zone_command open 6 && same_zones
+	zone_command open 2 4 && fails zone_command open 6 && same_zones
 }
 
 # Through an NVMe namespace over the disk, then as the disk has it.
