@@ -237,12 +237,14 @@ no_reports_since_mark()
 
 # --- suspend ---
 
-# start_suspend STATE PM_TEST: in half a second.
+# start_suspend STATE PM_TEST: soon after this command has ended and the agent has said so.
 start_suspend()
 {
 	resumptions=$(count_resumptions)
 	guest "rm -f /run/suspend.status
-		(sleep 0.5; echo 0 > /sys/module/suspend/parameters/pm_test_delay
+		(while kill -0 \$\$ 2> /dev/null; do sleep 0.1; done
+			sleep $LIMIT_FACTOR
+			echo 0 > /sys/module/suspend/parameters/pm_test_delay
 			echo $2 > /sys/power/pm_test; echo $1 > /sys/power/state
 			echo \$? > /run/suspend.status) > /run/suspend.log 2>&1 < /dev/null &"
 }
