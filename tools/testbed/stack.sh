@@ -96,7 +96,7 @@ declare -A reference_boot=([6.12]=80 [7.3]=80 [debug]=240)
 
 start_speed_guest() {
 	"$machine" start "speed-$$-$2" --kernel "$cache/images/$1/vmlinuz" \
-		--initrd "$cache/images/$1/guest.cpio" --boot-timeout 1200 \
+		--initrd "$cache/images/$1/guest.cpio" --boot-timeout 400 \
 		> "$stage/speed-$2.log" 2>&1 || {
 		cat "$stage/speed-$2.log" >&2
 		return 1
@@ -129,7 +129,11 @@ set_limit_factor() {
 	# The first time answers whether KVM works, and reads the files.
 	start_speed_guest "$1" 1
 	"$machine" kill "speed-$$-1"
-	boot_two "$1"
+	# A boot that ended in the emulator's fault was tried again, which is not the machine's speed.
+	for _ in 1 2 3; do
+		boot_two "$1"
+		grep -q "the emulator's fault" "$stage"/speed-[12].log || break
+	done
 	export LIMIT_FACTOR=$(((took + reference - 1) / reference))
 	log "two guests of kernel $1 at once boot in $((took / 10)).$((took % 10)) s," \
 		"on the reference machine in $((reference / 10)) s at most:" \
