@@ -276,4 +276,16 @@ static inline double now(void)
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
+/* Until a queue has so many requests in flight. */
+static inline void await_in_flight(struct fixture *f, unsigned int queue, unsigned int num)
+{
+	double end = now() + TIMEOUT_MS / 1000;
+
+	while (vhost_client_counter(&f->c, queue, "in_flight") < num) {
+		if (now() > end)
+			tap_bail("queue %u has no %u requests in flight", queue, num);
+		usleep(1000);
+	}
+}
+
 #endif

@@ -287,7 +287,7 @@ static void test_inherit(const char *disk)
 {
 	struct fixture f;
 	int done[2], status = -1;
-	pid_t pid;
+	pid_t pid, owner;
 	char ok = 0;
 
 	if (pipe(done))
@@ -296,9 +296,9 @@ static void test_inherit(const char *disk)
 	if (!pid) {
 		set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
 		send_reads(&f, 64);
+		owner = getpid();
 		if (!fork()) {
-			/* Until the owner is gone. */
-			while (getppid() != 1)
+			while (getppid() == owner)
 				usleep(10000);
 			ok = vhost_client_run(&f.c, false) == -EPERM &&
 			     vhost_client_run(&f.c, true) == -EPERM;
@@ -308,6 +308,7 @@ static void test_inherit(const char *disk)
 		}
 		kill(getpid(), SIGKILL);
 	}
+	close(done[1]);
 	waitpid(pid, &status, 0);
 	tap_ok(read(done[0], &ok, 1) == 1 && ok,
 	       "nobody rules a device whose owner was killed");

@@ -156,8 +156,7 @@ static void test_call(const char *one_tag, const char *probability)
 	set_percent(probability, "100");
 	vhost_client_kick(&f.c, 0, true);
 	/* One of the large ones finds what the queue has in reserve. */
-	while (vhost_client_counter(&f.c, 0, "in_flight") <= SMALL)
-		usleep(1000);
+	await_in_flight(&f, 0, SMALL + 1);
 	reads = reads_done(&f);
 	call.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	tap_equal(vhost_client_ioctl(&f.c, VHOST_SET_VRING_CALL, &call), 0,

@@ -357,8 +357,7 @@ static void test_taken(const char *disk, unsigned int taker)
 	segs[2] = (struct vhost_client_seg){ f.status, 1, true };
 	vhost_client_add(&f.c, 0, segs, 3, NULL);
 	vhost_client_kick(&f.c, 0, true);
-	while (vhost_client_counter(&f.c, 0, "in_flight") != 1)
-		usleep(1000);
+	await_in_flight(&f, 0, 1);
 	takers[taker].take(room, BYTES, fd);
 	ret = vhost_client_get_used(&f.c, 0, NULL, TIMEOUT_MS);
 	tap_ok(ret >= 0 && *f.status == VIRTIO_BLK_S_OK,
@@ -441,8 +440,7 @@ static void test_killed(const char *slow)
 	if (!pid) {
 		set_up_pinned(&f, slow, 1);
 		send_reads(&f, 8);
-		while (vhost_client_counter(&f.c, 0, "in_flight") != 8)
-			usleep(1000);
+		await_in_flight(&f, 0, 8);
 		if (write(ready[1], "", 1) == 1)
 			pause();
 		_exit(0);

@@ -100,7 +100,7 @@ struct disk {
 	unsigned int life;
 	unsigned long kills;
 	long kill_ms;
-	bool ended;
+	bool killed, ended;
 };
 
 static struct disk *disks;
@@ -1045,6 +1045,7 @@ static void start_owner(struct disk *d)
 
 	d->life++;
 	d->verified = false;
+	d->killed = false;
 	d->kill_ms = 0;
 	pid = fork();
 	if (pid < 0)
@@ -1070,12 +1071,9 @@ static void owner_ended(struct disk *d, int status)
 
 static void kill_owner(struct disk *d)
 {
-	int status;
-
 	kill(d->pid, SIGKILL);
-	waitpid(d->pid, &status, 0);
+	d->killed = true;
 	d->kills++;
-	start_owner(d);
 }
 
 static void look_after(struct disk *d)
@@ -1085,12 +1083,15 @@ static void look_after(struct disk *d)
 	if (d->ended)
 		return;
 	if (waitpid(d->pid, &status, WNOHANG) == d->pid) {
-		owner_ended(d, status);
+		if (d->killed)
+			start_owner(d);
+		else
+			owner_ended(d, status);
 		return;
 	}
 	if (no_more_errors && !d->strict_ms)
 		d->strict_ms = vhost_client_now_ms() + 1000;
-	if (d->stop || !d->verified)
+	if (d->stop || d->killed || !d->verified)
 		return;
 	if (!d->kill_ms)
 		d->kill_ms = vhost_client_now_ms() + 1000 + below(5000);

@@ -28,12 +28,6 @@
 #define BOUNCED		(512 << 10)
 #define STACK_BYTES	65536
 
-static void await_in_flight(struct fixture *f, unsigned int queue, unsigned int num)
-{
-	while (vhost_client_counter(&f->c, queue, "in_flight") != num)
-		usleep(1000);
-}
-
 static uint16_t answers(const struct fixture *f)
 {
 	return __atomic_load_n(&f->c.queues[0].vring.used->idx, __ATOMIC_ACQUIRE);
