@@ -80,6 +80,8 @@ run_tests()
 	if kill -0 "$pid" 2> /dev/null; then
 		adopt < "$output"
 		ok "$* ends" hangs "$pid"
+		# A child may hold the device, too, or be the program.
+		pkill -9 -P "$pid"
 		kill -9 "$pid"
 		bail "$* hangs"
 	fi

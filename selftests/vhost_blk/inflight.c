@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "locked.h"
@@ -106,8 +107,10 @@ static pid_t start_owner(struct guest *g, uint32_t flags, bool patient, int *res
 		tap_bail("no pipe: %s", strerror(errno));
 	pid = fork();
 	if (!pid) {
-		int ret = run_device(g, flags, patient);
+		int ret;
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		ret = run_device(g, flags, patient);
 		if (write(ready[1], &ret, sizeof(ret)) == sizeof(ret) && !ret)
 			pause();
 		_exit(0);

@@ -438,6 +438,7 @@ static void test_killed(const char *slow)
 	if (pid < 0)
 		tap_bail("no fork: %s", strerror(errno));
 	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		set_up_pinned(&f, slow, 1);
 		send_reads(&f, 8);
 		await_in_flight(&f, 0, 8);

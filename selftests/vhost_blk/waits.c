@@ -149,6 +149,7 @@ static pid_t start_waiting(const char *disk, unsigned int i)
 		tap_bail("no pipe: %s", strerror(errno));
 	pid = fork();
 	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		set_up_shared(&f, disk);
 		send_reads(&f, READS);
 		await_in_flight(&f, 0, READS);
