@@ -4,10 +4,10 @@
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/vhost_blk.sh"
 
-# Requests that end from a timer after 10 ms, eight at a time.
+# Requests that end from a timer after 10 ms on a fast machine, eight at a time.
 disk=$(make_nullb io_fast)
-slow=$(make_nullb io_slow irqmode=2 completion_nsec=10000000 hw_queue_depth=8 \
-	memory_backed=0)
+slow=$(make_nullb io_slow irqmode=2 completion_nsec="$(slow_nsec 10)" poll_queues=0 \
+	hw_queue_depth=8 memory_backed=0)
 large=$(make_scsi sector_size=4096)
 
 run_tests 300 "$here/io" "$disk" "$slow" "$large"
