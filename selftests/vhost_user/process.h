@@ -53,7 +53,7 @@ static inline bool daemon_has_ended(const struct process *daemon)
 	       info.si_pid == daemon->pid;
 }
 
-/* After a signal. */
+/* After a signal. SIGTERM may come before the daemon handles it. */
 static inline void bury_daemon(struct process *daemon)
 {
 	int status;
@@ -62,6 +62,8 @@ static inline void bury_daemon(struct process *daemon)
 		tap_bail("waitpid: %s", strerror(errno));
 	if (WIFEXITED(status) && WEXITSTATUS(status))
 		tap_bail("the daemon ended with status %d", WEXITSTATUS(status));
+	if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL && WTERMSIG(status) != SIGTERM)
+		tap_bail("the daemon ended by signal %d", WTERMSIG(status));
 }
 
 /* Whether a process listens at the socket. The file is there a moment earlier. */
