@@ -82,7 +82,7 @@ static void expect_stop(struct chains *t, const char *what)
 	void *data = vhost_client_alloc(&t->f.c, DATA, 4096);
 	uint64_t errors;
 
-	tap_equal(offer(t, 100, NULL), -1, "%s: no answer", what);
+	tap_equal(offer(t, 100 * limit_factor(), NULL), -1, "%s: no answer", what);
 	tap_ok(read(t->f.c.queues[0].err_fd, &errors, sizeof(errors)) > 0,
 	       "%s: the error eventfd fires", what);
 	tap_equal(simple(&t->f, 1, VIRTIO_BLK_T_IN, 0, data, DATA, NULL),

@@ -15,7 +15,7 @@ nobody_is_left()
 	[ "$(cat /sys/module/vhost_blk/refcnt)" -le "$users" ]
 }
 
-one_tag=$(make_nullb waits_one irqmode=2 completion_nsec=150000000 poll_queues=0 \
+one_tag=$(make_nullb waits_one irqmode=2 completion_nsec="$(slow_nsec 150)" poll_queues=0 \
 	submit_queues=1 hw_queue_depth=1)
 run_tests "$limit" "$here/waits" call "$one_tag"
 remove_nullb waits_one

@@ -27,8 +27,8 @@ delayed()
 # The last file of a device may still be about to be closed.
 replace_module()
 {
-	cat <<- 'END'
-		for _ in $(seq 300); do
+	cat <<- END
+		for _ in \$(seq $((300 * LIMIT_FACTOR))); do
 			! modprobe -q -r vhost_blk || exec modprobe vhost_blk
 			sleep 0.1
 		done

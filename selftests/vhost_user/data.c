@@ -220,7 +220,7 @@ static bool breaks(struct fixture *f)
 
 	vhost_client_add(&f->c, 1, &seg, 1, NULL);
 	vhost_client_kick(&f->c, 1, true);
-	return vhost_client_get_used(&f->c, 1, NULL, 100) == -EAGAIN &&
+	return vhost_client_get_used(&f->c, 1, NULL, 100 * limit_factor()) == -EAGAIN &&
 	       read(f->c.queues[1].err_fd, &errors, sizeof(errors)) == sizeof(errors);
 }
 

@@ -8,7 +8,7 @@ here=$(dirname "$(readlink -f "$0")")
 
 blkd=$(find_blkd) || skip_all "no vhost-blkd"
 # Requests end from a timer.
-slow=$(make_nullb record_slow irqmode=2 completion_nsec=300000000 poll_queues=0 \
+slow=$(make_nullb record_slow irqmode=2 completion_nsec="$(slow_nsec 300)" poll_queues=0 \
 	memory_backed=0) || skip_all "no null_blk"
 cached=$(make_nullb record_cached cache_size=1)
 dir=$(mktemp -d)

@@ -139,7 +139,7 @@ deaf_test()
 	local text="never reset" device
 	need_working_guest
 	device=$(pci_device deaf)
-	set_recovery deaf 1 3000
+	set_recovery deaf 1 $((3000 * LIMIT_FACTOR))
 	lose deaf "$never_zero" 0x0f "$text"
 	check "$text: fio fails after a timeout and $reset_deadline s" \
 		requests_fail deaf $((reset_deadline + 10))

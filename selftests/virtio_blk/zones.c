@@ -88,7 +88,7 @@ static void test_unknown(struct device *device, const struct test *test)
 
 	tap_equal(disk_write(device, 0, BLOCK, 1, SOON), 0, "a zone is written");
 	device_tell(device, "%s capacity=%u", test->trick, DISK_BYTES / SECTOR);
-	sleep(1);
+	sleep(limit_factor());
 	tap_equal(disk_write(device, BLOCK, BLOCK, 1, SOON), EIO,
 		  "where the report of zones failed, writes fail");
 	tap_equal(requests(device, "seen", VIRTIO_BLK_T_OUT), 1, "the device does not see them");
