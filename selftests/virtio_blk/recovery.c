@@ -20,6 +20,14 @@ static void is_counted(struct device *device, const char *name, long long value)
 	tap_equal(disk_attribute(device, attribute), value, "%s is %lld", name, value);
 }
 
+/* A reset may come before all of them have been sent for the first time. */
+static void some_were_sent_again(struct device *device, long long most)
+{
+	long long number = disk_attribute(device, "recovery/requeued");
+
+	tap_ok(number > 0 && number <= most, "%lld requests of %lld were sent again", number, most);
+}
+
 /* Waits until the device holds so many requests. */
 static void wait_held(struct device *device, long long number)
 {
@@ -91,7 +99,6 @@ static void test_waits(struct device *device, const struct test *test)
 	tap_ok(traffic_finish(&t, 2 * SOON) && !t.result->failed,
 	       "when the device comes back all succeed");
 	tap_ok(traffic_is_right(&t), "and the data is right");
-	is_counted(device, "lost_interrupts", 0);
 	is_counted(device, "device_resets", 0);
 	is_counted(device, "timed_out", 0);
 }
@@ -107,7 +114,7 @@ static void test_reset_helps(struct device *device, const struct test *test)
 	       "with a device that needs %u resets every request succeeds", test->number);
 	tap_ok(traffic_is_right(&t), "and the data is right");
 	is_counted(device, "device_resets", test->number);
-	is_counted(device, "requeued", DEPTH * test->number);
+	some_were_sent_again(device, DEPTH * test->number);
 	is_counted(device, "timed_out", 0);
 	is_counted(device, "lost_interrupts", 0);
 	tap_ok(log_lines("the device was reset") > 0, "the log says so");
@@ -199,7 +206,7 @@ static void test_starts_again(struct device *device, const struct test *test)
 	tap_ok(traffic_is_right(&t), "and the data is right");
 	tap_equal(device_ask(device, "starts") - before, test->number + 1,
 		  "it was started %u times", test->number + 1);
-	is_counted(device, "requeued", DEPTH);
+	some_were_sent_again(device, DEPTH);
 	is_counted(device, "timed_out", 0);
 	tap_equal(log_lines("no more I/O"), 0, "the log does not say that it is lost");
 	tap_ok(data_is_right(device), "the disk works");
