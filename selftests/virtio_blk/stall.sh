@@ -25,7 +25,7 @@ start_fio()
 ends_well()
 {
 	guest "for i in \$(seq $((2 * WAIT_TRIES))); do
-			test ! -e /run/status || break
+			test ! -s /run/status || break
 			sleep 0.1
 		done
 		cat /run/fio.log /run/status; test \"\$(cat /run/status)\" = 0"
