@@ -60,8 +60,7 @@ stop_blkd()
 {
 	local pid=${blkd_pids[$1]}
 	unset "blkd_pids[$1]"
-	kill "$pid"
-	wait "$pid"
+	end_process "$pid" TERM
 }
 
 # end_blkds NAME...: a test each, after what the daemon has said.

@@ -49,6 +49,19 @@ wait_until()
 	done
 }
 
+# end_process PID SIGNAL: a process of this shell; its status. One that goes on is killed.
+end_process()
+{
+	kill "-$2" "$1"
+	wait_until process_has_ended "$1" || kill -9 "$1"
+	wait "$1"
+}
+
+process_has_ended()
+{
+	! kill -0 "$1" 2> /dev/null
+}
+
 # slow_nsec MILLISECONDS: how long a slow null_blk needs on this machine, for its attribute
 # completion_nsec. It ends a request that needs 5 s with an error.
 slow_nsec()

@@ -52,8 +52,7 @@ start()
 # end_with SIGNAL: ends what was started. Sets "status".
 end_with()
 {
-	kill "-$1" "$daemon"
-	wait "$daemon"
+	end_process "$daemon" "$1"
 	status=$?
 	daemon=
 }
@@ -189,16 +188,17 @@ end_with TERM
 ok "SIGTERM ends the wait for a disk that is not there" has_only_waited "$work/link"
 
 chmod 600 "$disk"
+limit=(timeout $((30 * LIMIT_FACTOR)))
 ok "without permission on the disk" fails_with "$disk: this user may not write it" \
-	"${nobody[@]}" "$VHOST_BLKD" "${good[@]}"
+	"${limit[@]}" "${nobody[@]}" "$VHOST_BLKD" "${good[@]}"
 chmod 666 "$disk"
 ok "without permission on /dev/vhost-blk" fails_with "/dev/vhost-blk: this user may not open it" \
-	"${nobody[@]}" "$VHOST_BLKD" "${good[@]}"
+	"${limit[@]}" "${nobody[@]}" "$VHOST_BLKD" "${good[@]}"
 
 # A /dev of its own, with nothing but the disk.
 without_node()
 {
-	unshare --mount --propagation private bash -c '
+	"${limit[@]}" unshare --mount --propagation private bash -c '
 		disk=$1
 		number=$(stat -c "0x%t 0x%T" "$disk")
 		mount -t tmpfs tmpfs /dev && mknod "$disk" b $number && mknod /dev/null c 1 3 || exit

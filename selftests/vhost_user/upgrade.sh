@@ -37,6 +37,7 @@ cat > "$work/systemctl" << END
 #!/bin/bash
 work=$work
 daemon=$VHOST_BLKD
+limit=$((30 * LIMIT_FACTOR))
 END
 cat >> "$work/systemctl" << 'END'
 command=$1
@@ -62,7 +63,11 @@ for unit; do
 	stop)
 		[ -n "$pid" ] || continue
 		kill "$pid"
-		while [ -e "/proc/$pid" ]; do sleep 0.01; done
+		end=$((SECONDS + limit))
+		while [ -e "/proc/$pid" ]; do
+			((SECONDS < end)) || kill -9 "$pid"
+			sleep 0.01
+		done
 		rm "$work/$name.pid"
 		;;
 	start)
@@ -70,11 +75,11 @@ for unit; do
 		setsid "$daemon" --socket-path="$work/$name.sock" \
 			--blk-file="$(cat "$work/$name.disk")" > "$work/$name.log" 2>&1 < /dev/null &
 		echo $! > "$work/$name.pid"
-		for _ in {1..500}; do
-			[ ! -S "$work/$name.sock" ] || continue 2
+		end=$((SECONDS + limit))
+		until [ -S "$work/$name.sock" ]; do
+			((SECONDS < end)) || exit 1
 			sleep 0.01
 		done
-		exit 1
 		;;
 	esac
 done
