@@ -16,10 +16,16 @@ if [ -n "${DEBIAN_ROOT:-}" ]; then
 fi
 image=driver=virtio-blk-vhost-user,cache.direct=on,path=$blkd_dir
 
+# limited COMMAND...: a daemon that does not answer holds its clients up.
+limited()
+{
+	timeout -k 5 $((120 * LIMIT_FACTOR)) "$@"
+}
+
 # with_libblkio COMMAND...: one of QEMU's programs.
 with_libblkio()
 {
-	LD_LIBRARY_PATH=${libraries:-} QEMU_MODULE_DIR=${modules:-} "$@"
+	limited env LD_LIBRARY_PATH="${libraries:-}" QEMU_MODULE_DIR="${modules:-}" "$@"
 }
 
 # io COMMAND...: qemu-io's, on the disk.
@@ -55,14 +61,14 @@ connect()
 
 writes_and_verifies_here()
 {
-	fio --name=verify --filename=/dev/nbd0 --rw=randwrite --bsrange=4k-64k --bs_unaligned=0 \
+	limited fio --name=verify --filename=/dev/nbd0 --rw=randwrite --bsrange=4k-64k --bs_unaligned=0 \
 		--iodepth=32 --direct=1 --ioengine=libaio --size=32M --verify=crc32c \
 		--verify_fatal=1 --do_verify=1 --randrepeat=0 --fsync=256 --minimal
 }
 
 same_here()
 {
-	equal "$(dd if=/dev/nbd0 bs=1M iflag=direct status=none | sha256sum)" \
+	equal "$(limited dd if=/dev/nbd0 bs=1M iflag=direct status=none | sha256sum)" \
 		"$(checksum_here disk)"
 }
 
@@ -83,6 +89,6 @@ ok "a read-only disk can be read and not written" is_read_only
 ok "it serves a block device" connect
 ok "fio writes, flushes and verifies" writes_and_verifies_here
 ok "client and host see the same" same_here
-ok "it goes" qemu-nbd --disconnect /dev/nbd0
+ok "it goes" limited qemu-nbd --disconnect /dev/nbd0
 ok "and comes again" io "read 0 64M"
 tap_end
