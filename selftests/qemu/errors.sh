@@ -177,7 +177,7 @@ ok "with a disk that is mounted" property_refused "mounted or in exclusive use" 
 umount "$work/mnt"
 
 # A first QEMU that holds the disk, until its standard input ends.
-coproc holder { "${qemu[@]}" "${accel[@]}" -monitor stdio \
+coproc holder { timeout $((240 * LIMIT_FACTOR)) "${qemu[@]}" "${accel[@]}" -monitor stdio \
 	-blockdev "$node" -device vhost-blk-pci,drive=disk 2>&1; }
 # shellcheck disable=SC2154 # set by coproc
 read -r -t $((60 * LIMIT_FACTOR)) -u "${holder[0]}"
@@ -189,7 +189,7 @@ wait "$holder_PID"
 as_nobody()
 {
 	local output
-	output=$(setpriv \
+	output=$(timeout $((120 * LIMIT_FACTOR)) setpriv \
 		--reuid 65534 --regid 65534 --clear-groups \
 		"${qemu[@]}" -accel tcg -blockdev "$node" \
 		-device vhost-blk-pci,drive=disk < /dev/null 2>&1)
