@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <linux/vduse.h>
 #include <linux/virtio_config.h>
@@ -453,6 +454,7 @@ static void run(char *text, unsigned char *unflushed)
 
 void device_start(struct device *device, const char *fmt, ...)
 {
+	const struct timeval limit = { .tv_sec = 2 * SOON };
 	char text[WORDS + 1];
 	long long ready;
 	int sockets[2];
@@ -480,6 +482,7 @@ void device_start(struct device *device, const char *fmt, ...)
 	}
 	close(sockets[1]);
 	device->socket = sockets[0];
+	setsockopt(device->socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	if (recv(device->socket, &ready, sizeof(ready), 0) != sizeof(ready))
 		tap_bail("the device does not start: %s", text);
 }

@@ -28,15 +28,15 @@ static void some_were_sent_again(struct device *device, long long most)
 	tap_ok(number > 0 && number <= most, "%lld requests of %lld were sent again", number, most);
 }
 
-/* Waits until the device holds so many requests. */
-static void wait_held(struct device *device, long long number)
+/* Waits until the device counts so many: "held" are requests that it has. */
+static void wait_count(struct device *device, const char *what, long long number)
 {
 	double end = now() + SOON;
 
-	while (device_ask(device, "held") < number) {
+	while (device_ask(device, what) < number) {
 		if (now() > end)
-			tap_bail("the device holds %lld requests, not %lld",
-				 device_ask(device, "held"), number);
+			tap_bail("the device has counted %lld, not %lld: %s",
+				 device_ask(device, what), number, what);
 		usleep(10000);
 	}
 }
@@ -91,7 +91,7 @@ static void test_waits(struct device *device, const struct test *test)
 
 	device_tell(device, "stall=-1");
 	traffic_start(&t, device, TRAFFIC_BLOCKS, DEPTH);
-	wait_held(device, DEPTH);
+	wait_count(device, "held", DEPTH);
 	sleep(test->number);
 	tap_equal(traffic_ended(&t), 0, "for %u times their timeout no request ends",
 		  test->number);
@@ -222,8 +222,7 @@ static void test_ends_when_back(struct device *device, const struct test *test)
 
 	device_tell(device, "stall=-1");
 	pid = start_io(&io);
-	while (device_ask(device, "seen=1") <= test->number)
-		usleep(10000);
+	wait_count(device, "seen=1", test->number + 1);
 	/* The next reset is of a request that was sent often enough. */
 	device_tell(device, "start=1 refusals=1");
 	tap_equal(finish(pid, 2 * SOON), ETIMEDOUT, "a request fails with ETIMEDOUT");
@@ -268,7 +267,7 @@ static void test_killed(struct device *device, const struct test *test)
 	command(SOON, "echo 1 > /sys/class/vduse/" DEVICE_NAME "/msg_timeout");
 	device_tell(device, "stall=-1");
 	traffic_start(&t, device, TRAFFIC_BLOCKS, DEPTH);
-	wait_held(device, DEPTH);
+	wait_count(device, "held", DEPTH);
 	device_kill(device);
 	sleep(test->number);
 	tap_equal(traffic_ended(&t), 0, "without recovery no request ends");
@@ -295,7 +294,7 @@ static void test_removal(struct device *device, const struct test *test)
 
 	device_tell(device, "stall=-1");
 	traffic_start(&t, device, TRAFFIC_BLOCKS, DEPTH);
-	wait_held(device, DEPTH);
+	wait_count(device, "held", DEPTH);
 	tap_ok(device_detach(device, 2 * SOON), "a device that is stuck can be taken away");
 	tap_ok(traffic_finish(&t, SOON) && t.result->failed == TRAFFIC_BLOCKS,
 	       "every request ends, and fails");
@@ -314,7 +313,7 @@ static void test_removal_waits(struct device *device, const struct test *test)
 
 	device_tell(device, "stall=-1");
 	traffic_start(&t, device, TRAFFIC_BLOCKS, DEPTH);
-	wait_held(device, DEPTH);
+	wait_count(device, "held", DEPTH);
 	pid = start(detach, device);
 	sleep(test->number);
 	tap_ok(!has_ended(pid), "without recovery a device that is stuck is waited for");
