@@ -148,22 +148,28 @@ ok "with two devices on a node" refused "." \
 ok_once "in a machine without PCI" refused "PCI|bus" -machine microvm -blockdev "$node" \
 	-device vhost-blk-pci,drive=disk
 
+# Its first line comes when the nodes are open.
+monitor_speaks()
+{
+	grep -qs '^QEMU .* monitor' "$work/renamed"
+}
+
 # The name of a disk becomes another disk's after QEMU has opened the node.
 renamed_is_refused()
 {
-	local other output
+	local other
 	other=$(make_nullb qemu_renamed size=64)
 	ln -sfn "$disk" "$work/disk"
-	output=$({
-		sleep $((2 * LIMIT_FACTOR))
+	{
+		wait_until monitor_speaks
 		ln -sfn "$other" "$work/disk"
 		echo device_add vhost-blk-pci,drive=disk
 		echo quit
 	} | timeout $((120 * LIMIT_FACTOR)) "${qemu[@]}" "${accel[@]}" -monitor stdio -blockdev \
-		"driver=host_device,node-name=disk,filename=$work/disk,cache.direct=on" 2>&1)
+		"driver=host_device,node-name=disk,filename=$work/disk,cache.direct=on" > "$work/renamed" 2>&1
 	remove_nullb qemu_renamed
-	echo "$output"
-	grep -q "is not the device any more that 'disk' has open" <<< "$output"
+	cat "$work/renamed"
+	grep -q "is not the device any more that 'disk' has open" "$work/renamed"
 }
 ok "with a disk whose name is another disk's by now" renamed_is_refused
 blockdev --setro "$disk"
