@@ -75,10 +75,19 @@ is_free()
 	[ "$(cat /sys/module/vhost_blk/refcnt)" -le "$references" ]
 }
 
-# Whether somebody is connected, beside the socket that listens.
-is_connected()
+# has_sockets NUMBER: the one that listens, and one for each connection.
+has_sockets()
 {
-	[ "$(grep -c " $socket\$" /proc/net/unix)" = 2 ]
+	[ "$(grep -c " $socket\$" /proc/net/unix)" = "$1" ]
+}
+
+# Starts a connection, when the ones before are closed.
+start_holder()
+{
+	wait_until has_sockets 1
+	"$sockets" hold "$socket" &
+	holder=$!
+	wait_until has_sockets 2
 }
 
 nothing_left()
@@ -242,16 +251,12 @@ ok "SIGINT ends it well" [ "$status" = 0 ]
 
 start "$VHOST_BLKD" "${good[@]}"
 wait_until asks
-"$sockets" hold "$socket" &
-holder=$!
-wait_until is_connected
+start_holder
 ok "a second connection waits for the first" fails_with "" \
 	timeout 1 "$sockets" ask "$socket"
 kill "$holder"
 ok "and is served when that ends" answers
-"$sockets" hold "$socket" &
-holder=$!
-wait_until is_connected
+start_holder
 end_with TERM
 ok "SIGTERM ends it well while it has a connection" [ "$status" = 0 ]
 kill "$holder" 2> /dev/null
@@ -268,8 +273,8 @@ ok "which leaves nothing" nothing_left
 
 start "$sockets" listen "$work/given" "$VHOST_BLKD" --fd=3 --blk-file="$disk"
 ok "with --fd of a listening socket it answers" wait_until \
-	timeout 10 "$sockets" ask "$work/given"
-ok "again and again" timeout 10 "$sockets" ask "$work/given"
+	timeout $((10 * LIMIT_FACTOR)) "$sockets" ask "$work/given"
+ok "again and again" timeout $((10 * LIMIT_FACTOR)) "$sockets" ask "$work/given"
 end_with TERM
 ok "and a socket that it did not make stays" [ -S "$work/given" ]
 ok "with --fd of a connection it answers, and ends with that" \
