@@ -1055,38 +1055,45 @@ static unsigned long resident_kib(void)
 	return kib;
 }
 
-/* The same connection each time, in which nothing is done: the daemon is at rest. */
-static void rest(const char *socket)
+struct usage {
+	unsigned int fds, maps;
+	unsigned long kib;
+};
+
+/* In the same connection each time, in which nothing else is done. */
+static struct usage measure_usage(const char *socket)
 {
+	struct usage usage;
 	struct talk t;
 
 	begin_talk(&t, socket, 0);
-	greet(&t);
+	if (!greet(&t))
+		tap_bail("%s: no answer", socket);
+	usage.fds = count_fds();
+	usage.maps = count_maps();
+	usage.kib = resident_kib();
 	end_talk(&t);
-	usleep(100000 * limit_factor());
+	return usage;
 }
 
 static void fuzz_times(const char *socket, unsigned int connections)
 {
-	unsigned int fds, maps, i;
-	unsigned long kib;
+	struct usage before, after;
 	bool served = true;
+	unsigned int i;
 
 	/* What is allocated once. */
 	for (i = 0; i < 50 && served; i++)
 		served = any_talk(socket);
-	rest(socket);
-	fds = count_fds();
-	maps = count_maps();
-	kib = resident_kib();
+	before = measure_usage(socket);
 	for (i = 0; i < connections && served; i++)
 		served = any_talk(socket);
-	rest(socket);
 	tap_ok(served && daemon_lives(), "the daemon served %u connections", i);
-	tap_equal(count_fds(), fds, "it has as many descriptors as before");
-	tap_equal(count_maps(), maps, "and mappings");
-	if (!tap_ok(resident_kib() <= kib + 256, "and no more memory"))
-		printf("# %lu KiB before, %lu after\n", kib, resident_kib());
+	after = measure_usage(socket);
+	tap_equal(after.fds, before.fds, "it has as many descriptors as before");
+	tap_equal(after.maps, before.maps, "and mappings");
+	if (!tap_ok(after.kib <= before.kib + 256, "and no more memory"))
+		printf("# %lu KiB before, %lu after\n", before.kib, after.kib);
 }
 
 static void finish_innocent(pid_t pid)
