@@ -24,6 +24,9 @@ kill_guests()
 	done
 }
 
+# A test that was killed may have left them.
+kill_guests
+
 # destination QEMU_ARGUMENT...: starts a QEMU that waits for the guest.
 destination()
 {

@@ -19,8 +19,17 @@ need_daemon()
 {
 	need_vhost_blk
 	blkd=$(find_blkd) || skip_all "no vhost-blkd"
-	mkdir -p "$blkd_dir"
+	end_left_daemons
+	mkdir "$blkd_dir"
 	trap end_vmms EXIT
+}
+
+# Those of a test that was killed.
+end_left_daemons()
+{
+	local pattern="--socket-path=$blkd_dir/"
+	! pkill -9 -f -- "$pattern" || wait_until fails pgrep -f -- "$pattern" > /dev/null
+	rm -rf "$blkd_dir"
 }
 
 # need_vhost_user: guests whose memory can be shared, and disks that are taken away at the
