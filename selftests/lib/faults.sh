@@ -7,10 +7,20 @@ faults_module=/sys/module/vhost_blk
 # Counts down, so that the difference is the number of faults.
 faults_most=1000000
 
+# need_faults: all of them are switched off at the end of the test.
 need_faults()
 {
 	[ -e "$faults_debugfs/failslab/require-start" ] ||
 		skip_all "no fault injection with a stack trace filter in this kernel"
+	trap all_faults_off EXIT
+}
+
+all_faults_off()
+{
+	local fault
+	for fault in failslab fail_page_alloc fail_make_request; do
+		[ ! -d "$faults_debugfs/$fault" ] || fault_off "$fault"
+	done
 }
 
 # The file that takes how many of a hundred fail.

@@ -56,12 +56,13 @@ soak_with()
 # they leave behind: the kernel log, memory, and whether the module can go.
 calls_with()
 {
-	local fault=$1 test
+	local fault=$1 test status
 	shift
 	"$@" || return
 	for test in abi io iotlb; do
 		timeout -k 5 $((300 * LIMIT_FACTOR)) "$here/$test.sh" > /dev/null 2>&1
-		if [ $? = 124 ]; then
+		status=$?
+		if ((status == 124 || status == 137)); then
 			fault_off "$fault"
 			echo "$test doesn't end"
 			return 1
