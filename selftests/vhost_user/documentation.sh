@@ -199,10 +199,24 @@ watch()
 	return "$status"
 }
 
+# What the blocks switch on, if a block or this test was ended early.
+end_tracing()
+{
+	local n
+	echo 0 > /sys/kernel/tracing/events/vhost_blk/enable
+	echo 0 > /sys/kernel/tracing/events/block/block_rq_issue/enable
+	# Those that take the filter and the histograms away, each command of which may fail.
+	for n in 3 4 6; do
+		block Documentation/observability.rst "$n" | grep -v sleep | bash > /dev/null 2>&1
+	done
+	echo 'module vhost_blk -p; module vhost -p' > /sys/kernel/debug/dynamic_debug/control
+}
+
 # Until the program ends that reads from a disk.
 tests_of_observability()
 {
 	local page=Documentation/observability.rst pid
+	trap 'end_tracing; end_debian; end_vmms' EXIT
 	"$here/../vhost_blk/load" "${disk_path[read]}" $((600 * LIMIT_FACTOR)) > /dev/null &
 	pid=$!
 	ok "observability.rst: all requests are shown" watch 'vhost_blk_request_completed: .*type=IN' $page 1
@@ -213,7 +227,6 @@ tests_of_observability()
 	ok "the histograms are taken away" on_machine $page 6
 	ok "priorities" watch 'block_rq_issue: .* (none|rt|be|idle),0,[0-7]' $page 7
 	ok "troubleshooting.rst: messages for developers" on_machine Documentation/troubleshooting.rst 1
-	echo 'module vhost_blk -p; module vhost -p' > /sys/kernel/debug/dynamic_debug/control
 	kill "$pid"
 	wait "$pid" 2> /dev/null
 }
