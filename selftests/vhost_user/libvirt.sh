@@ -51,7 +51,8 @@ make_root()
 end_libvirt()
 {
 	local pid
-	virsh destroy guest > /dev/null 2>&1
+	# Not virsh(), which may take longer than a test has that was told to end.
+	timeout -k 1 $((10 * LIMIT_FACTOR)) chroot "$root" virsh -q -c qemu:///system destroy guest > /dev/null 2>&1
 	pid=$(cat "$root/run/libvirtd.pid" 2> /dev/null) && kill "$pid" &&
 		wait_until [ ! -e "/proc/$pid" ]
 	umount -R -l "$root"
