@@ -18,6 +18,17 @@ need_vhost_blk()
 	{ : < /dev/vhost-blk; } 2> /dev/null || modprobe -q vhost_blk || skip_all "no vhost_blk"
 }
 
+# For a moment after its end, a process may still be about to close a device.
+vhost_blk_gets_free()
+{
+	wait_until vhost_blk_is_free 2> /dev/null
+}
+
+vhost_blk_is_free()
+{
+	[ "$(cat /sys/module/vhost_blk/refcnt)" = 0 ]
+}
+
 # need_modules MODULE...: loads them, unless they are built in.
 need_modules()
 {

@@ -3,12 +3,14 @@
 # The module itself: found, loaded on demand, unloaded.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/tap.sh"
+. "$here/../lib/disks.sh"
 
 modinfo vhost_blk > /dev/null 2>&1 || skip_all "vhost_blk is not installed"
 # Whose node it is, is somebody's choice.
 owner=$(stat -c '%u:%g' /dev/vhost-blk 2> /dev/null)
 mode=$(stat -c '%a' /dev/vhost-blk 2> /dev/null)
-grep -q '^vhost_blk ' /proc/modules && ! rmmod vhost_blk && skip_all "vhost_blk is in use"
+! grep -q '^vhost_blk ' /proc/modules || { vhost_blk_gets_free && rmmod vhost_blk; } ||
+	skip_all "vhost_blk is in use"
 
 # What systemd makes at boot of modules.devname: a node without a driver yet.
 make_static_node()

@@ -48,7 +48,7 @@ if slow=$(delayed "$disk" 2> "$reason"); then
 else
 	skip "a slow disk" "$(cat "$reason")"
 fi
-if [ "$(cat /sys/module/vhost_blk/refcnt)" = 0 ]; then
+if vhost_blk_gets_free; then
 	crash replaced --rounds "${CRASH_REPLACEMENTS:-20}" --term \
 		--between "$(replace_module)" "$disk"
 else

@@ -10,7 +10,7 @@ here=$(dirname "$(readlink -f "$0")")
 : "${UPGRADE:=$here/../../tools/vhost-blkd/vhost-blk-upgrade}"
 need_vhost_blk
 "$VHOST_BLKD" --version > /dev/null || skip_all "no vhost-blkd"
-[ "$(cat /sys/module/vhost_blk/refcnt)" = 0 ] || skip_all "vhost_blk is in use"
+vhost_blk_gets_free || skip_all "vhost_blk is in use"
 
 work=$(mktemp -d)
 names=(first second)
