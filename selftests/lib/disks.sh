@@ -184,10 +184,11 @@ make_scsi()
 		! scsi_is_there || free_device "/dev/${disk##*/}"
 		remove_scsi
 	fi
-	modprobe -q scsi_debug dev_size_mb=64 delay=0 "$@" || {
+	# Of a module that is loaded, the parameters would not be taken, and the disk not ours.
+	if [ -d /sys/module/scsi_debug ] || ! modprobe -q scsi_debug dev_size_mb=64 delay=0 "$@"; then
 		echo "scsi_debug is missing, in use or doesn't take: $*" >&2
 		return 1
-	}
+	fi
 	touch "$scsi_mark"
 	wait_until scsi_is_there || {
 		remove_scsi
@@ -218,9 +219,10 @@ pull_scsi()
 	set_attribute "$(sysfs_of "$1")/device/delete" 1
 }
 
+# remove_scsi: its users may be just about to close it.
 remove_scsi()
 {
-	modprobe -r scsi_debug && rm -f "$scsi_mark"
+	[ ! -e "$scsi_mark" ] || { wait_until modprobe -q -r scsi_debug && rm "$scsi_mark"; }
 }
 
 # --- zram ---

@@ -59,7 +59,7 @@ protected()
 	else
 		skip "dm-linear on $name" "$(cat "$reason")"
 	fi
-	remove_scsi
+	remove_scsi || bail "the disk of scsi_debug is still in use"
 }
 
 # Without a word about the alignment of buffers the block layer promises 512 bytes for

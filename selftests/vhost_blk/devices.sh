@@ -26,7 +26,7 @@ scsi()
 	shift
 	if disk=$(make_scsi "$@" 2> "$reason"); then
 		devices "$name=$disk"
-		remove_scsi
+		remove_scsi || bail "the disk of scsi_debug is still in use"
 	else
 		skip "$name" "$(cat "$reason")"
 	fi

@@ -47,7 +47,7 @@ fi
 
 if disk=$(make_scsi 2> "$reason"); then
 	failing removed "$disk"
-	remove_scsi
+	remove_scsi || bail "the disk of scsi_debug is still in use"
 else
 	skip "a disk that is removed" "$(cat "$reason")"
 fi

@@ -14,5 +14,5 @@ run_tests 300 "$here/io" "$disk" "$slow" "$large"
 
 remove_nullb io_fast
 remove_nullb io_slow
-remove_scsi
+remove_scsi || bail "the disk of scsi_debug is still in use"
 tap_end

@@ -17,6 +17,6 @@ run_tests 300 "$here/ranges" "$discard" "$zeroes" "$none" "$cached" "$loses"
 remove_nullb ranges_discard
 remove_nullb ranges_none
 remove_nullb ranges_cached
-remove_scsi
+remove_scsi || bail "the disk of scsi_debug is still in use"
 remove_loop "$loses"
 tap_end

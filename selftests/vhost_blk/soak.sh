@@ -41,6 +41,6 @@ done
 status=$?
 
 for removal in "${removals[@]}"; do
-	$removal
+	$removal || status=1
 done
 exit $status

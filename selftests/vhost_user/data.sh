@@ -25,7 +25,7 @@ remove_nullb data
 reason=$(mktemp)
 if disk=$(make_scsi lbpu=1 lbpws=1 2> "$reason"); then
 	data scsi "$disk"
-	remove_scsi
+	remove_scsi || bail "the disk of scsi_debug is still in use"
 else
 	skip "scsi" "$(cat "$reason")"
 fi
