@@ -15,10 +15,16 @@ guest_start "${disks[@]}" \
 writer="fio --name=writer --filename=/dev/vda --rw=randwrite --bs=4k --iodepth=32 \
 --direct=1 --ioengine=libaio --time_based --runtime=$((60 * LIMIT_FACTOR)) --size=64M --minimal"
 
+# Returns when it writes.
 start_writer()
 {
-	guest "($writer > /tmp/writer.log 2>&1; echo \$? > /tmp/writer.status) &
-		sleep 2; test ! -e /tmp/writer.status"
+	guest "rm -f /tmp/writer.status
+		before=\$(awk '{ print \$5 }' /sys/block/vda/stat)
+		($writer > /tmp/writer.log 2>&1; echo \$? > /tmp/writer.status) > /dev/null 2>&1 &
+		for i in \$(seq $WAIT_TRIES); do
+			[ \$(awk '{ print \$5 }' /sys/block/vda/stat) -le \$((before + 100)) ] || exit 0
+			sleep 0.1
+		done; cat /tmp/writer.log; exit 1"
 }
 
 unbind_under_fio()
@@ -59,16 +65,16 @@ ok "the driver unloads and loads again" \
 	guest "rmmod virtio_blk && insmod $own_driver"
 ok "and I/O works" guest "$verify_job" --filename=/dev/vda
 
-ok "fio writes again" guest "($writer > /dev/null 2>&1 &) ; sleep 1"
+ok "fio writes again" start_writer
 ok "the guest reboots under fio" guest_machine reboot -t 300
 ok "after the reboot I/O works" \
 	guest "insmod $own_driver && $verify_job --filename=/dev/vda"
 ok "the guest's kernel has nothing to complain of" guest_has_no_reports
 
-ok "fio writes once more" guest "($writer > /dev/null 2>&1 &) ; sleep 2"
+ok "fio writes once more" start_writer
 ok "QEMU is killed" guest_machine kill
 ok "nothing is written after its end" no_write_after_the_end
-ok "nobody holds the disk any more" mkfs.ext4 -q "$disk"
+ok "nobody holds the disk any more" wait_until mkfs.ext4 -q "$disk"
 ok "vhost_blk unloads: no reference was leaked" host_module_reloads
 
 remove_nullb e2e_life
