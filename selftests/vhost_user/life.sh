@@ -169,5 +169,5 @@ fi
 for name in stays fixed plugged grows; do
 	ok "the daemon of $name ends when it is told to, not before" ends_in_order "$name"
 done
-ok "nobody holds the disk any more" mkfs.ext4 -q "${disk_path[stays]}"
+ok "nobody holds the disk any more" wait_until mkfs.ext4 -q "${disk_path[stays]}"
 tap_end

@@ -110,7 +110,7 @@ survive()
 	check "its kernel has nothing to complain of" guest_has_no_reports
 	guest_stop
 	kill_daemon disk TERM
-	check "nobody holds the disk any more" mkfs.ext4 -q "${disk_path[disk]}"
+	check "nobody holds the disk any more" wait_until mkfs.ext4 -q "${disk_path[disk]}"
 }
 
 # One driver for each QEMU: what the driver does has nothing to do with QEMU, and what the
