@@ -70,7 +70,7 @@ files=$(qemu_files) threads=$(qemu_threads)
 ok "plugged in and out under fio, 9 times" plug_and_unplug 2 10
 ok "plugged in and out under fio, 10 times" plug_and_unplug 11 20
 ok "QEMU has no more files and threads than before" nothing_leaked
-ok "the kernel let the disk go" mkfs.ext4 -q "${disk_path[plugged]}"
+ok "the kernel let the disk go" wait_until mkfs.ext4 -q "${disk_path[plugged]}"
 
 # --- stopped and continued ---
 

@@ -160,5 +160,5 @@ ok "and sees that its disk has grown" wait_until has_sectors moves 163840
 ok "all that fio wrote was right" stop_writer moves
 ok "the guest's kernel has nothing to complain of" guest_has_no_reports
 guest_stop
-ok "and lets it go" mkfs.ext4 -q "${disk_path[moves]}"
+ok "and lets it go" wait_until mkfs.ext4 -q "${disk_path[moves]}"
 tap_end
