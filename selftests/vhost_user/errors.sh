@@ -45,6 +45,8 @@ misused()
 # start COMMAND...: in the background.
 start()
 {
+	# The log of the one before must not be taken for this one's.
+	rm -f "$log"
 	"$@" 2> "$log" < /dev/null &
 	daemon=$!
 }
