@@ -82,7 +82,7 @@ run_tests()
 		ok "$* ends" hangs "$pid"
 		# A child may hold the device, too, or be the program.
 		pkill -9 -P "$pid"
-		kill -9 "$pid"
+		kill -9 "$pid" 2> /dev/null
 		bail "$* hangs"
 	fi
 	wait "$pid"
