@@ -11,6 +11,8 @@
  *	SLOW	one that needs seconds, has a write cache and does hundreds at a time
  * usage: waits ranges DISCARD
  *	DISCARD	one that needs some 10 ms for a discard
+ * usage: waits drained ONE_TAG
+ *	ONE_TAG	the same, which does one at a time
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -456,40 +458,54 @@ static void test_table(const char *slow)
 	tear_down(&f);
 }
 
-/* --- ranges --- */
+/* --- ranges, drained --- */
 
-/* More ranges than anybody should have to wait for. */
-static void test_ranges(const char *disk)
+#define RANGES	32
+
+/*
+ * Sends @num discards of RANGES ranges each; their statuses. With a @distance of more than 8
+ * sectors the block layer can't merge them.
+ */
+static uint8_t *send_discards(struct fixture *f, unsigned int num, unsigned int distance)
 {
-	enum { REQUESTS = 60, RANGES = 32, FEW = 4 };
 	struct virtio_blk_discard_write_zeroes *ranges;
-	struct virtio_blk_outhdr *hdr;
 	struct vhost_client_seg segs[3];
-	long long in_flight, most = 0;
+	struct virtio_blk_outhdr *hdr;
 	uint8_t *statuses;
-	struct fixture f;
 	unsigned int i;
 
-	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
-	hdr = vhost_client_alloc(&f.c, sizeof(*hdr), 16);
-	ranges = vhost_client_alloc(&f.c, RANGES * sizeof(*ranges), 16);
-	statuses = vhost_client_alloc(&f.c, REQUESTS, 1);
-	memset(statuses, 0xee, REQUESTS);
+	hdr = vhost_client_alloc(&f->c, sizeof(*hdr), 16);
+	ranges = vhost_client_alloc(&f->c, RANGES * sizeof(*ranges), 16);
+	statuses = vhost_client_alloc(&f->c, num, 1);
+	memset(statuses, 0xee, num);
 	hdr->type = VIRTIO_BLK_T_DISCARD;
 	for (i = 0; i < RANGES; i++) {
-		ranges[i].sector = 8 * i;
+		ranges[i].sector = distance * i;
 		ranges[i].num_sectors = 8;
 		ranges[i].flags = 0;
 	}
-	for (i = 0; i < REQUESTS; i++) {
+	for (i = 0; i < num; i++) {
 		segs[0] = (struct vhost_client_seg){ hdr, sizeof(*hdr), false };
 		segs[1] = (struct vhost_client_seg){
 			ranges, RANGES * sizeof(*ranges), false
 		};
 		segs[2] = (struct vhost_client_seg){ &statuses[i], 1, true };
-		vhost_client_add(&f.c, 0, segs, 3, NULL);
+		vhost_client_add(&f->c, 0, segs, 3, NULL);
 	}
-	vhost_client_kick(&f.c, 0, true);
+	vhost_client_kick(&f->c, 0, true);
+	return statuses;
+}
+
+/* More ranges than anybody should have to wait for. */
+static void test_ranges(const char *disk)
+{
+	enum { REQUESTS = 60, FEW = 4 };
+	long long in_flight, most = 0;
+	uint8_t *statuses;
+	struct fixture f;
+
+	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
+	statuses = send_discards(&f, REQUESTS, 8);
 	while (answers(&f) < REQUESTS) {
 		in_flight = vhost_client_counter(&f.c, 0, "in_flight");
 		if (in_flight > most)
@@ -500,6 +516,29 @@ static void test_ranges(const char *disk)
 		  "%u discards of %u ranges each succeed", REQUESTS, RANGES);
 	if (!tap_ok(most <= FEW, "but few of them are in flight at once"))
 		printf("# %lld were\n", most);
+	tear_down(&f);
+}
+
+/*
+ * The worker has fetched as much as may be in flight, and waits for a tag. Meanwhile a new memory
+ * table waits for all of it, and answers it: no completion is left to wake the worker.
+ */
+static void test_drained(const char *one_tag)
+{
+	enum { MOST = 2 };
+	uint8_t *statuses, *data;
+	struct fixture f;
+
+	set_up(&f, one_tag, O_RDWR, 1, ALL_FEATURES);
+	statuses = send_discards(&f, MOST, 16);
+	await_in_flight(&f, 0, MOST);
+	replace_memory(&f);
+	tap_equal(answers(&f), MOST, "a new memory table waits for a queue that is full");
+	take_answers(&f, MOST);
+	tap_equal(count_ok(statuses, MOST), MOST, "its requests succeed");
+	data = vhost_client_alloc(&f.c, 4096, 4096);
+	tap_equal(simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, 4096, NULL), VIRTIO_BLK_S_OK,
+		  "and the next one is answered");
 	tear_down(&f);
 }
 
@@ -521,7 +560,10 @@ int main(int argc, char **argv)
 		test_table(argv[2]);
 	else if (!strcmp(test, "ranges"))
 		test_ranges(argv[2]);
+	else if (!strcmp(test, "drained"))
+		test_drained(argv[2]);
 	else
-		tap_bail("usage: %s call|tags|killed|stop|pinned|table|ranges DISK", argv[0]);
+		tap_bail("usage: %s call|tags|killed|stop|pinned|table|ranges|drained DISK",
+			 argv[0]);
 	return tap_end();
 }
