@@ -723,6 +723,7 @@ static void test_resize_while_away(const char *loop, const char *file,
 				   const char *socket)
 {
 	const off_t before = 64 << 20, after = 96 << 20;
+	struct virtio_blk_config config;
 	struct backend b;
 	int ret;
 
@@ -755,6 +756,16 @@ static void test_resize_while_away(const char *loop, const char *file,
 		ret = read_page(&b, 0);
 	tap_equal(ret, VIRTIO_BLK_S_OK,
 		  "a front end that has closed the channel is served");
+
+	ret = connect_again(&b, ALL_PROTOCOL);
+	if (!ret)
+		ret = vhost_user_get_config(&b.u, &config);
+	if (!ret)
+		ret = vhost_user_configure(&b.u);
+	tap_equal(ret, 0, "a front end that knows the size goes on with rings in use");
+	tap_equal(vhost_user_take_backend(&b.u, TIMEOUT_MS),
+		  VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
+		  "and is told: its driver may have seen another size");
 	tear_down_backend(&b);
 }
 

@@ -213,7 +213,8 @@ int config_set_backend_fd(struct session *session, struct message *msg)
 		close(session->backend_fd);
 	session->backend_fd = message_take_fd(msg, 0);
 	iotlb_ask_again(&session->iotlb);
-	return DONE;
+	/* What changed before was not noticed. */
+	return ring_any_runs(session) && config_check_capacity(session) ? CLOSE : DONE;
 }
 
 static bool takes_config_changes(const struct session *session)

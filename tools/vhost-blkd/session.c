@@ -413,6 +413,12 @@ static int set_vring_base(struct session *session, struct message *msg)
 		return session_fail("ring %u: base %u is more than 16 bits",
 				    state->index, state->num);
 	session->rings[state->index].base = state->num;
+	/*
+	 * The driver uses the ring already. It has learned of the disk before a migration or a
+	 * restore, whatever this front end has read.
+	 */
+	if (state->num && !session->rings[state->index].ran)
+		session->told_capacity = UNKNOWN_CAPACITY;
 	return DONE;
 }
 
@@ -485,9 +491,12 @@ static int set_vring_call(struct session *session, struct message *msg)
 
 	if (set_vring_fd(session, msg, VHOST_SET_VRING_CALL))
 		return CLOSE;
-	/* One that is full is signalled already, and could block. */
+	/*
+	 * One that is full is signalled already, and could block. A front end that fills it just
+	 * now blocks its own daemon, until that is killed.
+	 */
 	call.fd = msg->num_fds ? msg->fds[0] : -1;
-	if (poll(&call, 1, 0) == 1 && eventfd_write(call.fd, 1))
+	if (poll(&call, 1, 0) == 1 && call.revents & POLLOUT && eventfd_write(call.fd, 1))
 		return session_fail("ring %u: its call eventfd can't be written: %s",
 				    (unsigned int)(msg->u64 & VHOST_USER_VRING_INDEX_MASK),
 				    strerror(errno));
