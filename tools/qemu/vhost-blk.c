@@ -1351,10 +1351,14 @@ static bool vhost_blk_start(VirtIODevice *vdev, Error **errp)
     }
     s->kernel_started = true;
     s->stop_error = 0;
-    /* The source had a smaller capacity: tell the guest. */
+    /*
+     * The source had a smaller capacity, or the driver has read it before a
+     * resize: tell the guest, once QEMU has stored the status that this start
+     * is a part of. Before that it does not notify.
+     */
     if (s->capacity_there != le64_to_cpu(s->config.capacity)) {
         s->capacity_there = le64_to_cpu(s->config.capacity);
-        virtio_notify_config(vdev);
+        event_notifier_set(&s->config_changed);
     }
     return true;
 
