@@ -433,7 +433,11 @@ static blk_status_t virtio_blk_queue_rq(struct blk_mq_hw_ctx *hctx,
 
 	if (to_kick)
 		virtqueue_notify(to_kick);
-	return status;
+	/*
+	 * The reap that starts the queue may come before blk-mq has put the request back. With
+	 * BLK_STS_DEV_RESOURCE blk-mq would rely on it, or on a completion outside of a batch.
+	 */
+	return status == BLK_STS_DEV_RESOURCE ? BLK_STS_RESOURCE : status;
 }
 
 static void virtio_blk_commit_rqs(struct blk_mq_hw_ctx *hctx)
