@@ -185,7 +185,8 @@ make_scsi()
 		remove_scsi
 	fi
 	# Of a module that is loaded, the parameters would not be taken, and the disk not ours.
-	if [ -d /sys/module/scsi_debug ] || ! modprobe -q scsi_debug dev_size_mb=64 delay=0 "$@"; then
+	if [ -d /sys/module/scsi_debug ] ||
+		! modprobe -q scsi_debug dev_size_mb=64 delay=0 "$@"; then
 		echo "scsi_debug is missing, in use or doesn't take: $*" >&2
 		return 1
 	fi

@@ -11,8 +11,8 @@ vhost_blk_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 need_vhost_blk
 modprobe -q null_blk nr_devices=0 || skip_all "no null_blk"
 
-# run_on_nullb PROGRAM [ATTRIBUTE=VALUE...]: its tests, with a device of its own as argument, are all
-# that the script has.
+# run_on_nullb PROGRAM [ATTRIBUTE=VALUE...]: its tests, with a device of its own as argument, are
+# all that the script has.
 run_on_nullb()
 {
 	local name=${1##*/} disk

@@ -40,8 +40,8 @@ remove_nullb waits_base
 discard=$(make_nullb waits_discard irqmode=2 completion_nsec=20000000 poll_queues=0 discard=1)
 run_tests "$limit" "$here/waits" ranges "$discard"
 remove_nullb waits_discard
-one_tag=$(make_nullb waits_drained irqmode=2 completion_nsec="$(slow_nsec 10)" poll_queues=0 discard=1 \
-	submit_queues=1 hw_queue_depth=1)
+one_tag=$(make_nullb waits_drained irqmode=2 completion_nsec="$(slow_nsec 10)" poll_queues=0 \
+	discard=1 submit_queues=1 hw_queue_depth=1)
 run_tests "$limit" "$here/waits" drained "$one_tag"
 remove_nullb waits_drained
 tap_end
