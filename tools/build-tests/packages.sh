@@ -30,16 +30,19 @@ signed()
 # With Secure Boot on, and a key that the firmware does not know.
 refuses_unknown_key()
 {
-	local variable=$root/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
+	local variable=$root/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c status
 	mkdir -p "${variable%/*}"
 	printf '\6\0\0\0\1' > "$variable"
 	fails_with "the key of DKMS is not enrolled" apt install "$(package virtio-blk-dkms 1.0)"
+	status=$?
+	rm "$variable"
+	return "$status"
 }
 
-# After an upgrade from Debian 12, say.
+# After upgrades since Debian 11, say.
 add_old_headers()
 {
-	local release=6.1.0-1-amd64
+	local release=5.10.0-1-amd64
 	mkdir -p "$root/lib/modules/$release" "$root/usr/src/linux-headers-$release/include"
 	ln -s "/usr/src/linux-headers-$release" "$root/lib/modules/$release/build"
 	echo kernel/drivers/vhost/vhost.ko > "$root/lib/modules/$release/modules.order"
