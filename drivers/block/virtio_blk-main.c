@@ -1255,18 +1255,23 @@ static ssize_t cache_type_store(struct device *dev,
 				size_t count)
 {
 	struct virtio_blk *vblk = virtio_blk_of(dev);
-	int mode, err = 0;
+	int mode, err;
 
 	mode = sysfs_match_string(virtio_blk_cache_types, buf);
 	if (mode < 0)
 		return mode;
+	err = mutex_lock_interruptible(&vblk->cache_type_lock);
+	if (err)
+		return err;
 	if (mode)
 		err = virtio_blk_set_flushes(vblk, true);
 	if (err)
-		return err;
+		goto out;
 	virtio_blk_set_cache_mode(vblk, mode);
 	if (!READ_ONCE(vblk->write_cache))
 		err = virtio_blk_end_write_back(vblk);
+out:
+	mutex_unlock(&vblk->cache_type_lock);
 	return err ?: count;
 }
 static DEVICE_ATTR_RW(cache_type);
@@ -1561,6 +1566,7 @@ static struct virtio_blk *virtio_blk_new(struct virtio_device *vdev)
 	vblk->index = index;
 	vblk->vdev = vdev;
 	vdev->priv = vblk;
+	mutex_init(&vblk->cache_type_lock);
 	INIT_DELAYED_WORK(&vblk->config_work, virtio_blk_config_work);
 	virtio_blk_init_recovery(vblk);
 	return vblk;

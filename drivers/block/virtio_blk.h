@@ -178,6 +178,7 @@ struct virtio_blk_recovery {
  * @zone_sectors: size of a zone in sectors; 0 for a disk without zones
  * @zones_unknown: the block layer does not know the zones; writes fail
  * @zone_tries: failed reports of zones in a row
+ * @cache_type_lock: held by a switch of the cache mode, while it waits for the device as well
  * @write_cache: cache mode that was set, or that the device had at the probe; protected
  *	by @recovery.lock
  * @geometry: geometry from the device, or all 0
@@ -198,6 +199,7 @@ struct virtio_blk {
 	unsigned int zone_sectors;
 	bool zones_unknown;
 	unsigned int zone_tries;
+	struct mutex cache_type_lock; /* a switch has several steps */
 	bool write_cache;
 	struct hd_geometry geometry;
 	struct virtio_blk_recovery recovery;
