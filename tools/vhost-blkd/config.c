@@ -44,6 +44,16 @@ static int use_write_back(struct session *session, bool write_back)
 }
 
 /*
+ * The mode that the driver relies on can't be used, and the connection ends. The next one must
+ * find that mode in the record.
+ */
+static void keep_choice(struct session *session, bool write_back)
+{
+	session->write_back = write_back;
+	store_cache(session);
+}
+
+/*
  * After a reset of the device the cache is write-back again, if the driver reads the
  * configuration anew. QEMU shows the driver its own copy without asking. Then the mode
  * stays.
@@ -159,9 +169,11 @@ int config_settle_cache(struct session *session, const struct ring *ring)
 	if (!session->write_back)
 		return 0;
 	ret = use_write_back(session, false);
-	if (ret < 0)
+	if (ret < 0) {
+		keep_choice(session, false);
 		return session_fail("the kernel does not write through: %s",
 				    strerror(-ret));
+	}
 	if (ret)
 		return CLOSE;
 	say("the driver's choice of the write cache is not known: write-through until it chooses again");
@@ -181,9 +193,11 @@ int config_adopt_record(struct session *session)
 	session->cache_known = true;
 	session->cache_agreed = true;
 	ret = use_write_back(session, write_back);
-	if (ret < 0 && ret != -EOPNOTSUPP)
+	if (ret < 0 && ret != -EOPNOTSUPP) {
+		keep_choice(session, write_back);
 		return session_fail("the mode of the write cache does not change: %s",
 				    strerror(-ret));
+	}
 	return ret > 0 ? CLOSE : DONE;
 }
 
