@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -535,6 +536,41 @@ static void test_cache(const char *socket)
 	tear_down_backend(&b);
 }
 
+/* Flushes that the block layer has counted, or -1. */
+static long flushes_of(const char *disk)
+{
+	char path[128];
+	long num = -1;
+	FILE *stat;
+
+	snprintf(path, sizeof(path), "/sys/class/block/%s/stat", strrchr(disk, '/') + 1);
+	stat = fopen(path, "re");
+	if (!stat)
+		return -1;
+	if (fscanf(stat, "%*d %*d %*d %*d %*d %*d %*d %*d %*d %*d %*d %*d %*d %*d %*d %ld",
+		   &num) != 1)
+		num = -1;
+	fclose(stat);
+	return num;
+}
+
+/* The guest is saved, and then the host loses its power. */
+static void test_stopped_flushes(const char *disk, const char *socket)
+{
+	struct backend b;
+	uint16_t base;
+	long before;
+
+	set_up_backend(&b, socket, 2);
+	before = flushes_of(disk);
+	vhost_user_get_vring_base(&b.u, 0, &base);
+	tap_ok(before >= 0 && flushes_of(disk) == before,
+	       "a ring is stopped, and the disk not flushed");
+	vhost_user_get_vring_base(&b.u, 1, &base);
+	tap_ok(flushes_of(disk) > before, "the last ring is stopped, and the disk flushed");
+	tear_down_backend(&b);
+}
+
 static void test_memory_slots(const char *disk, const char *socket)
 {
 	enum { HALF = MEMORY / 2, ROUNDS = 10 };
@@ -855,6 +891,7 @@ int main(int argc, char **argv)
 	test_new_eventfds(socket);
 	test_read_only(argv[5]);
 	test_cache(argv[4]);
+	test_stopped_flushes(argv[3], argv[4]);
 	test_memory_slots(disk, socket);
 	test_memory_gone(socket);
 	test_log(socket);

@@ -263,22 +263,19 @@ static bool ask_device(struct device *device)
 
 bool device_open(struct device *device, const struct options *options, int stop_fd)
 {
-	bool ok;
-	int disk;
-
 	*device = (struct device){
 		.fd = -1,
+		.disk = -1,
 		.config_event = -1,
 		.stop_fd = stop_fd,
 		.options = options,
 	};
-	disk = open_block_device(device);
-	if (disk < 0)
+	device->disk = open_block_device(device);
+	if (device->disk < 0)
 		return false;
 	device->fd = open_vhost(device);
-	ok = device->fd >= 0 && bind_disk(device, disk) && try_calls(device);
-	close(disk);
-	return ok && ask_device(device);
+	return device->fd >= 0 && bind_disk(device, device->disk) &&
+	       try_calls(device) && ask_device(device);
 }
 
 void device_close(struct device *device)
@@ -287,8 +284,16 @@ void device_close(struct device *device)
 		close(device->config_event);
 	if (device->fd >= 0)
 		close(device->fd);
+	if (device->disk >= 0)
+		close(device->disk);
 	device->config_event = -1;
 	device->fd = -1;
+	device->disk = -1;
+}
+
+int device_flush(struct device *device)
+{
+	return !device->options->read_only && fsync(device->disk) ? -errno : 0;
 }
 
 /* The owner */

@@ -19,6 +19,7 @@
 /**
  * struct device - an open /dev/vhost-blk
  * @fd: descriptor of /dev/vhost-blk
+ * @disk: descriptor of the block device
  * @config_event: eventfd that the kernel signals when the capacity changes
  * @stop_fd: readable when this process is to end
  * @features: virtio and vhost features that the kernel offers
@@ -26,6 +27,7 @@
  */
 struct device {
 	int fd;
+	int disk;
 	int config_event;
 	int stop_fd;
 	uint64_t features;
@@ -52,6 +54,9 @@ int device_acquire(struct device *device);
  * in the kernel.
  */
 int device_release(struct device *device);
+
+/* Make durable what the disk has answered. */
+int device_flush(struct device *device);
 
 /* Call an ioctl again as long as signals interrupt it. */
 int device_ioctl(struct device *device, unsigned long request, void *arg);

@@ -435,11 +435,31 @@ static int forget_kick(struct session *session, unsigned int index)
 	return DONE;
 }
 
+/*
+ * The front end stops a ring. With the last one the guest has stopped, and its memory may be saved.
+ * In there, what the disk has answered is written. Make it so, though the guest has not flushed.
+ */
+static int stop_ring(struct session *session, unsigned int index)
+{
+	bool ran = session->rings[index].running;
+	int ret;
+
+	if (ring_stop(session, index))
+		return CLOSE;
+	if (!ran || ring_any_runs(session))
+		return DONE;
+	ret = device_flush(session->device);
+	if (ret)
+		return session_fail("the disk's write cache is not flushed: %s",
+				    strerror(-ret));
+	return DONE;
+}
+
 static int get_vring_base(struct session *session, struct message *msg)
 {
 	unsigned int index = msg->state.index;
 
-	if (check_index(session, index) || ring_stop(session, index) ||
+	if (check_index(session, index) || stop_ring(session, index) ||
 	    forget_kick(session, index))
 		return CLOSE;
 	msg->state.num = session->rings[index].base;
@@ -519,7 +539,7 @@ static int set_vring_enable(struct session *session, struct message *msg)
 				    state->num);
 	session->rings[state->index].enabled = state->num;
 	return state->num ? ring_update(session, state->index) :
-			    ring_stop(session, state->index);
+			    stop_ring(session, state->index);
 }
 
 /* Reset all rings. The call and error eventfds stay. */
