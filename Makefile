@@ -41,9 +41,9 @@ RELEASE = $(shell cat $(KDIR)/include/config/kernel.release 2> /dev/null)
 need_permission = $(if $(DESTDIR),,@[ "$$(id -u)" = 0 ] || \
 	{ echo "make $@: needs root, or DESTDIR=" >&2; exit 1; })
 
-# refuse_package NAME: what make and a package install is in the way of each other.
-refuse_package = $(if $(DESTDIR),,@[ -z "$$(dpkg-query -W -f '$${db:Status-Status}' $(1) 2> /dev/null | \
-	grep -x installed)" ] || { echo "make $@: the package $(1) is installed: apt purge $(1) first" >&2; exit 1; })
+# refuse_package NAME: one of two installations would hide the other.
+refuse_package = $(if $(DESTDIR),,@! dpkg-query -W -f '$${db:Status-Status}' $(1) 2> /dev/null | \
+	grep -qx installed || { echo "make $@: the package $(1) is installed: apt purge $(1) first" >&2; exit 1; })
 
 .PHONY: all modules install install-host install-guest uninstall deb vhost-blkd \
 	install-vhost-blkd install-vhost-blkd-files qemu install-qemu install-qemu-files qemu-patches kernel-patches \
