@@ -463,10 +463,10 @@ static void vhost_blk_queue_grant(struct vhost_blk_queue *queue)
 }
 
 /*
- * Whether nothing would wake the worker: no kick, no completion, no end of a halt. It has found the
- * queue stalled, and in a moment without the mutex a drain has reaped all that was in flight.
+ * Whether nothing will wake the worker. It has found the queue stalled and waits for a completion.
+ * A drain has reaped all requests in flight while the worker had released the mutex.
  */
-static bool vhost_blk_queue_is_forgotten(struct vhost_blk_queue *queue)
+static bool vhost_blk_queue_lost_wakeup(struct vhost_blk_queue *queue)
 {
 	return vhost_blk_queue_is_running(queue) && !queue->ring_missing &&
 	       !queue->kicks_enabled && !vhost_blk_queue_is_halted(queue) &&
@@ -489,7 +489,7 @@ static void vhost_blk_queue_run(struct vhost_blk_queue *queue, bool kicked)
 		requeue = vhost_blk_queue_run_mapped(queue);
 	/* The worker's other queues may sleep. */
 	vhost_blk_queue_finish_polled(queue);
-	requeue |= vhost_blk_queue_is_forgotten(queue);
+	requeue |= vhost_blk_queue_lost_wakeup(queue);
 	/* Kicks may be disabled, so vhost_blk_queue_resume() has to run the queue again. */
 	queue->run_after_pause |= queue->paused;
 	WRITE_ONCE(queue->working, false);

@@ -227,7 +227,7 @@ int config_set_backend_fd(struct session *session, struct message *msg)
 		close(session->backend_fd);
 	session->backend_fd = message_take_fd(msg, 0);
 	iotlb_ask_again(&session->iotlb);
-	/* What changed before was not noticed. */
+	/* The kernel has not signalled earlier changes. */
 	return ring_any_runs(session) && config_check_capacity(session) ? CLOSE : DONE;
 }
 

@@ -436,8 +436,8 @@ static int forget_kick(struct session *session, unsigned int index)
 }
 
 /*
- * The front end stops a ring. With the last one the guest has stopped, and its memory may be saved.
- * In there, what the disk has answered is written. Make it so, though the guest has not flushed.
+ * Stop a ring for the front end. With the last ring the guest has stopped, and its memory may be
+ * saved. The saved guest may take answered writes for durable. So flush the disk's write cache.
  */
 static int stop_ring(struct session *session, unsigned int index)
 {
