@@ -3,8 +3,8 @@
 # What the testbed's scripts share: where things are, messages, the table of
 # kernels, and how to run a command in the Debian root. Sourced, never run.
 
-testbed_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-checkout=$(dirname "$(dirname "$testbed_dir")")
+testbed_dir=$(cd "${BASH_SOURCE[0]%/*}" && pwd -P)
+checkout=${testbed_dir%/*/*}
 cache=${TESTBED_CACHE:-/var/cache/vhost-blk-testbed}
 root=$cache/root
 
