@@ -109,7 +109,7 @@ ok "the guest goes on there" writer_goes_on moves
 ok "beside it the source can't go on" on "$(other)" qmp_refuses "lock" cont
 end_other
 if once; then
-	rounds=3
+	rounds=2
 else
 	rounds=1
 fi
