@@ -84,8 +84,9 @@ enter_root() {
 		[[ -e $root/etc/resolv.conf ]] || : > "$root/etc/resolv.conf"
 		mount --bind /etc/resolv.conf "$root/etc/resolv.conf"
 	fi
-	exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
+	exec env -i PATH=/usr/lib/ccache:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
 		TERM="${TERM:-dumb}" LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+		CCACHE_DIR=/cache/ccache CCACHE_MAXSIZE=1G \
 		TESTBED_CACHE=/cache TESTBED_IN_ROOT=1 \
 		${LIMIT_FACTOR:+LIMIT_FACTOR="$LIMIT_FACTOR"} \
 		${http_proxy:+http_proxy="$http_proxy"} \
