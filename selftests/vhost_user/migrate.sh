@@ -94,7 +94,7 @@ else
 	skip "it migrates from a newer QEMU" "QEMU_BACKPORTS names none"
 fi
 migrate_to_other "it migrates again"
-migrate_to_other "and back"
+migrate_to_other "it migrates back"
 killed_while_migrating "the source's daemon" "$guest_name"
 killed_while_migrating "the destination's daemon" "$(other)"
 ok "all that fio wrote was right" stop_writer disk
