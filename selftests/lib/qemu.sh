@@ -30,10 +30,11 @@ on()
 	"$@"
 }
 
-# new_disk NAME [ATTRIBUTE=VALUE...]: a null_blk of 64 MiB (disks.sh).
+# new_disk NAME [ATTRIBUTE=VALUE...]: a null_blk (disks.sh) of 16 MiB. A guest takes seconds
+# to make a checksum of more.
 new_disk()
 {
-	disk_path[$1]=$(make_nullb "qemu_$1" size=64 "${@:2}") || skip_all "no null_blk"
+	disk_path[$1]=$(make_nullb "qemu_$1" size=16 "${@:2}") || skip_all "no null_blk"
 	nullb_disks+=("qemu_$1")
 }
 

@@ -9,7 +9,7 @@ once || skip_all "the same on every host kernel: tested on the first one"
 need_qemu
 # What is plugged in can be unplugged: nothing stays there that can't move.
 guest_with --memory 256M,slots=2,maxmem=1G --append memhp_default_state=online_movable
-new_disk pinned
+new_disk pinned size=64
 vhost_disk pinned vhost-blk-pci,num-queues=2,pin-memory=on
 guest_start "${disks[@]}"
 

@@ -13,7 +13,7 @@ trap 'for guest_name in "${names[@]}"; do guest_machine kill 2> /dev/null; done;
 
 eight=(0 1 2 3 4 5 6 7)
 for i in "${eight[@]}"; do
-	new_disk "disk$i"
+	new_disk "disk$i" size=32
 	vhost_disk "disk$i" vhost-blk-pci,num-queues=2
 done
 first=("${disks[@]}")

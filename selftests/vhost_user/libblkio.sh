@@ -74,8 +74,8 @@ same_here()
 
 with_libblkio qemu-io --image-opts "$image/none" -c "read 0 1" 2>&1 |
 	grep -q 'Unknown driver' && skip_all "no libblkio, or QEMU without its driver"
-new_disk disk cache_size=1 discard=1
-new_disk fixed
+new_disk disk size=64 cache_size=1 discard=1
+new_disk fixed size=64
 trap 'qemu-nbd --disconnect /dev/nbd0 > /dev/null 2>&1; end_vmms' EXIT
 start_daemon disk disk
 start_daemon fixed fixed --read-only
