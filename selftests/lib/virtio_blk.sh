@@ -89,9 +89,20 @@ load_driver()
 	ok "$driver: loads${*:+ with $*}" guest "$(load_command) $*; $(declare -f link_disks); link_disks"
 }
 
+# In the guest. What a process had open by io_uring is closed a moment after its end.
+unload()
+{
+	local i
+	for ((i = 0; i < 100 * LIMIT_FACTOR; i++)); do
+		[ "$(cat /sys/module/virtio_blk/refcnt)" != 0 ] || break
+		sleep 0.1
+	done
+	rmmod virtio_blk
+}
+
 unload_driver()
 {
-	ok "$driver: unloads" guest "rmmod virtio_blk && ! ls -d /sys/block/vd*"
+	ok "$driver: unloads" guest "$(declare -f unload); unload && ! ls -d /sys/block/vd*"
 }
 
 # each_driver COMMAND...: with our driver loaded, then with the in-tree one.

@@ -70,7 +70,7 @@ rounds()
 	for ((i = $1; i <= $2; i++)); do
 		$3 poll_queues=1 && link_disks && exchange_mark split && exchange_mark packed &&
 			{ write_to_disks & } && in_flight split && in_flight packed &&
-			take_away "$i" && rmmod virtio_blk && continue
+			take_away "$i" && unload && continue
 		echo "in round $i"
 		return 1
 	done
@@ -80,7 +80,7 @@ rounds()
 
 in_guest()
 {
-	guest "$(declare -f link_disks write_to_disks in_flight exchange_mark take_away rounds); $*"
+	guest "$(declare -f link_disks unload write_to_disks in_flight exchange_mark take_away rounds); $*"
 }
 
 reload_tests()
