@@ -4,7 +4,8 @@
 # machine, which driver has them, and whether the data is right. Sourced.
 #
 # A test starts one guest with all its disks and asks the same of both drivers in it,
-# one after the other. In the guest /run/disk/NAME is a disk and /run/sys/NAME its
+# one after the other; of the in-tree one, with which ours is compared, on one kernel
+# only (ONCE). In the guest /run/disk/NAME is a disk and /run/sys/NAME its
 # directory in sysfs, where NAME is its serial number.
 
 virtio_blk_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -12,6 +13,9 @@ virtio_blk_lib_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 
 # Who drives the disks now: ours or in-tree.
 driver=
+# Those that each_driver goes through.
+drivers=(ours)
+! once || drivers+=(in-tree)
 disks=()
 
 # make_work_dir: for the disks' files, until the test ends.
@@ -109,7 +113,7 @@ unload_driver()
 each_driver()
 {
 	local each
-	for each in ours in-tree; do
+	for each in "${drivers[@]}"; do
 		load_driver "$each"
 		"$@"
 		unload_driver

@@ -221,7 +221,7 @@ life_tests()
 	end_tests
 }
 
-for each in ours in-tree; do
+for each in "${drivers[@]}"; do
 	load_driver "$each" poll_queues=1
 	life_tests
 	unload_driver

@@ -114,7 +114,7 @@ deep_queue()
 with_parameters()
 {
 	local each
-	for each in ours in-tree; do
+	for each in "${drivers[@]}"; do
 		load_driver "$each" "${@:2}"
 		"$1"
 		unload_driver
