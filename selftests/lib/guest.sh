@@ -205,10 +205,10 @@ lacks_feature()
 	feature_is "$1" "$2" 0
 }
 
-# checksum_there NAME: of what the guest reads from the medium.
+# checksum_there NAME [DD_OPTION...]: of what the guest reads from the medium.
 checksum_there()
 {
-	guest "dd if=/run/disk/$1 bs=1M iflag=direct status=none | sha256sum"
+	guest "dd if=/run/disk/$1 bs=1M iflag=direct status=none ${*:2} | sha256sum"
 }
 
 # --- PCI devices in the guest ---

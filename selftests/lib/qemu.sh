@@ -115,16 +115,17 @@ qmp_refuses()
 	grep -qE "$pattern" <<< "$answer"
 }
 
-# Past the page cache, which does not know what a guest wrote.
+# checksum_here NAME [DD_OPTION...]: past the page cache, which does not know what a guest
+# wrote.
 checksum_here()
 {
-	dd if="${disk_path[$1]}" bs=1M iflag=direct status=none | sha256sum
+	dd if="${disk_path[$1]}" bs=1M iflag=direct status=none "${@:2}" | sha256sum
 }
 
-# same_data NAME: guest and host find the same on the disk.
+# same_data NAME [COUNT]: guest and host find the same on the disk, or on its first MiBs.
 same_data()
 {
-	equal "$(checksum_there "$1")" "$(checksum_here "$1")"
+	equal "$(checksum_there "$1" ${2:+count="$2"})" "$(checksum_here "$1" ${2:+count="$2"})"
 }
 
 # writes_and_verifies NAME [OPTION...]: fio's, of a job that writes at random.

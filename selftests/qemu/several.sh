@@ -39,7 +39,7 @@ write_all()
 ok "the other machine writes and verifies" on "${names[1]}" start_writer other
 ok "eight disks at once: data is right" write_all "${eight[@]/#/disk}"
 for i in "${eight[@]}"; do
-	ok "disk $i: guest and host see the same" same_data "disk$i"
+	ok "disk $i: guest and host see the same" same_data "disk$i" 8
 done
 
 ok "memory is plugged in" plug_memory memory-backend-ram
