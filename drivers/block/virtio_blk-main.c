@@ -868,14 +868,18 @@ out:
 
 /* --- the configuration space --- */
 
-/* Whether the device has a write cache that needs flushes. */
+/*
+ * Whether the device has a write cache that needs flushes. With VIRTIO_BLK_F_CONFIG_WCE its
+ * field alone says so: devices are known that offer this, but no VIRTIO_BLK_F_FLUSH, and
+ * nevertheless cache writes and do flushes (QEMU for machine types up to 4.2).
+ */
 static bool virtio_blk_read_cache_mode(struct virtio_device *vdev)
 {
-	u8 wce = true;
+	u8 wce = virtio_has_feature(vdev, VIRTIO_BLK_F_FLUSH);
 
 	virtio_cread_feature(vdev, VIRTIO_BLK_F_CONFIG_WCE,
 			     struct virtio_blk_config, wce, &wce);
-	return wce && virtio_has_feature(vdev, VIRTIO_BLK_F_FLUSH);
+	return wce;
 }
 
 /**
@@ -1218,8 +1222,9 @@ static void virtio_blk_set_cache_mode(struct virtio_blk *vblk, u8 wce)
 }
 
 /*
- * Set whether the block layer sends flushes. Called without the recovery lock: this waits for
- * requests in flight, which may need recovery to end.
+ * Set whether the block layer sends flushes. This replaces what was written to the queue's
+ * write_cache before, which would have it drop them. Called without the recovery lock: this
+ * waits for requests in flight, which may need recovery to end.
  */
 static int virtio_blk_set_flushes(struct virtio_blk *vblk, bool flushes)
 {
@@ -1230,6 +1235,7 @@ static int virtio_blk_set_flushes(struct virtio_blk *vblk, bool flushes)
 		lim.features |= BLK_FEAT_WRITE_CACHE;
 	else
 		lim.features &= ~BLK_FEAT_WRITE_CACHE;
+	lim.flags &= ~BLK_FLAG_WRITE_CACHE_DISABLED;
 	return queue_limits_commit_update_frozen(q, &lim);
 }
 
@@ -1239,12 +1245,10 @@ static int virtio_blk_set_flushes(struct virtio_blk *vblk, bool flushes)
  */
 static int virtio_blk_end_write_back(struct virtio_blk *vblk)
 {
-	struct request_queue *q = vblk->disk->queue;
-	int err;
+	int err = virtio_blk_set_flushes(vblk, true);
 
-	blk_freeze_queue_start(q);
-	blk_mq_freeze_queue_wait(q);
-	blk_mq_unfreeze_queue_nomemrestore(q);
+	if (err)
+		return err;
 	err = blkdev_issue_flush(vblk->disk->part0);
 	return err ?: virtio_blk_set_flushes(vblk, false);
 }
@@ -1268,7 +1272,8 @@ static ssize_t cache_type_store(struct device *dev,
 	if (err)
 		goto out;
 	virtio_blk_set_cache_mode(vblk, mode);
-	if (!READ_ONCE(vblk->write_cache))
+	if (!READ_ONCE(vblk->write_cache) &&
+	    (vblk->disk->queue->limits.features & BLK_FEAT_WRITE_CACHE))
 		err = virtio_blk_end_write_back(vblk);
 out:
 	mutex_unlock(&vblk->cache_type_lock);

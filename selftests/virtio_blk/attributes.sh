@@ -16,6 +16,8 @@ add_disk read-only virtio-blk-pci read-only=on
 add_disk cache virtio-blk-pci,write-cache=on
 add_disk fixed-cache virtio-blk-pci,write-cache=on,config-wce=off
 add_disk no-cache virtio-blk-pci,write-cache=off,config-wce=off
+# As for machine types up to 4.2.
+add_disk no-flush virtio-blk-pci,write-cache=off,x-enable-wce-if-config-wce=off
 add_disk grows virtio-blk-pci
 truncate -s 16M "$work/unnamed"
 guest_start "${disks[@]}" -blockdev "driver=file,node-name=unnamed,filename=$work/unnamed" \
@@ -29,7 +31,7 @@ serials()
 all_serials()
 {
 	equal "$(serials | sort)" "$(printf '%s\n' "$long_serial" geometry topology read-only \
-		cache fixed-cache no-cache grows "" | sort)"
+		cache fixed-cache no-cache no-flush grows "" | sort)"
 }
 
 geometry_is()
@@ -99,12 +101,26 @@ cache_tests()
 	check "which is shown" cache_mode cache "write back"
 	check "then fsync flushes" equal "$(flushes_of_fsync cache)" 1
 	check "and data is right" data_is_right cache
+	check "a device without the feature of flushes" lacks_feature no-flush 9
+	check "it has no cache" cache_mode no-flush "write through"
+	check "but can be given one" set_cache_mode no-flush "write back"
+	check "which is shown" cache_mode no-flush "write back"
+	check "then fsync flushes" equal "$(flushes_of_fsync no-flush)" 1
+	check "it can be taken back" set_cache_mode no-flush "write through"
+	check "then fsync flushes nothing" equal "$(flushes_of_fsync no-flush)" 0
 	# The in-tree driver does not.
 	if [ "$driver" = ours ]; then
 		check "the switch to write through flushes what was written" \
 			equal "$(flushes_of_switch cache "write through")" 1
 		check "the switch to write back has nothing to flush" \
 			equal "$(flushes_of_switch cache "write back")" 0
+		check "the queue is told to flush nothing" \
+			guest "echo 'write through' > /run/sys/cache/queue/write_cache"
+		check "then fsync flushes nothing" equal "$(flushes_of_fsync cache)" 0
+		check "the switch to write through flushes nevertheless" \
+			equal "$(flushes_of_switch cache "write through")" 1
+		check "write back can be chosen" set_cache_mode cache "write back"
+		check "and the queue flushes again" equal "$(flushes_of_fsync cache)" 1
 	fi
 	check "anything else is refused" fails set_cache_mode cache "write nothing"
 	check "a fixed cache is shown" cache_mode fixed-cache "write back"
