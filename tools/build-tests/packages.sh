@@ -21,6 +21,16 @@ built()
 		in_bare modprobe -S "$release" --show-depends "$1" | grep "/updates/dkms/$1.ko"
 }
 
+# has_no_modules RELEASE: of ours, neither installed nor as DKMS knows it.
+has_no_modules()
+{
+	local left
+	left=$(find "$root/lib/modules/$1" -name '*_blk.ko*' ! -path '*/kernel/drivers/*' 2> /dev/null
+		in_bare dkms status | grep -F "$1")
+	echo "$left"
+	[ -z "$left" ]
+}
+
 # signed MODULE KERNEL: by the key of the machine's owner.
 signed()
 {
@@ -145,6 +155,10 @@ done
 ok "the new kernel's initramfs has our virtio_blk" boots_ours 7
 ok "AppArmor takes the profile of vhost-blkd" has_valid_profile
 
+old_kernel=$(kernel 6)
+ok "the old kernel is removed" apt purge "linux-image-$old_kernel" "linux-headers-$old_kernel"
+ok "and with it what DKMS built for it" has_no_modules "$old_kernel"
+
 ok "newer packages are built" build_packages 1.1 pkg.vhost-blk.noqemu
 ok "they replace the others" apt install "$(package vhost-blk-dkms 1.1)" "$(package virtio-blk-dkms 1.1)" \
 	"$(package vhost-blk 1.1)"
@@ -156,7 +170,7 @@ ok "all are purged" apt purge vhost-blk-dkms virtio-blk-dkms vhost-blk qemu-vhos
 ok "the initramfs has the kernel's virtio_blk" boots_theirs 7
 ok "nothing is left" leaves_nothing
 ok "a guest that could not boot with virtio-blk-dkms does not get it" refuses_unknown_key
-modules=/lib/modules/$(kernel 6)/updates/drivers
+modules=/lib/modules/$(kernel 7)/updates/drivers
 ok "vhost-blk-dkms refuses a module of make install" \
 	refuses_installed "$modules/vhost/vhost_blk.ko" vhost-blk-dkms
 ok "and virtio-blk-dkms" refuses_installed "$modules/block/virtio_blk.ko.xz" virtio-blk-dkms
