@@ -12,7 +12,7 @@ here=$(dirname "$(readlink -f "$0")")
 : "${KILLS:=5}"
 : "${RELOADS:=1}"
 need_vhost_user
-new_disk disk cache_size=1 size=128
+new_disk disk cache_size=1 size=32
 user_disk disk
 
 # On each processor a job, and so on each queue.
@@ -24,7 +24,7 @@ start_two_writers()
 			--fsync=64 --verify=crc32c --verify_backlog=512 --verify_fatal=1 \
 			--randrepeat=0 --eta=never --cpus_allowed_policy=split --group_reporting \
 			--filename=/run/disk/disk \
-			--name=first --cpus_allowed=0 --name=second --cpus_allowed=1 --offset=64M \
+			--name=first --cpus_allowed=0 --name=second --cpus_allowed=1 --offset=16M \
 			> /tmp/disk.log 2>&1; echo \$? > /tmp/disk.status) > /dev/null 2>&1 &" &&
 		writer_goes_on disk
 }
