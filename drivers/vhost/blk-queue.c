@@ -761,7 +761,8 @@ static bool vhost_blk_queue_must_redo(struct vhost_blk_queue *queue, bool write_
  * more.
  *
  * After an error the requests in flight stay in flight. The next drain or the running
- * queue reaps them.
+ * queue reaps them. If the VMM has meanwhile moved the stopped ring to where it may not be,
+ * they end without an answer.
  *
  * Return: 0, or
  *	-EINTR	the caller is being killed
@@ -777,6 +778,13 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 
 	vhost_blk_queue_revoke(queue);
 	for (;;) {
+		/* vhost core checks the addresses of running rings only. */
+		if (write_used && !vhost_blk_queue_is_running(queue) &&
+		    !vhost_vq_access_ok(&queue->vq)) {
+			vhost_blk_queue_break(queue);
+			queue->wait.pending_signals = 0;
+			write_used = false;
+		}
 		vhost_blk_queue_reap(queue, write_used);
 		if (!ret && vhost_blk_queue_must_redo(queue, write_used))
 			ret = vhost_blk_queue_redo(queue);

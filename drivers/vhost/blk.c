@@ -857,21 +857,24 @@ static long vhost_blk_set_mem_table(struct vhost_blk *blk, void __user *argp)
 }
 
 /*
- * vhost core lets a ring that fetches nothing change its size and index. After an interrupted
- * stop it still has requests in flight, whose used elements go where these two say. A VMM that
- * changes the argument between this check and vhost core's writes them to a wrong place in its
- * own memory.
+ * vhost core lets a ring that fetches nothing change its size, index and addresses, and does
+ * not check the addresses before the next start. After an interrupted stop it still has
+ * requests in flight, whose used elements go where these say. The argument begins with the
+ * ring's number. A VMM that changes this between here and vhost core is found out by
+ * vhost_blk_queue_drain().
  */
-static long vhost_blk_set_vring_state(struct vhost_blk *blk, unsigned int cmd,
-				      void __user *argp)
+static long vhost_blk_move_vring(struct vhost_blk *blk, unsigned int cmd, void __user *argp)
 {
-	struct vhost_vring_state state;
+	struct vhost_blk_queue *queue;
+	u32 index;
 
-	if (copy_from_user(&state, argp, sizeof(state)))
+	if (get_user(index, (u32 __user *)argp))
 		return -EFAULT;
-	if (state.index < blk->num_queues &&
-	    blk->queues[array_index_nospec(state.index, blk->num_queues)]->started)
-		return -EBUSY;
+	if (index < blk->num_queues) {
+		queue = blk->queues[array_index_nospec(index, blk->num_queues)];
+		if (queue->started && !vhost_vq_get_backend(&queue->vq))
+			return -EBUSY;
+	}
 	return vhost_vring_ioctl(&blk->dev, cmd, argp);
 }
 
@@ -880,7 +883,8 @@ static long vhost_blk_vring_ioctl(struct vhost_blk *blk, unsigned int cmd, void 
 	switch (cmd) {
 	case VHOST_SET_VRING_NUM:
 	case VHOST_SET_VRING_BASE:
-		return vhost_blk_set_vring_state(blk, cmd, argp);
+	case VHOST_SET_VRING_ADDR:
+		return vhost_blk_move_vring(blk, cmd, argp);
 	case VHOST_SET_VRING_CALL:
 		return vhost_blk_set_vring_call(blk, argp);
 	default:

@@ -378,6 +378,7 @@ static void test_stop(const char *slow)
 static void test_stop_pinned(const char *slow)
 {
 	struct vhost_vring_state state = { .index = 1, .num = 32768 };
+	struct vhost_vring_addr addr = { .index = 1, .used_user_addr = -4096UL };
 	volatile uint16_t *used;
 	uint8_t *statuses, *data;
 	struct fixture f;
@@ -391,6 +392,8 @@ static void test_stop_pinned(const char *slow)
 	state.num = 1;
 	tap_equal(vhost_client_ioctl(&f.c, VHOST_SET_VRING_BASE, &state), -EBUSY,
 		  "nor its index");
+	tap_equal(vhost_client_ioctl(&f.c, VHOST_SET_VRING_ADDR, &addr), -EBUSY,
+		  "nor its addresses");
 	/* This read ends after those of the device. */
 	data = vhost_client_alloc(&f.c, 4096, 4096);
 	if (pread(f.disk, data, 4096, 0) != 4096)
