@@ -71,6 +71,9 @@
 /* How long the last close of a device waits for requests in flight. */
 #define VHOST_BLK_RELEASE_TIMEOUT	HZ
 
+/* Between two looks at what is in flight after that. */
+#define VHOST_BLK_RELEASE_INTERVAL	(HZ / 20)
+
 static atomic_t vhost_blk_next_id = ATOMIC_INIT(0);
 
 struct workqueue_struct *vhost_blk_wq;
@@ -1141,13 +1144,20 @@ static void vhost_blk_destroy(struct vhost_blk *blk)
 	kvfree(blk);
 }
 
+/*
+ * Look again and again, rather than wait: a workqueue runs a limited number of works at once,
+ * and one owner may close as many devices with a slow disk as it likes.
+ */
 static void vhost_blk_release_work(struct work_struct *work)
 {
-	struct vhost_blk *blk = container_of(work, struct vhost_blk,
+	struct vhost_blk *blk = container_of(to_delayed_work(work), struct vhost_blk,
 					     release_work);
 
-	/* A kernel thread gets no fatal signal: this can't fail. */
-	vhost_blk_stop(blk, false, MAX_SCHEDULE_TIMEOUT);
+	if (vhost_blk_stop(blk, false, 0)) {
+		queue_delayed_work(vhost_blk_wq, &blk->release_work,
+				   VHOST_BLK_RELEASE_INTERVAL);
+		return;
+	}
 	vhost_blk_destroy(blk);
 	/* Safe: vhost_blk_exit() destroys the workqueue, which waits for this function. */
 	module_put(THIS_MODULE);
@@ -1162,7 +1172,7 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	mutex_init(&blk->lock);
 	INIT_DELAYED_WORK(&blk->config_work, vhost_blk_config_work);
-	INIT_WORK(&blk->release_work, vhost_blk_release_work);
+	INIT_DELAYED_WORK(&blk->release_work, vhost_blk_release_work);
 	blk->holder.gone = vhost_blk_gone;
 	blk->id = atomic_inc_return(&vhost_blk_next_id);
 	file->private_data = blk;
@@ -1185,7 +1195,8 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	if (blk->bound &&
 	    vhost_blk_stop(blk, false, VHOST_BLK_RELEASE_TIMEOUT)) {
 		__module_get(THIS_MODULE);
-		queue_work(vhost_blk_wq, &blk->release_work);
+		queue_delayed_work(vhost_blk_wq, &blk->release_work,
+				   VHOST_BLK_RELEASE_INTERVAL);
 		return 0;
 	}
 	vhost_blk_destroy(blk);

@@ -851,7 +851,7 @@ struct vhost_blk {
 	bool write_back;
 	struct eventfd_ctx *config_call;
 	struct delayed_work config_work;
-	struct work_struct release_work;
+	struct delayed_work release_work;
 	u64 capacity;
 	struct vhost_blk_queue **queues;
 	struct vhost_virtqueue **vqs;
