@@ -500,14 +500,18 @@ static noinline int vhost_blk_bio_fill(struct vhost_blk_io *io, struct bio *bio,
  * - No other operation is started while polled ones are in flight.
  *
  * Polled bios are not merged: a bio that is merged in front of one takes its cookie away.
+ *
+ * A disk with a poll_bio() of its own, as those of device mapper, may not be asked for a bio
+ * that is still being submitted. This may be, since vq.mutex is not held meanwhile, and a
+ * drain or another worker polls.
  */
 static bool vhost_blk_io_can_poll(const struct vhost_blk_io *io,
 				  unsigned int nr_vecs)
 {
-	const struct queue_limits *limits =
-		&bdev_get_queue(vhost_blk_io_bdev(io))->limits;
+	struct block_device *bdev = vhost_blk_io_bdev(io);
+	const struct queue_limits *limits = &bdev_get_queue(bdev)->limits;
 
-	return !io->channel->poll_disabled &&
+	return !io->channel->poll_disabled && !bdev->bd_disk->fops->poll_bio &&
 	       (limits->features & BLK_FEAT_POLL) &&
 	       (limits->features & BLK_FEAT_NOWAIT) &&
 	       nr_vecs <= VHOST_BLK_INLINE_VECS;
