@@ -652,6 +652,8 @@ void virtio_blk_release_device(struct virtio_blk *vblk)
 	struct virtio_device *vdev = vblk->vdev;
 
 	disable_delayed_work_sync(&vblk->recovery.work);
+	/* A dispatcher whose requests have ended meanwhile may be about to kick. */
+	blk_mq_wait_quiesce_done(&vblk->tag_set);
 	mutex_lock(&vblk->recovery.lock);
 	if (vblk->recovery.state == VIRTIO_BLK_NEW ||
 	    vblk->recovery.state == VIRTIO_BLK_LIVE)

@@ -72,8 +72,8 @@ struct virtio_blk_pdu {
  * struct virtio_blk_queue - a virtqueue and its hardware queue of blk-mq
  * @lock: protects the fields up to @full. Taken in interrupts.
  * @vq: the virtqueue; NULL while the device is stopped. Read under @lock. A dispatcher
- *	may use the pointer until it returns: the queue is quiesced before the virtqueue
- *	is deleted.
+ *	may use the pointer until it returns: the queue is quiesced, or its dispatchers
+ *	waited for, before the virtqueue is deleted.
  * @in_ring: number of requests in the ring
  * @parked: started requests that are not in the ring, and that only recovery takes back.
  *	Either the ring is broken, or fault injection removed them.
