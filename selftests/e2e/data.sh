@@ -6,7 +6,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/guest.sh"
 
 need_guest
-raw=$(make_nullb e2e_raw size=64)
+raw=$(make_nullb e2e_raw size=16)
 fs=$(make_nullb e2e_fs size=64 cache_size=1)
 mount_point=$(mktemp -d)
 

@@ -1,15 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Neither module depends on the other: the in-tree virtio_blk works on our
-# backend, and our virtio_blk on QEMU's own virtio-blk-pci. All four combinations.
+# backend, and our virtio_blk on QEMU's own virtio-blk-pci. All four combinations,
+# and on the host's block device is what the guest reads.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/guest.sh"
 
 need_guest
-disk=$(make_nullb e2e_disk size=64)
-read_only=$(make_nullb e2e_ro size=64)
+disk=$(make_nullb e2e_disk size=16)
+read_only=$(make_nullb e2e_ro size=16)
 image=$(mktemp)
-truncate -s 64M "$image"
+truncate -s 16M "$image"
 
 mapfile -t disks < <(host_disk disk "$disk"; host_disk ro "$read_only" read-only=on)
 guest_start "${disks[@]}" -object iothread,id=io \
@@ -42,6 +43,9 @@ ok "the in-tree driver unloads" guest rmmod virtio_blk
 ok "our driver loads" guest insmod "$own_driver"
 works_on "$ours" vhost-blk-pci guest "$verify_job" --filename=/dev/vda
 works_on "$ours" virtio-blk-pci guest "$verify_job" --filename=/dev/vdb
+guest_sum=$(guest "dd if=/dev/vda bs=1M iflag=direct status=none | sha256sum")
+ok "and the backing device has what it wrote" \
+	equal "$(dd if="$disk" bs=1M iflag=direct status=none | sha256sum)" "$guest_sum"
 ok "our driver reads the serial of virtio-blk-pci" \
 	guest "test \$(cat /sys/block/vdb/serial) = image"
 ok "our driver sees the disk grow" resize

@@ -248,7 +248,7 @@ fails()
 	((status != 0 && status != 124 && status != 125))
 }
 
-# A fio job that writes and verifies half a disk of 64 MiB at random.
+# A fio job that writes and verifies half a disk of 16 MiB at random.
 verify_job="fio --name=verify --rw=randwrite --bs=4k --iodepth=32 --direct=1 \
---ioengine=libaio --size=32M --verify=crc32c --verify_fatal=1 --do_verify=1 \
+--ioengine=libaio --size=8M --verify=crc32c --verify_fatal=1 --do_verify=1 \
 --randrepeat=0 --output-format=terse --minimal"

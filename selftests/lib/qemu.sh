@@ -131,7 +131,7 @@ same_data()
 # writes_and_verifies NAME [OPTION...]: fio's, of a job that writes at random.
 writes_and_verifies()
 {
-	guest "$verify_job --bs=4k --size=8M --filename=/run/disk/$1 ${*:2}"
+	guest "$verify_job --filename=/run/disk/$1 ${*:2}"
 }
 
 # start_writer NAME: fio writes for minutes what it verifies in the end, and returns when
