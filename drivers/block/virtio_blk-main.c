@@ -1245,8 +1245,10 @@ static int virtio_blk_set_flushes(struct virtio_blk *vblk, bool flushes)
  */
 static int virtio_blk_end_write_back(struct virtio_blk *vblk)
 {
-	int err = virtio_blk_set_flushes(vblk, true);
+	int err;
 
+	/* Waits for those writes, and keeps the block layer from dropping the flush. */
+	err = virtio_blk_set_flushes(vblk, true);
 	if (err)
 		return err;
 	err = blkdev_issue_flush(vblk->disk->part0);

@@ -524,13 +524,19 @@ static int vhost_blk_stop_ring(struct vhost_blk *blk, unsigned int index)
 	return ret;
 }
 
+/* Whether the queue fetches nothing, but has requests in flight: a stop was interrupted. */
+static bool vhost_blk_is_half_stopped(struct vhost_blk_queue *queue)
+{
+	return queue->started && !vhost_vq_get_backend(&queue->vq);
+}
+
 /* Finishes a stop that was interrupted, before the start. */
 static int vhost_blk_start_queue(struct vhost_blk_queue *queue)
 {
 	long timeout = MAX_SCHEDULE_TIMEOUT;
 	int ret;
 
-	if (queue->started && !vhost_vq_get_backend(&queue->vq)) {
+	if (vhost_blk_is_half_stopped(queue)) {
 		ret = vhost_blk_queue_stop(queue, true, &timeout);
 		if (ret)
 			return ret;
@@ -868,16 +874,13 @@ static long vhost_blk_set_mem_table(struct vhost_blk *blk, void __user *argp)
  */
 static long vhost_blk_move_vring(struct vhost_blk *blk, unsigned int cmd, void __user *argp)
 {
-	struct vhost_blk_queue *queue;
 	u32 index;
 
 	if (get_user(index, (u32 __user *)argp))
 		return -EFAULT;
-	if (index < blk->num_queues) {
-		queue = blk->queues[array_index_nospec(index, blk->num_queues)];
-		if (queue->started && !vhost_vq_get_backend(&queue->vq))
-			return -EBUSY;
-	}
+	if (index < blk->num_queues &&
+	    vhost_blk_is_half_stopped(blk->queues[array_index_nospec(index, blk->num_queues)]))
+		return -EBUSY;
 	return vhost_vring_ioctl(&blk->dev, cmd, argp);
 }
 
@@ -1181,8 +1184,8 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 
 /*
  * The current process may not be the owner: don't write to guest memory. If the device is
- * stuck, the closing process does not wait for it. release_work then waits for the
- * requests in flight, and the claim of the block device lasts until that is done.
+ * stuck, the closing process does not wait for it. release_work then looks until nothing
+ * is in flight any more, and the claim of the block device lasts until that is done.
  */
 static int vhost_blk_release(struct inode *inode, struct file *file)
 {

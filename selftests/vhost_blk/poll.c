@@ -174,7 +174,7 @@ static void test_polled_device(const char *polled)
 }
 
 /*
- * A device mapper's may not be polled for a bio that is being submitted, of which another
+ * A device mapper's disk may not be polled for a bio that is being submitted, of which another
  * thread that polls knows nothing.
  */
 static void test_mapped_device(const char *mapped)
