@@ -2,10 +2,12 @@
 /*
  * What vhost-blkd answers to the messages of vhost-user, and what they do to rings.
  *
- * usage: protocol DISK SOCKET CACHED CACHED_SOCKET READONLY_SOCKET LOOP FILE LOOP_SOCKET
+ * usage: protocol DISK SOCKET CACHED CACHED_SOCKET CACHED_LOG READONLY_SOCKET LOOP FILE
+ *		LOOP_SOCKET
  *	DISK, SOCKET		a disk that may be overwritten, 64 MiB or more, and the
  *				daemon that serves it with QUEUES queues
  *	CACHED, CACHED_SOCKET	a disk with a volatile write cache
+ *	CACHED_LOG		what its daemon prints
  *	READONLY_SOCKET		of a daemon with --read-only
  *	LOOP, FILE, LOOP_SOCKET	a loop device on a file of 64 MiB
  */
@@ -857,12 +859,62 @@ static void test_unknown(const char *socket)
 	tear_down_backend(&b);
 }
 
+/* Lines of a file that have a text. */
+static unsigned int count_lines(const char *path, const char *text)
+{
+	FILE *file = fopen(path, "r");
+	unsigned int num = 0;
+	char line[1024];
+
+	if (!file)
+		tap_bail("%s: %s", path, strerror(errno));
+	while (fgets(line, sizeof(line), file))
+		num += !!strstr(line, text);
+	fclose(file);
+	return num;
+}
+
+/*
+ * A driver that begins anew has to choose the cache mode, and a channel that is no socket
+ * takes no news of it. A connection in which that repeats must not fill the log.
+ */
+static void test_notes(const char *socket, const char *log)
+{
+	static const char * const notes[] = {
+		"the driver's choice of the write cache is not known",
+		"the front end is not told of a new configuration",
+	};
+	unsigned int i, before[2];
+	struct vhost_user_msg msg;
+	struct backend b;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (i = 0; i < 2; i++)
+		before[i] = count_lines(log, notes[i]);
+	connect_backend(&b, socket, ALL_PROTOCOL & ~VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
+	run_backend(&b, 1, ALL_FEATURES);
+	read_page(&b, 0);
+	for (i = 0; i < 3; i++) {
+		vhost_user_reset_device(&b.u);
+		get_wce(&b);
+		vhost_user_send(&b.u, &msg, VHOST_USER_SET_BACKEND_REQ_FD, 0, 0, &null, 1);
+		vhost_user_configure(&b.u);
+	}
+	tap_equal(read_page(&b, 0), VIRTIO_BLK_S_OK, "a connection that goes on after a note");
+	tear_down_backend(&b);
+	connect_backend(&b, socket, ALL_PROTOCOL);
+	for (i = 0; i < 2; i++)
+		tap_equal(count_lines(log, notes[i]) - before[i], 1, "says once: %s", notes[i]);
+	tear_down_backend(&b);
+	close(null);
+}
+
 int main(int argc, char **argv)
 {
 	const char *disk, *socket;
 
-	if (argc != 9)
-		tap_bail("usage: %s DISK SOCKET CACHED CACHED_SOCKET READONLY_SOCKET LOOP FILE LOOP_SOCKET",
+	if (argc != 10)
+		tap_bail("usage: %s DISK SOCKET CACHED CACHED_SOCKET CACHED_LOG READONLY_SOCKET LOOP FILE LOOP_SOCKET",
 			 argv[0]);
 	disk = argv[1];
 	socket = argv[2];
@@ -879,17 +931,18 @@ int main(int argc, char **argv)
 	test_orders(socket);
 	test_late_messages(socket);
 	test_new_eventfds(socket);
-	test_read_only(argv[5]);
+	test_read_only(argv[6]);
 	test_cache(argv[4]);
 	test_stopped_flushes(argv[3], argv[4]);
 	test_memory_slots(disk, socket);
 	test_memory_gone(socket);
 	test_log(socket);
-	test_resize(argv[6], argv[7], argv[8]);
-	test_resize_while_stopped(argv[6], argv[7], argv[8]);
-	test_resize_while_away(argv[6], argv[7], argv[8]);
+	test_resize(argv[7], argv[8], argv[9]);
+	test_resize_while_stopped(argv[7], argv[8], argv[9]);
+	test_resize_while_away(argv[7], argv[8], argv[9]);
 	test_reset(socket);
 	test_connections(socket);
 	test_unknown(socket);
+	test_notes(argv[4], argv[5]);
 	return tap_end();
 }

@@ -18,7 +18,7 @@ start_blkd cached "$cached" --num-queues=4
 start_blkd other "$other" --num-queues=4 --read-only
 start_blkd loop "$loop" --num-queues=4
 run_tests 300 "$here/protocol" "$disk" "$(blkd_socket plain)" \
-	"$cached" "$(blkd_socket cached)" "$(blkd_socket other)" \
+	"$cached" "$(blkd_socket cached)" "$(blkd_log cached)" "$(blkd_socket other)" \
 	"$loop" "$(loop_file "$loop")" "$(blkd_socket loop)"
 
 end_blkds plain cached other loop

@@ -52,6 +52,20 @@ int session_fail(const char *format, ...)
 	return CLOSE;
 }
 
+void session_note(struct session *session, enum note note, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	if (session->notes & note)
+		return;
+	session->notes |= note;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	say("%s", text);
+}
+
 bool session_wait(const struct session *session, int timeout_ms)
 {
 	struct pollfd ends[] = {

@@ -30,6 +30,13 @@ enum outcome {
 	REFUSED = 1,	/* answer with an error. The connection goes on. */
 };
 
+/* What is printed once in a connection that goes on, however often it happens. */
+enum note {
+	NOTE_CACHE_FAILED = 1 << 0,
+	NOTE_CACHE_UNKNOWN = 1 << 1,
+	NOTE_NOT_TOLD = 1 << 2,
+};
+
 /**
  * struct session - a connection
  * @device: the device that the connection uses
@@ -44,9 +51,9 @@ enum outcome {
  * @paused: the front end is changing memory regions; no ring runs until the changes end
  * @write_back: the kernel's write cache is in write-back mode
  * @cache_known: the driver knows @write_back
- * @cache_failed: a change of the write cache has failed, and a message was printed
  * @was_reset: no ring has run since RESET_DEVICE
  * @cache_agreed: the front end shows @write_back to the driver
+ * @notes: those of enum note that were printed
  * @memory: the guest's memory
  * @log: the dirty log
  * @log_bytes: bytes of the dirty log, which begins with the guest's page 0
@@ -69,9 +76,9 @@ struct session {
 	bool paused;
 	bool write_back;
 	bool cache_known;
-	bool cache_failed;
 	bool was_reset;
 	bool cache_agreed;
+	unsigned int notes;
 	struct memory memory;
 	struct mapping log;
 	uint64_t log_bytes;
@@ -108,6 +115,9 @@ bool session_resume(struct session *session);
 /* Print why the connection ends. Returns -1 for the caller to return. */
 int session_fail(const char *format, ...)
 	__attribute__((format(printf, 1, 2)));
+/* Print what happened in a connection that goes on, unless this one has printed it. */
+void session_note(struct session *session, enum note note, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 /* Wait for @timeout_ms. Returns false early if the connection or this process has to end. */
 bool session_wait(const struct session *session, int timeout_ms);
 
