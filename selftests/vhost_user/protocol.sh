@@ -7,6 +7,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/disks.sh"
 . "$here/../lib/blkd.sh"
 
+once || skip_all "the same on every host kernel: tested on the first one"
 blkd=$(find_blkd) || skip_all "no vhost-blkd"
 disk=$(make_nullb protocol_plain) || skip_all "no null_blk"
 cached=$(make_nullb protocol_cached cache_size=1)

@@ -6,6 +6,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/disks.sh"
 . "$here/../lib/blkd.sh"
 
+once || skip_all "the same on every host kernel: tested on the first one"
 blkd=$(find_blkd) || skip_all "no vhost-blkd"
 # Requests end from a timer.
 slow=$(make_nullb record_slow irqmode=2 completion_nsec="$(slow_nsec 300)" poll_queues=0 \

@@ -8,6 +8,7 @@ here=$(dirname "$(readlink -f "$0")")
 
 : "${VHOST_BLKD:=$here/../../tools/vhost-blkd/vhost-blkd}"
 : "${UPGRADE:=$here/../../tools/vhost-blkd/vhost-blk-upgrade}"
+once || skip_all "the same on every host kernel: tested on the first one"
 need_vhost_blk
 "$VHOST_BLKD" --version > /dev/null || skip_all "no vhost-blkd"
 vhost_blk_gets_free || skip_all "vhost_blk is in use"
