@@ -52,12 +52,30 @@ static void vhost_blk_record_unclaim(struct vhost_blk_record *record)
 	mutex_unlock(&vhost_blk_records_lock);
 }
 
-static int vhost_blk_record_map(struct vhost_blk_queue *queue)
+/**
+ * vhost_blk_record_open - claim the record
+ * @queue: a queue that is being started
+ *
+ * Called with @vq.mutex held, in the owner's address space. May sleep. Without a record
+ * it does nothing.
+ *
+ * Until the record is claimed, another device may use elements of the ring. Read the used
+ * index after that.
+ *
+ * Return: 0, or
+ *	-EBUSY	another device still has requests in flight with the same record
+ *	-EFAULT	the record is not in the owner's memory
+ *	-EINTR	the process is being killed
+ *	-ENOMEM	the limit of locked memory is reached, or there is no memory
+ */
+int vhost_blk_record_open(struct vhost_blk_queue *queue)
 {
 	struct vhost_blk_record *record = &queue->record;
 	struct mm_struct *mm = queue->vq.dev->mm;
 	int ret;
 
+	if (!record->addr)
+		return 0;
 	ret = vhost_blk_area_open(&record->area, mm, record->addr,
 				  struct_size(record->map, desc, queue->vq.num));
 	if (ret)
@@ -139,13 +157,26 @@ static int vhost_blk_record_read(struct vhost_blk_queue *queue)
 	return 0;
 }
 
-static int vhost_blk_record_recover(struct vhost_blk_queue *queue)
+/**
+ * vhost_blk_record_recover - read the chains to redo, and start recording
+ * @queue: a queue that is being started, its record claimed and its used index read
+ *
+ * Called with @vq.mutex held. May sleep. Without a record it does nothing. With one it sets
+ * @vq.last_avail_idx. If it fails, the caller has to call vhost_blk_record_close().
+ *
+ * Return: 0, or
+ *	-EINVAL	the record contradicts itself or the ring
+ *	-ENOMEM
+ */
+int vhost_blk_record_recover(struct vhost_blk_queue *queue)
 {
 	struct vhost_blk_record *record = &queue->record;
 	struct vhost_blk_inflight *map = record->map;
 	struct vhost_virtqueue *vq = &queue->vq;
 	int ret = 0;
 
+	if (!map)
+		return 0;
 	record->counter = 0;
 	/* If nothing is in flight, ignore the rest: the ring may have been reset since. */
 	if (vhost_blk_record_count(record, vq->num)) {
@@ -163,35 +194,6 @@ static int vhost_blk_record_recover(struct vhost_blk_queue *queue)
 	/* A valid version says that the other fields are valid. */
 	smp_store_release(&map->version, VHOST_BLK_INFLIGHT_VERSION);
 	return 0;
-}
-
-/**
- * vhost_blk_record_open - start recording, and read the chains to redo
- * @queue: a queue that is being started, its used index already read
- *
- * Called with @vq.mutex held, in the owner's address space. May sleep. Without a record
- * it does nothing. With one it sets @vq.last_avail_idx.
- *
- * Return: 0, or
- *	-EBUSY	another device still has requests in flight with the same record
- *	-EINVAL	the record contradicts itself or the ring
- *	-EFAULT	the record is not in the owner's memory
- *	-EINTR	the process is being killed
- *	-ENOMEM	the limit of locked memory is reached, or there is no memory
- */
-int vhost_blk_record_open(struct vhost_blk_queue *queue)
-{
-	int ret;
-
-	if (!queue->record.addr)
-		return 0;
-	ret = vhost_blk_record_map(queue);
-	if (ret)
-		return ret;
-	ret = vhost_blk_record_recover(queue);
-	if (ret)
-		vhost_blk_record_close(queue);
-	return ret;
 }
 
 /**

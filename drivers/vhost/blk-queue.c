@@ -631,7 +631,7 @@ static int vhost_blk_queue_alloc_requests(struct vhost_blk_queue *queue)
  *	-EFAULT	the ring is not in the owner's memory
  *	-E2BIG	it has more than %VHOST_BLK_MAX_RING descriptors
  *	-ENOMEM
- *	an error of vhost_blk_record_open()
+ *	an error of vhost_blk_record_open() or vhost_blk_record_recover()
  */
 int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 {
@@ -651,6 +651,9 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	ret = vhost_blk_channel_open(&queue->channel, queue->blk->backing);
 	if (ret)
 		return ret;
+	ret = vhost_blk_record_open(queue);
+	if (ret)
+		goto err_channel;
 
 	queue->broken = false;
 	queue->ring_missing = false;
@@ -664,7 +667,7 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 	ret = vhost_vq_init_access(vq);
 	if (ret)
 		goto err_backend;
-	ret = vhost_blk_record_open(queue);
+	ret = vhost_blk_record_recover(queue);
 	if (ret)
 		goto err_backend;
 	/*
@@ -681,6 +684,8 @@ int vhost_blk_queue_start(struct vhost_blk_queue *queue)
 
 err_backend:
 	vhost_vq_set_backend(vq, NULL);
+	vhost_blk_record_close(queue);
+err_channel:
 	vhost_blk_channel_close(&queue->channel);
 	return ret;
 }

@@ -749,6 +749,7 @@ int vhost_blk_area_open(struct vhost_blk_area *area, struct mm_struct *mm, u64 a
 void vhost_blk_area_close(struct vhost_blk_area *area, struct mm_struct *mm);
 
 int vhost_blk_record_open(struct vhost_blk_queue *queue);
+int vhost_blk_record_recover(struct vhost_blk_queue *queue);
 void vhost_blk_record_close(struct vhost_blk_queue *queue);
 void vhost_blk_record_mark_fetched(struct vhost_blk_queue *queue, u16 head);
 void vhost_blk_record_link_batch(struct vhost_blk_queue *queue,
