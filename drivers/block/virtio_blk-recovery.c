@@ -228,6 +228,8 @@ static int virtio_blk_reset_device(struct virtio_blk *vblk)
 			pci_clear_master(to_pci_dev(vdev->dev.parent));
 			return -ETIMEDOUT;
 		}
+		/* It may be off, if the device did not acknowledge an earlier reset. */
+		pci_set_master(to_pci_dev(vdev->dev.parent));
 		/* What else virtio_pci does: no callback of before the reset still runs. */
 		virtio_synchronize_cbs(vdev);
 		return 0;
@@ -658,6 +660,9 @@ void virtio_blk_release_device(struct virtio_blk *vblk)
 	if (vblk->recovery.state == VIRTIO_BLK_NEW ||
 	    vblk->recovery.state == VIRTIO_BLK_LIVE)
 		virtio_blk_stop(vblk);
+	else if (vdev->config->get_status(vdev))
+		/* A device that did not acknowledge a reset may do so by now. */
+		virtio_blk_reset_device(vblk);
 	vblk->recovery.state = VIRTIO_BLK_DEAD;
 	mutex_unlock(&vblk->recovery.lock);
 	if (vdev->config->get_status(vdev))

@@ -31,7 +31,7 @@ add_cover()
 
 add_cover "$ones" '\xff'
 add_cover "$never_zero" '\x0f'
-for each in removed-0 removed-2 timeout-0 timeout-2 deaf; do
+for each in removed-0 removed-2 timeout-0 timeout-2 deaf returns; do
 	add_slow_disk "$each" virtio-blk-pci
 done
 
@@ -132,22 +132,52 @@ later_write_fails()
 		grep 'Input/output error'"
 }
 
+# never_reset NAME TEXT: a device that does not acknowledge the reset of the recovery.
+never_reset()
+{
+	need_working_guest
+	device=$(pci_device "$1")
+	set_recovery "$1" 1 $((3000 * LIMIT_FACTOR))
+	lose "$1" "$never_zero" 0x0f "$2"
+	check "$2: fio fails after a timeout and $reset_deadline s" \
+		requests_fail "$1" $((reset_deadline + 10))
+	check "$2: so does what comes later" later_write_fails "$1"
+	check "$2: the log says so" said_in_log 'no more I/O'
+	check "$2: no reports in the log" no_reports_since_mark
+}
+
 # Each of the recovery and the removal may wait for a reset. The virtio core is entitled to
 # complain of a device that goes without.
 deaf_test()
 {
 	local text="never reset" device
-	need_working_guest
-	device=$(pci_device deaf)
-	set_recovery deaf 1 $((3000 * LIMIT_FACTOR))
-	lose deaf "$never_zero" 0x0f "$text"
-	check "$text: fio fails after a timeout and $reset_deadline s" \
-		requests_fail deaf $((reset_deadline + 10))
-	check "$text: so does what comes later" later_write_fails deaf
-	check "$text: the log says so" said_in_log 'no more I/O'
-	check "$text: no reports in the log" no_reports_since_mark
+	never_reset deaf "$text"
 	is_removed "$device" $((reset_deadline + 5)) "$text"
 	uncover "$never_zero"
+}
+
+# What the driver has done to the device must not outlast its removal.
+returns_test()
+{
+	local text="reset later" device
+	never_reset returns "$text"
+	uncover "$never_zero"
+	let_requests_go
+	check "$text: the driver is unbound and bound" bind_again
+	check "$text: the disk works" guest "$(declare -f link_disks); link_disks
+		timeout $((10 * LIMIT_FACTOR)) dd if=/run/disk/returns of=/dev/null bs=4k count=1 iflag=direct"
+	check "$text: no reports in the log" no_reports_since_mark
+}
+
+# A device that is not served hangs the driver's probe.
+bind_again()
+{
+	guest "cd /sys/bus/virtio/drivers/virtio_blk && bound=\$(cd /sys/bus/pci/devices/$device && ls -d virtio*) &&
+		echo \$bound > unbind && { echo \$bound > bind & } &&
+		for i in \$(seq $WAIT_TRIES); do
+			[ ! -e /sys/bus/pci/devices/$device/\$bound/block ] || exit 0
+			sleep 0.1
+		done; exit 1"
 }
 
 said_in_log()
@@ -162,6 +192,7 @@ for each in 0 2; do
 	timeout_test "$each"
 done
 [ "$guest_hangs" = yes ] || ok "the guest lost no memory" guest_lost_no_memory
+returns_test
 deaf_test
 if [ "$guest_hangs" = yes ]; then
 	guest_machine kill
