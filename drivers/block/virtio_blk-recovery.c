@@ -139,15 +139,15 @@ static unsigned int virtio_blk_attempts(struct virtio_blk *vblk)
  */
 bool virtio_blk_schedule_recovery(struct virtio_blk *vblk)
 {
-	unsigned long not_before = READ_ONCE(vblk->recovery.not_before);
-	unsigned long delay = 0;
+	unsigned long left = READ_ONCE(vblk->recovery.not_before) - jiffies;
 
 	if (READ_ONCE(virtio_blk_shut_down))
 		return false;
-	if (time_before(jiffies, not_before))
-		delay = not_before - jiffies;
+	/* If the moment has passed, the difference has wrapped. */
+	if (left > VIRTIO_BLK_RESET_INTERVAL)
+		left = 0;
 	WRITE_ONCE(vblk->recovery.reset_scheduled, true);
-	queue_delayed_work(virtio_blk_workqueue, &vblk->recovery.work, delay);
+	queue_delayed_work(virtio_blk_workqueue, &vblk->recovery.work, left);
 	return true;
 }
 
