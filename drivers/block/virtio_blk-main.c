@@ -573,15 +573,12 @@ static void virtio_blk_take_used(struct virtio_blk_queue *queue,
 		rq_list_add_tail(remaining, rq);
 }
 
-/**
- * virtio_blk_reap - end the requests that the device has used
- * @queue: queue, whose lock is taken
- * @iob: receives requests that succeeded; the caller ends them, without the lock
- *
- * Return: number of requests
+/*
+ * End the requests that the device has used. Those that can be ended together are added to
+ * @iob. The caller ends them. Returns the number of requests.
  */
-unsigned int virtio_blk_reap(struct virtio_blk_queue *queue,
-			     struct io_comp_batch *iob)
+static unsigned int virtio_blk_take_all_used(struct virtio_blk_queue *queue,
+					     struct io_comp_batch *iob)
 {
 	struct rq_list remaining = {};
 	unsigned int len, found = 0;
@@ -619,19 +616,34 @@ out:
 	return found;
 }
 
+/**
+ * virtio_blk_reap - end the requests that the device has used
+ * @queue: queue, whose lock is taken
+ *
+ * Any context. A queue without a virtqueue has none.
+ *
+ * Return: number of requests
+ */
+unsigned int virtio_blk_reap(struct virtio_blk_queue *queue)
+{
+	DEFINE_IO_COMP_BATCH(iob);
+	unsigned int found = virtio_blk_take_all_used(queue, &iob);
+
+	if (iob.complete)
+		iob.complete(&iob);
+	return found;
+}
+
 static void virtio_blk_interrupt(struct virtqueue *vq)
 {
 	struct virtio_blk *vblk = vq->vdev->priv;
-	DEFINE_IO_COMP_BATCH(iob);
 
-	virtio_blk_reap(&vblk->queues[vq->index], &iob);
-	if (iob.complete)
-		iob.complete(&iob);
+	virtio_blk_reap(&vblk->queues[vq->index]);
 }
 
 static int virtio_blk_poll(struct blk_mq_hw_ctx *hctx, struct io_comp_batch *iob)
 {
-	return virtio_blk_reap(hctx->driver_data, iob);
+	return virtio_blk_take_all_used(hctx->driver_data, iob);
 }
 
 /**

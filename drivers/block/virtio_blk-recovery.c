@@ -49,6 +49,9 @@
 /* The least time between two resets, and before another try to start, in jiffies. */
 #define VIRTIO_BLK_RESET_INTERVAL	HZ
 
+/* How long a suspend waits before it looks at the polled queues again, in jiffies. */
+#define VIRTIO_BLK_REAP_INTERVAL	DIV_ROUND_UP(HZ, 50)
+
 static unsigned char recovery;
 module_param(recovery, byte, 0644);
 MODULE_PARM_DESC(recovery,
@@ -296,11 +299,8 @@ static int virtio_blk_stop(struct virtio_blk *vblk)
 
 	for (i = 0; i < vblk->num_queues; i++) {
 		struct virtio_blk_queue *queue = &vblk->queues[i];
-		DEFINE_IO_COMP_BATCH(iob);
 
-		virtio_blk_reap(queue, &iob);
-		if (iob.complete)
-			iob.complete(&iob);
+		virtio_blk_reap(queue);
 		virtio_blk_take_outstanding(queue, &vblk->recovery.outstanding);
 	}
 	/* Wait for timeout handlers, which may still use requests that were taken back. */
@@ -535,6 +535,27 @@ void virtio_blk_exit_recovery(struct virtio_blk *vblk)
 			    vblk->recovery.device_status);
 }
 
+/*
+ * Wait until no request of a queue that is being frozen is in flight. Returns false if that
+ * takes longer than @timeout, in jiffies. The processes that poll may be frozen, so reap
+ * for them.
+ */
+static bool virtio_blk_wait_frozen(struct virtio_blk *vblk, int timeout)
+{
+	int left, step = vblk->num_poll_queues ? VIRTIO_BLK_REAP_INTERVAL : timeout;
+	unsigned int i;
+
+	for (left = timeout; left > 0; left -= step) {
+		for (i = 0; i < vblk->num_queues; i++)
+			if (vblk->queues[i].polled)
+				virtio_blk_reap(&vblk->queues[i]);
+		if (blk_mq_freeze_queue_wait_timeout(vblk->disk->queue,
+						     min(left, step)))
+			return true;
+	}
+	return false;
+}
+
 /**
  * virtio_blk_suspend - stop a device for the transport
  * @vblk: disk
@@ -554,7 +575,7 @@ int virtio_blk_suspend(struct virtio_blk *vblk, bool fail_if_busy)
 
 	blk_freeze_queue_start(q);
 	/* io_timeout can be years, and the result is an int. */
-	if (!blk_mq_freeze_queue_wait_timeout(q, min_t(u64, timeout, INT_MAX)) &&
+	if (!virtio_blk_wait_frozen(vblk, min_t(u64, timeout, INT_MAX)) &&
 	    fail_if_busy) {
 		blk_mq_unfreeze_queue_nomemrestore(q);
 		dev_err(&vblk->vdev->dev,
@@ -683,12 +704,7 @@ enum blk_eh_timer_return virtio_blk_timeout(struct request *rq)
 	enum blk_eh_timer_return ret = BLK_EH_DONE;
 	struct virtio_blk *vblk = queue->vblk;
 	bool gone = virtio_blk_is_gone(vblk);
-	DEFINE_IO_COMP_BATCH(iob);
-	unsigned int found;
-
-	found = virtio_blk_reap(queue, &iob);
-	if (iob.complete)
-		iob.complete(&iob);
+	unsigned int found = virtio_blk_reap(queue);
 
 	spin_lock_irq(&queue->lock);
 	if (!pdu->sent) {

@@ -221,8 +221,7 @@ static inline bool virtio_blk_may_write(struct request *rq)
 
 /* virtio_blk-main.c */
 int virtio_blk_find_vqs(struct virtio_blk *vblk);
-unsigned int virtio_blk_reap(struct virtio_blk_queue *queue,
-			     struct io_comp_batch *iob);
+unsigned int virtio_blk_reap(struct virtio_blk_queue *queue);
 void virtio_blk_take_outstanding(struct virtio_blk_queue *queue,
 				 struct rq_list *outstanding);
 int virtio_blk_restore_config(struct virtio_blk *vblk);

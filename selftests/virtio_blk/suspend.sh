@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Suspend while the device ends no request, and without recovery: it fails after io_timeout
-# instead of waiting for ever, and the disk works on. Before that, it waits.
+# instead of waiting for ever, and the disk works on. Before that, it waits, also for
+# requests whose process polls for them, though it is frozen.
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/virtio_blk.sh"
 
@@ -43,6 +44,16 @@ set_recovery slow 0 4294967295
 limit 4096
 check "fio writes, and requests may take years" start_requests slow
 check "suspend waits for them then" suspends
+let_requests_go
+check "every request succeeds" requests_succeed slow 40
+unload_driver
+
+load_driver ours poll_queues=1
+# Too long to wait for.
+set_recovery slow 0 $((120000 * LIMIT_FACTOR))
+limit 4096
+check "fio polls" start_requests slow --ioengine=io_uring --hipri=1
+check "suspend waits for requests whose poller is frozen" suspends
 let_requests_go
 check "every request succeeds" requests_succeed slow 40
 unload_driver
