@@ -11,7 +11,6 @@ here=$(dirname "$(readlink -f "$0")")
 
 : "${KILLS:=5}"
 : "${RELOADS:=1}"
-once || skip_all "the same on every host kernel: tested on the first one"
 need_vhost_user
 new_disk disk cache_size=1 size=32
 user_disk disk
