@@ -121,6 +121,24 @@ static int vhost_blk_queue_add_used(struct vhost_blk_queue *queue,
 }
 
 /*
+ * Move the requests of queue->blocked to queue->completed if no polled operation is in flight
+ * any more, or if they are to be @dropped.
+ *
+ * Called at the end of each reaping. The last polled operation that ends is first counted
+ * and then added to queue->completed. So either this sees its count, or it will be reaped.
+ */
+static void vhost_blk_queue_unblock(struct vhost_blk_queue *queue, bool dropped)
+{
+	struct vhost_blk_request *req, *next;
+
+	if (likely(llist_empty(&queue->blocked)) ||
+	    (!dropped && vhost_blk_channel_has_polled(&queue->channel)))
+		return;
+	llist_for_each_entry_safe(req, next, llist_del_all(&queue->blocked), node)
+		llist_add(&req->node, &queue->completed);
+}
+
+/*
  * Take all requests off queue->completed and free them. With @write_used, write their
  * status bytes and used elements. Without it, leave guest memory alone: the current
  * process may not be the owner. Returns whether used elements were added.
@@ -146,7 +164,9 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool write_used)
 
 		if (unlikely(ret)) {
 			if (ret == -EBUSY)
-				llist_add(&req->node, &queue->completed);
+				llist_add(&req->node,
+					  vhost_blk_channel_has_polled(&queue->channel) ?
+					  &queue->blocked : &queue->completed);
 			continue;
 		}
 		/* Without a used element the chain stays in the record, if there is one. */
@@ -161,6 +181,7 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool write_used)
 		}
 		vhost_blk_queue_put_request(queue, req);
 	}
+	vhost_blk_queue_unblock(queue, !write_used);
 	if (!count)
 		return false;
 	queue->counters.batches++;
@@ -581,6 +602,7 @@ void vhost_blk_queue_init(struct vhost_blk_queue *queue, struct vhost_blk *blk,
 	vhost_blk_channel_init(&queue->channel);
 	vhost_blk_direct_init(queue);
 	init_llist_head(&queue->completed);
+	init_llist_head(&queue->blocked);
 	init_waitqueue_head(&queue->drained);
 }
 

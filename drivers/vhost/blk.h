@@ -395,7 +395,7 @@ enum vhost_blk_kind {
  * struct vhost_blk_request - a request from its fetch until its used element
  * @io: its operation on the backing device
  * @queue: its queue, always the same
- * @node: in vhost_blk_queue.completed or vhost_blk_direct.answered
+ * @node: in vhost_blk_queue.completed, vhost_blk_queue.blocked or vhost_blk_direct.answered
  * @status_addr: address of the status byte, in the owner's memory
  * @status_page: the page of @status_addr; NULL if the worker is to answer. It is in
  *	vhost_blk_io.memory of @io, or else @status_pinned.
@@ -704,6 +704,8 @@ struct vhost_blk_direct {
  * @counters: statistics; read without a lock. The owner of the used ring changes them:
  *	see blk-direct.c.
  * @direct: state of direct answers
+ * @blocked: requests of which a part has ended, and whose next part may not start before the
+ *	polled operations in flight have ended
  * @completed: requests whose I/O has ended, without a used element yet; lock-free
  * @working: the worker is running the queue and will check @completed; accessed
  *	without a lock by completions
@@ -734,6 +736,7 @@ struct vhost_blk_queue {
 	struct vhost_blk_wait wait;
 	struct vhost_blk_counters counters;
 	struct vhost_blk_direct direct;
+	struct llist_head blocked;
 	struct llist_head completed ____cacheline_aligned_in_smp;
 	bool working;
 	wait_queue_head_t drained;

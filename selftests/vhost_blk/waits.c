@@ -13,6 +13,9 @@
  *	DISCARD	one that needs some 10 ms for a discard
  * usage: waits drained ONE_TAG
  *	ONE_TAG	the same, which does one at a time
+ * usage: waits polled POLLED
+ *	POLLED	one that is polled for, needs most of a second for a request, and does one
+ *		at a time
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -29,6 +32,14 @@
 #define READERS		40
 #define BOUNCED		(512 << 10)
 #define STACK_BYTES	65536
+
+static double cpu_seconds(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+	return time.tv_sec + time.tv_nsec / 1e9;
+}
 
 static uint16_t answers(const struct fixture *f)
 {
@@ -545,6 +556,60 @@ static void test_drained(const char *one_tag)
 	tear_down(&f);
 }
 
+/* --- polled --- */
+
+/* Of this process and its workers, as a part of the time that has passed since. */
+static double cpu_share(double begin, double cpu_begin)
+{
+	return (cpu_seconds() - cpu_begin) / (now() - begin);
+}
+
+/*
+ * One read is polled for. The disk has no tag for the others, and they may not wait for one
+ * before it has ended.
+ */
+static uint8_t *send_polled_reads(struct fixture *f)
+{
+	uint8_t *statuses;
+
+	/* Also forgets that the disk was too slow to be polled for. */
+	vhost_client_run(&f->c, false);
+	vhost_client_run(&f->c, true);
+	statuses = send_reads(f, 3);
+	/* The first may have ended by now. */
+	await_in_flight(f, 0, 2);
+	return statuses;
+}
+
+static void test_polled(const char *polled)
+{
+	double begin, cpu_begin, share;
+	struct fixture f;
+	uint8_t *statuses;
+
+	set_up(&f, polled, O_RDWR, 1, ALL_FEATURES);
+	vhost_client_set_busyloop(&f.c, 0, 1000);
+	statuses = send_polled_reads(&f);
+	begin = now();
+	cpu_begin = cpu_seconds();
+	usleep(500000);
+	share = cpu_share(begin, cpu_begin);
+	if (!tap_ok(share < 0.3, "requests that wait for a polled one keep no CPU busy"))
+		printf("# %.2f of its time\n", share);
+	tap_equal(take_answers(&f, 3), 3, "every request is answered");
+	tap_equal(count_ok(statuses, 3), 3, "with success");
+	tap_ok(vhost_client_counter(&f.c, 0, "polled") > 0, "the first was polled for");
+
+	send_polled_reads(&f);
+	begin = now();
+	cpu_begin = cpu_seconds();
+	tap_equal(vhost_client_run(&f.c, false), 0, "a stop waits for them");
+	share = cpu_share(begin, cpu_begin);
+	if (!tap_ok(share < 0.3, "and keeps no CPU busy either"))
+		printf("# %.2f of its time\n", share);
+	tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
 	const char *test = argc == 3 ? argv[1] : "";
@@ -565,8 +630,10 @@ int main(int argc, char **argv)
 		test_ranges(argv[2]);
 	else if (!strcmp(test, "drained"))
 		test_drained(argv[2]);
+	else if (!strcmp(test, "polled"))
+		test_polled(argv[2]);
 	else
-		tap_bail("usage: %s call|tags|killed|stop|pinned|table|ranges|drained DISK",
+		tap_bail("usage: %s call|tags|killed|stop|pinned|table|ranges|drained|polled DISK",
 			 argv[0]);
 	return tap_end();
 }

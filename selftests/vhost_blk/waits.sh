@@ -44,4 +44,11 @@ one_tag=$(make_nullb waits_drained irqmode=2 completion_nsec="$(slow_nsec 10)" p
 	discard=1 submit_queues=1 hw_queue_depth=1)
 run_tests "$limit" "$here/waits" drained "$one_tag"
 remove_nullb waits_drained
+
+if polled=$(make_scsi ndelay=900000000 submit_queues=2 poll_queues=1 max_queue=1); then
+	run_tests "$limit" "$here/waits" polled "$polled"
+	remove_scsi
+else
+	skip "polled" "no scsi_debug"
+fi
 tap_end
