@@ -503,7 +503,18 @@ make_nbd()
 		kill_nbd_server
 		return 1
 	}
+	# qemu-nbd returns a moment before the kernel has the limits.
+	wait_until nbd_has_limits || {
+		remove_nbd
+		return 1
+	}
 	echo /dev/nbd0
+}
+
+# A server of qemu-nbd takes discards.
+nbd_has_limits()
+{
+	[ "$(cat /sys/block/nbd0/queue/discard_max_bytes)" != 0 ]
 }
 
 start_nbd_server()
