@@ -28,6 +28,8 @@ export VHOST_BLK_REFUSE_STOP=$refuse
 share_guest_memory 512
 LD_PRELOAD=$here/faults.so guest_start "${disks[@]}"
 ok "the driver loads" load_driver
+ok "vhost-blk-stat shows a disk by the id of its device" eval \
+	'"$here/../../tools/vhost-blk-stat" -i 0.1 -n 1 | grep -F " stays)"'
 
 # --- plugged in and out ---
 

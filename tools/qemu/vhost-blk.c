@@ -921,11 +921,15 @@ static bool vhost_blk_open_disk(VHostBlk *s, Error **errp)
     return true;
 }
 
-/* For counters and trace events. The kernel accepts any QEMU id. */
+/*
+ * For counters and trace events. The kernel accepts any QEMU id. The user gives it to the
+ * transport, or to this device on a bus of virtio-mmio.
+ */
 static void vhost_blk_set_name(VHostBlk *s, int vhostfd)
 {
+    DeviceState *transport = qdev_get_parent_bus(DEVICE(s))->parent;
+    const char *id = DEVICE(s)->id ?: transport->id;
     struct vhost_blk_name name = {};
-    const char *id = DEVICE(s)->id;
 
     if (id && strlen(id) < sizeof(name.name)) {
         memcpy(name.name, id, strlen(id));
