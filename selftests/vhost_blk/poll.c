@@ -44,7 +44,8 @@ static void test_kicks(const char *disk)
 	unsigned long kicks;
 
 	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
-	kicks = kicks_for(&f, 0, NUM, 0);
+	/* The worker of a slow kernel may see the next request before it sleeps. */
+	kicks = kicks_for(&f, 0, NUM, 1000 * limit_factor());
 	if (!tap_ok(kicks > NUM / 2, "without polling a lone request needs a kick"))
 		printf("# %lu kicks for %d\n", kicks, NUM);
 	tap_equal(vhost_client_counter(&f.c, 0, "polls"), 0, "nothing is polled");
