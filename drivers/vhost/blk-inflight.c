@@ -59,8 +59,8 @@ static void vhost_blk_record_unclaim(struct vhost_blk_record *record)
  * Called with @vq.mutex held, in the owner's address space. May sleep. Without a record
  * it does nothing.
  *
- * Until the record is claimed, another device may use elements of the ring. Read the used
- * index after that.
+ * Until the record is claimed, another device may still add used elements to the ring. Read
+ * the used index after the claim.
  *
  * Return: 0, or
  *	-EBUSY	another device still has requests in flight with the same record

@@ -121,18 +121,19 @@ static int vhost_blk_queue_add_used(struct vhost_blk_queue *queue,
 }
 
 /*
- * Move the requests of queue->blocked to queue->completed if no polled operation is in flight
- * any more, or if they are to be @dropped.
+ * Move the requests of queue->blocked to queue->completed, unless polled operations are in
+ * flight. With @drop the requests start nothing any more: move them in any case.
  *
- * Called at the end of each reaping. The last polled operation that ends is first counted
- * and then added to queue->completed. So either this sees its count, or it will be reaped.
+ * Called at the end of each reaping. The last polled operation to end leaves the count of
+ * polled ones before its request is added to queue->completed. So either this function sees
+ * no polled operation, or that request will be reaped.
  */
-static void vhost_blk_queue_unblock(struct vhost_blk_queue *queue, bool dropped)
+static void vhost_blk_queue_unblock(struct vhost_blk_queue *queue, bool drop)
 {
 	struct vhost_blk_request *req, *next;
 
 	if (likely(llist_empty(&queue->blocked)) ||
-	    (!dropped && vhost_blk_channel_has_polled(&queue->channel)))
+	    (!drop && vhost_blk_channel_has_polled(&queue->channel)))
 		return;
 	llist_for_each_entry_safe(req, next, llist_del_all(&queue->blocked), node)
 		llist_add(&req->node, &queue->completed);
@@ -164,9 +165,7 @@ static bool vhost_blk_queue_reap(struct vhost_blk_queue *queue, bool write_used)
 
 		if (unlikely(ret)) {
 			if (ret == -EBUSY)
-				llist_add(&req->node,
-					  vhost_blk_channel_has_polled(&queue->channel) ?
-					  &queue->blocked : &queue->completed);
+				llist_add(&req->node, &queue->blocked);
 			continue;
 		}
 		/* Without a used element the chain stays in the record, if there is one. */

@@ -704,8 +704,8 @@ struct vhost_blk_direct {
  * @counters: statistics; read without a lock. The owner of the used ring changes them:
  *	see blk-direct.c.
  * @direct: state of direct answers
- * @blocked: requests of which a part has ended, and whose next part may not start before the
- *	polled operations in flight have ended
+ * @blocked: requests of which a part has ended, and whose next part can't start yet: while
+ *	polled operations are in flight, or without memory; protected by @vq.mutex
  * @completed: requests whose I/O has ended, without a used element yet; lock-free
  * @working: the worker is running the queue and will check @completed; accessed
  *	without a lock by completions
