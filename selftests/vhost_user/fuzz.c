@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A hostile VMM at the daemon's socket: valid conversations, of which anything may be
- * changed. The daemon ends a bad connection and says so once, never itself,
- * and another daemon's disk goes on answering.
+ * changed. The daemon ends a bad connection, prints no message twice for it, and goes on.
+ * Another daemon's disk goes on answering.
  *
  * usage: fuzz [--seconds N] [--connections N] [--seed S] SOCKET PID LOG INNOCENT_SOCKET
  *	--seconds	how long it lasts (10), or
@@ -934,7 +934,7 @@ static bool greet(struct talk *t)
 	       vhost_user_receive(&t->u, &msg, VHOST_USER_GET_FEATURES, NULL) == 8;
 }
 
-/* Lines of the log since the last call that begin as one before them. */
+/* Of the lines that the log has got since the last call: how many begin as an earlier one. */
 static unsigned int count_repeats(void)
 {
 	static FILE *file;

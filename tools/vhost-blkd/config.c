@@ -6,6 +6,7 @@
 #include <linux/virtio_blk.h>
 
 #include "config.h"
+#include "log.h"
 #include "session.h"
 
 /* Header and status take two descriptors. QEMU's rings have 128 by default. */
@@ -132,10 +133,9 @@ int config_set(struct session *session, struct message *msg)
 		return CLOSE;
 	if (ret) {
 		/* A device without a cache is no failure. */
-		if (ret != -EOPNOTSUPP)
-			session_note(session, NOTE_CACHE_FAILED,
-				     "the mode of the write cache does not change: %s",
-				     strerror(-ret));
+		if (ret != -EOPNOTSUPP && session_may_print(session, NOTE_CACHE_FAILED))
+			say("the mode of the write cache does not change: %s",
+			    strerror(-ret));
 		return REFUSED;
 	}
 	session->cache_known = true;
@@ -175,8 +175,8 @@ int config_settle_cache(struct session *session, const struct ring *ring)
 	}
 	if (ret)
 		return CLOSE;
-	session_note(session, NOTE_CACHE_UNKNOWN,
-		     "the driver's choice of the write cache is not known: write-through until it chooses again");
+	if (session_may_print(session, NOTE_CACHE_UNKNOWN))
+		say("the driver's choice of the write cache is not known: write-through until it chooses again");
 	/* QEMU does not pass on a choice that equals its own copy. So let it read again. */
 	session->config_pending = true;
 	return 0;
@@ -252,9 +252,9 @@ static bool lose_backend_fd(struct session *session, int error)
 			     strerror(error));
 		return false;
 	}
-	session_note(session, NOTE_NOT_TOLD,
-		     "the front end is not told of a new configuration: %s",
-		     strerror(error));
+	if (session_may_print(session, NOTE_NOT_TOLD))
+		say("the front end is not told of a new configuration: %s",
+		    strerror(error));
 	close(session->backend_fd);
 	session->backend_fd = -1;
 	return true;

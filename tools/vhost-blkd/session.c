@@ -52,18 +52,12 @@ int session_fail(const char *format, ...)
 	return CLOSE;
 }
 
-void session_note(struct session *session, enum note note, const char *format, ...)
+bool session_may_print(struct session *session, enum note note)
 {
-	char text[512];
-	va_list args;
-
 	if (session->notes & note)
-		return;
+		return false;
 	session->notes |= note;
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	say("%s", text);
+	return true;
 }
 
 bool session_wait(const struct session *session, int timeout_ms)

@@ -30,7 +30,7 @@ enum outcome {
 	REFUSED = 1,	/* answer with an error. The connection goes on. */
 };
 
-/* What is printed once in a connection that goes on, however often it happens. */
+/* Messages of a connection that goes on. Each is printed once in a connection. */
 enum note {
 	NOTE_CACHE_FAILED = 1 << 0,
 	NOTE_CACHE_UNKNOWN = 1 << 1,
@@ -53,7 +53,7 @@ enum note {
  * @cache_known: the driver knows @write_back
  * @was_reset: no ring has run since RESET_DEVICE
  * @cache_agreed: the front end shows @write_back to the driver
- * @notes: those of enum note that were printed
+ * @notes: bits of enum note: messages that were printed
  * @memory: the guest's memory
  * @log: the dirty log
  * @log_bytes: bytes of the dirty log, which begins with the guest's page 0
@@ -115,9 +115,8 @@ bool session_resume(struct session *session);
 /* Print why the connection ends. Returns -1 for the caller to return. */
 int session_fail(const char *format, ...)
 	__attribute__((format(printf, 1, 2)));
-/* Print what happened in a connection that goes on, unless this one has printed it. */
-void session_note(struct session *session, enum note note, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+/* Returns true the first time in a connection. The caller then prints the message. */
+bool session_may_print(struct session *session, enum note note);
 /* Wait for @timeout_ms. Returns false early if the connection or this process has to end. */
 bool session_wait(const struct session *session, int timeout_ms);
 
