@@ -921,14 +921,18 @@ static bool vhost_blk_open_disk(VHostBlk *s, Error **errp)
     return true;
 }
 
+static DeviceState *vhost_blk_transport(VHostBlk *s)
+{
+    return qdev_get_parent_bus(DEVICE(s))->parent;
+}
+
 /*
  * For counters and trace events. The kernel accepts any QEMU id. The user gives it to the
- * transport, or to this device on a bus of virtio-mmio.
+ * transport, or to this device on a virtio-mmio bus.
  */
 static void vhost_blk_set_name(VHostBlk *s, int vhostfd)
 {
-    DeviceState *transport = qdev_get_parent_bus(DEVICE(s))->parent;
-    const char *id = DEVICE(s)->id ?: transport->id;
+    const char *id = DEVICE(s)->id ?: vhost_blk_transport(s)->id;
     struct vhost_blk_name name = {};
 
     if (id && strlen(id) < sizeof(name.name)) {
@@ -1379,7 +1383,7 @@ err_host_notifiers:
 static void vhost_blk_report_no_start(VirtIODevice *vdev, Error *err)
 {
     /* The user knows the name of the transport, not of this device. */
-    DeviceState *transport = qdev_get_parent_bus(DEVICE(vdev))->parent;
+    DeviceState *transport = vhost_blk_transport(VHOST_BLK(vdev));
     g_autofree char *name = qdev_get_human_name(transport);
 
     error_append_hint(&err, "The guest's requests wait. Remove the cause and "
@@ -1435,7 +1439,7 @@ static int vhost_blk_stop(VirtIODevice *vdev)
  */
 static bool vhost_blk_may_use_memory(VirtIODevice *vdev)
 {
-    Object *transport = OBJECT(qdev_get_parent_bus(DEVICE(vdev))->parent);
+    Object *transport = OBJECT(vhost_blk_transport(VHOST_BLK(vdev)));
     Object *pci = object_dynamic_cast(transport, TYPE_PCI_DEVICE);
 
     return !pci || pci_get_word(PCI_DEVICE(pci)->config + PCI_COMMAND) &
