@@ -111,7 +111,7 @@ static void test_broken(struct device *device, const struct test *test)
 	       "the log says why, once");
 }
 
-/* Nor with recovery. On a busy machine a second is too short for an honest answer, too. */
+/* Also with recovery. On a busy machine an honest answer can take more than io_timeout. */
 static void test_recovers(struct device *device, const struct test *test)
 {
 	set_disk_attribute(device, "queue/io_timeout", NEVER_MS);
@@ -119,7 +119,7 @@ static void test_recovers(struct device *device, const struct test *test)
 	breaks_once(device, test);
 }
 
-/* What the driver can't see, it learns by a time-out. */
+/* The driver can't see the error. A request that times out leads to the reset. */
 static void test_recovers_late(struct device *device, const struct test *test)
 {
 	set_disk_attribute(device, "queue/io_timeout", 1000 * limit_factor());
