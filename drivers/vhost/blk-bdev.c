@@ -17,6 +17,7 @@
 #include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/slab.h>
+#include <linux/wait_bit.h>
 
 #include "blk.h"
 
@@ -51,6 +52,7 @@ struct vhost_blk_backing {
  * @work: performs the flush
  * @done: completed when the flush has ended
  * @file: file of the device
+ * @waiter: where @work is queued
  * @users: references of the caller and of @work; the last one frees the structure
  * @error: result; valid after @done
  */
@@ -58,6 +60,7 @@ struct vhost_blk_flush {
 	struct work_struct work;
 	struct completion done;
 	struct file *file;
+	struct vhost_blk_waiter *waiter;
 	refcount_t users;
 	int error;
 };
@@ -355,21 +358,24 @@ static void vhost_blk_flush_work(struct work_struct *work)
 	flush->error = blkdev_issue_flush(file_bdev(flush->file));
 	fput(flush->file);
 	complete(&flush->done);
+	/* Then the device may be freed. That destroys the workqueue: it waits for this function. */
+	if (atomic_dec_and_test(&flush->waiter->num_flushes))
+		wake_up_var(&flush->waiter->num_flushes);
 	vhost_blk_flush_put(flush);
-	/* Safe: vhost_blk_exit() destroys the workqueue, which waits for this function. */
-	module_put(THIS_MODULE);
 }
 
 /**
  * vhost_blk_backing_flush - flush the device's write cache
  * @backing: the device
+ * @waiter: flushes for the caller
  *
  * May sleep.
  *
  * Return: 0, an error of the device, -EINTR if the caller is being killed, or -ENOMEM.
  * After the last two it is unknown which writes are durable.
  */
-int vhost_blk_backing_flush(struct vhost_blk_backing *backing)
+int vhost_blk_backing_flush(struct vhost_blk_backing *backing,
+			    struct vhost_blk_waiter *waiter)
 {
 	struct vhost_blk_flush *flush = kzalloc_obj(*flush, GFP_KERNEL_ACCOUNT);
 	int ret;
@@ -379,9 +385,10 @@ int vhost_blk_backing_flush(struct vhost_blk_backing *backing)
 	INIT_WORK(&flush->work, vhost_blk_flush_work);
 	init_completion(&flush->done);
 	flush->file = get_file(backing->file);
+	flush->waiter = waiter;
 	refcount_set(&flush->users, 2);
-	__module_get(THIS_MODULE);
-	queue_work(vhost_blk_wq, &flush->work);
+	atomic_inc(&waiter->num_flushes);
+	queue_work(waiter->wq, &flush->work);
 
 	ret = wait_for_completion_killable(&flush->done) ? -EINTR : flush->error;
 	vhost_blk_flush_put(flush);

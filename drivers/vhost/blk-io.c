@@ -239,12 +239,14 @@ static void vhost_blk_submission_work(struct work_struct *work)
 /**
  * vhost_blk_submit_async - let a kernel thread submit bios to the block layer
  * @bios: the result of vhost_blk_channel_take()
+ * @waiter: submits them
  *
  * For callers that hold locks or that may be killed. May sleep, but waits for a tag only if
  * there is no memory. The bios keep the cgroup of the process in which they were made. On
  * return the operations and their channel may be gone.
  */
-void vhost_blk_submit_async(struct vhost_blk_bios *bios)
+void vhost_blk_submit_async(struct vhost_blk_bios *bios,
+			    struct vhost_blk_waiter *waiter)
 {
 	struct vhost_blk_submission *submission;
 
@@ -257,7 +259,7 @@ void vhost_blk_submit_async(struct vhost_blk_bios *bios)
 	}
 	INIT_WORK(&submission->work, vhost_blk_submission_work);
 	submission->bios = *bios;
-	queue_work(vhost_blk_wq, &submission->work);
+	queue_work(waiter->wq, &submission->work);
 }
 
 /*

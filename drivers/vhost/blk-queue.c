@@ -816,7 +816,7 @@ int vhost_blk_queue_drain(struct vhost_blk_queue *queue, bool write_used,
 			ret = vhost_blk_queue_redo(queue);
 		/* Including the next parts of operations that the reaping went on with. */
 		made = vhost_blk_channel_take(&queue->channel);
-		vhost_blk_submit_async(&made);
+		vhost_blk_submit_async(&made, &queue->blk->waiter);
 		if (ret || !(vhost_blk_queue_must_redo(queue, write_used) ||
 			     vhost_blk_queue_in_flight(queue)))
 			break;

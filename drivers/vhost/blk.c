@@ -33,6 +33,7 @@
 #include <linux/string.h>
 #include <linux/uaccess.h>
 #include <linux/vhost_iotlb.h>
+#include <linux/wait_bit.h>
 
 #include "blk.h"
 
@@ -103,6 +104,9 @@ static void vhost_blk_free_queues(struct vhost_blk *blk)
 {
 	unsigned int i;
 
+	if (blk->waiter.wq)
+		destroy_workqueue(blk->waiter.wq);
+	blk->waiter.wq = NULL;
 	for (i = 0; blk->queues && i < blk->num_queues; i++)
 		if (blk->queues[i])
 			vhost_blk_queue_free(blk->queues[i]);
@@ -113,7 +117,7 @@ static void vhost_blk_free_queues(struct vhost_blk *blk)
 	blk->num_queues = 0;
 }
 
-/* Also initializes @dev. Sets @bound on success. */
+/* Also initializes @waiter and @dev. Sets @bound on success. */
 static int vhost_blk_alloc_queues(struct vhost_blk *blk, unsigned int num)
 {
 	unsigned int i;
@@ -121,7 +125,8 @@ static int vhost_blk_alloc_queues(struct vhost_blk *blk, unsigned int num)
 	blk->num_queues = num;
 	blk->queues = kvcalloc(num, sizeof(*blk->queues), GFP_KERNEL_ACCOUNT);
 	blk->vqs = kvcalloc(num, sizeof(*blk->vqs), GFP_KERNEL_ACCOUNT);
-	if (!blk->queues || !blk->vqs)
+	blk->waiter.wq = alloc_ordered_workqueue("vhost_blk/%u", 0, blk->id);
+	if (!blk->queues || !blk->vqs || !blk->waiter.wq)
 		goto err;
 
 	for (i = 0; i < num; i++) {
@@ -276,7 +281,7 @@ static long vhost_blk_set_write_back(struct vhost_blk *blk, bool write_back)
 	}
 	mutex_unlock(&blk->dev.mutex);
 	if (!ret && through && !vhost_blk_backing_read_only(blk->backing))
-		ret = vhost_blk_backing_flush(blk->backing);
+		ret = vhost_blk_backing_flush(blk->backing, &blk->waiter);
 	if (ret && through)
 		WRITE_ONCE(blk->write_back, true);
 	return ret;
@@ -1148,6 +1153,20 @@ static void vhost_blk_destroy(struct vhost_blk *blk)
 }
 
 /*
+ * Stop a device whose owner is gone. Flushes whose callers were killed may be left. They get
+ * as much time again.
+ */
+static int vhost_blk_stop_unowned(struct vhost_blk *blk, long timeout)
+{
+	atomic_t *flushes = &blk->waiter.num_flushes;
+	int ret = vhost_blk_stop(blk, false, timeout);
+
+	if (!ret && !wait_var_event_timeout(flushes, !atomic_read(flushes), timeout))
+		ret = -ETIMEDOUT;
+	return ret;
+}
+
+/*
  * Look again and again, rather than wait: a workqueue runs a limited number of works at once,
  * and one owner may close as many devices with a slow disk as it likes.
  */
@@ -1156,7 +1175,7 @@ static void vhost_blk_release_work(struct work_struct *work)
 	struct vhost_blk *blk = container_of(to_delayed_work(work), struct vhost_blk,
 					     release_work);
 
-	if (vhost_blk_stop(blk, false, 0)) {
+	if (vhost_blk_stop_unowned(blk, 0)) {
 		queue_delayed_work(vhost_blk_wq, &blk->release_work,
 				   VHOST_BLK_RELEASE_INTERVAL);
 		return;
@@ -1196,7 +1215,7 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	if (blk->config_call)
 		eventfd_ctx_put(blk->config_call);
 	if (blk->bound &&
-	    vhost_blk_stop(blk, false, VHOST_BLK_RELEASE_TIMEOUT)) {
+	    vhost_blk_stop_unowned(blk, VHOST_BLK_RELEASE_TIMEOUT)) {
 		__module_get(THIS_MODULE);
 		queue_delayed_work(vhost_blk_wq, &blk->release_work,
 				   VHOST_BLK_RELEASE_INTERVAL);

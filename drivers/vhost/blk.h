@@ -80,8 +80,21 @@
 #define VHOST_BLK_GFP_TRY	(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN | \
 				 __GFP_ACCOUNT)
 
-/* For work that may outlive the process that started it. Destroyed at module exit. */
+/*
+ * For work that may outlive its device. It must not wait for storage: that of all devices
+ * shares the places of this workqueue. Destroyed at module exit.
+ */
 extern struct workqueue_struct *vhost_blk_wq;
+
+/**
+ * struct vhost_blk_waiter - waits for storage in the place of processes that may be killed
+ * @wq: ordered, so that a disk that hangs keeps one kernel thread for each device
+ * @num_flushes: flushes that have not ended. Until they have, @wq can't be destroyed.
+ */
+struct vhost_blk_waiter {
+	struct workqueue_struct *wq;
+	atomic_t num_flushes;
+};
 
 /* Memory */
 
@@ -122,7 +135,8 @@ struct vhost_blk_backing *vhost_blk_backing_open(struct file *user,
 						 struct vhost_blk_holder *holder);
 void vhost_blk_backing_close(struct vhost_blk_backing *backing);
 void vhost_blk_backing_invalidate_cache(struct vhost_blk_backing *backing);
-int vhost_blk_backing_flush(struct vhost_blk_backing *backing);
+int vhost_blk_backing_flush(struct vhost_blk_backing *backing,
+			    struct vhost_blk_waiter *waiter);
 struct block_device *vhost_blk_backing_bdev(const struct vhost_blk_backing *backing);
 bool vhost_blk_backing_is_same(const struct vhost_blk_backing *a,
 			       const struct vhost_blk_backing *b);
@@ -234,7 +248,8 @@ int vhost_blk_channel_open(struct vhost_blk_channel *channel,
 void vhost_blk_channel_close(struct vhost_blk_channel *channel);
 struct vhost_blk_bios vhost_blk_channel_take(struct vhost_blk_channel *channel);
 void vhost_blk_submit(struct vhost_blk_bios *bios);
-void vhost_blk_submit_async(struct vhost_blk_bios *bios);
+void vhost_blk_submit_async(struct vhost_blk_bios *bios,
+			    struct vhost_blk_waiter *waiter);
 bool vhost_blk_channel_poll(struct vhost_blk_channel *channel);
 void vhost_blk_channel_disable_polling(struct vhost_blk_channel *channel);
 
@@ -835,6 +850,7 @@ void vhost_blk_queue_show(const struct vhost_blk_queue *queue,
  *	@lock
  * @config_work: checks the capacity periodically
  * @release_work: stops and frees the device if vhost_blk_release() can't wait
+ * @waiter: waits for storage in the place of callers; exists from the first bind on
  * @capacity: the capacity that the VMM knows, in sectors of 512 bytes
  * @queues: the queues, @num_queues of them
  * @vqs: pointers to vhost_blk_queue.vq of @queues, for vhost core
@@ -856,6 +872,7 @@ struct vhost_blk {
 	struct eventfd_ctx *config_call;
 	struct delayed_work config_work;
 	struct delayed_work release_work;
+	struct vhost_blk_waiter waiter;
 	u64 capacity;
 	struct vhost_blk_queue **queues;
 	struct vhost_virtqueue **vqs;

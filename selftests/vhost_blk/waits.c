@@ -9,6 +9,10 @@
  *	FEW_TAGS	one that needs half a second, and does four at a time
  * usage: waits killed|stop|pinned|table SLOW
  *	SLOW	one that needs seconds, has a write cache and does hundreds at a time
+ * usage: waits flushes HANGING NAME OTHER
+ *	HANGING	a disk of the device mapper with a write cache, which is suspended
+ *	NAME	what dmsetup calls it
+ *	OTHER	a disk with a write cache
  * usage: waits ranges DISCARD
  *	DISCARD	one that needs some 10 ms for a discard
  * usage: waits drained ONE_TAG
@@ -32,6 +36,8 @@
 #define READERS		40
 #define BOUNCED		(512 << 10)
 #define STACK_BYTES	65536
+/* More than WQ_DFL_ACTIVE of any kernel. */
+#define FLUSHES		1100
 
 static double cpu_seconds(void)
 {
@@ -472,6 +478,78 @@ static void test_table(const char *slow)
 	tear_down(&f);
 }
 
+/* --- flushes --- */
+
+static int write_through_in_clone(void *arg)
+{
+	write_through(arg);
+	return 0;
+}
+
+static bool is_blocked(pid_t pid)
+{
+	char path[64], stat[256] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	file = fopen(path, "r");
+	if (file) {
+		fgets(stat, sizeof(stat), file);
+		fclose(file);
+	}
+	return strstr(stat, ") D ");
+}
+
+/* Whether the process ends by itself, and in time. It is killed otherwise. */
+static bool is_done(pid_t pid)
+{
+	double end = now() + 5 * limit_factor();
+	int status;
+
+	while (now() < end) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			return WIFEXITED(status);
+		usleep(1000);
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	return false;
+}
+
+static void run_dmsetup(const char *command, const char *name)
+{
+	char line[100];
+
+	snprintf(line, sizeof(line), "dmsetup %s %s", command, name);
+	if (system(line))
+		tap_bail("can't %s", line);
+}
+
+/* More flushes of a disk that hangs than a workqueue does at once. Nobody waits for them. */
+static void test_flushes(const char *hanging, const char *name, const char *other_disk)
+{
+	struct fixture f, other;
+	unsigned int i;
+	pid_t pid;
+
+	set_up(&f, hanging, O_RDWR, 1, ALL_FEATURES);
+	set_up(&other, other_disk, O_RDWR, 1, ALL_FEATURES);
+	run_dmsetup("suspend --noflush", name);
+	for (i = 0; i < FLUSHES; i++) {
+		pid = start_clone(&f, write_through_in_clone);
+		while (!is_blocked(pid))
+			usleep(100);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	tap_ok(is_done(start_clone(&other, write_through_in_clone)),
+	       "%u flushes that hang on one disk don't keep another from being flushed", FLUSHES);
+	run_dmsetup("resume", name);
+	tap_equal(vhost_client_set_wce(&f.c, 0), 0, "the first can be flushed again when it goes on");
+	tear_down(&other);
+	tear_down(&f);
+}
+
 /* --- ranges, drained --- */
 
 #define RANGES	32
@@ -612,7 +690,7 @@ static void test_polled(const char *polled)
 
 int main(int argc, char **argv)
 {
-	const char *test = argc == 3 ? argv[1] : "";
+	const char *test = argc > 2 ? argv[1] : "";
 
 	if (!strcmp(test, "call"))
 		test_call(argv[2]);
@@ -626,6 +704,8 @@ int main(int argc, char **argv)
 		test_stop_pinned(argv[2]);
 	else if (!strcmp(test, "table"))
 		test_table(argv[2]);
+	else if (!strcmp(test, "flushes") && argc > 4)
+		test_flushes(argv[2], argv[3], argv[4]);
 	else if (!strcmp(test, "ranges"))
 		test_ranges(argv[2]);
 	else if (!strcmp(test, "drained"))
@@ -633,7 +713,6 @@ int main(int argc, char **argv)
 	else if (!strcmp(test, "polled"))
 		test_polled(argv[2]);
 	else
-		tap_bail("usage: %s call|tags|killed|stop|pinned|table|ranges|drained|polled DISK",
-			 argv[0]);
+		tap_bail("unknown test, or a disk is missing");
 	return tap_end();
 }

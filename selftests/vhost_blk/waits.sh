@@ -5,7 +5,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib/vhost_blk.sh"
 
 limit=120
-seconds=$((6 * LIMIT_FACTOR))
+seconds=$((3 * LIMIT_FACTOR))
 
 # What a device that is closed leaves in flight keeps the module.
 users=$(cat /sys/module/vhost_blk/refcnt)
@@ -35,6 +35,16 @@ if slow=$(make_dm waits_slow "0 $(blockdev --getsz "$base") delay $base 0 ${seco
 else
 	skip "killed" "no dm-delay"
 fi
+
+other=$(make_nullb waits_other cache_size=16)
+if hanging=$(make_dm waits_hanging "0 $(blockdev --getsz "$base") linear $base 0"); then
+	run_tests "$limit" "$here/waits" flushes "$hanging" waits_hanging "$other"
+	ok "no flush is left" wait_until nobody_is_left
+	remove_dm waits_hanging
+else
+	skip "flushes" "no device mapper"
+fi
+remove_nullb waits_other
 remove_nullb waits_base
 
 discard=$(make_nullb waits_discard irqmode=2 completion_nsec=20000000 poll_queues=0 discard=1)
