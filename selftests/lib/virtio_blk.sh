@@ -109,12 +109,16 @@ unload_driver()
 	ok "$driver: unloads" guest "$(declare -f unload); unload && ! ls -d /sys/block/vd*"
 }
 
-# each_driver COMMAND...: with our driver loaded, then with the in-tree one.
+# each_driver [PARAMETER=VALUE...] COMMAND...: with our driver loaded, then with the in-tree one.
 each_driver()
 {
-	local each
+	local each parameters=()
+	while [[ $1 == *=* ]]; do
+		parameters+=("$1")
+		shift
+	done
 	for each in "${drivers[@]}"; do
-		load_driver "$each"
+		load_driver "$each" "${parameters[@]}"
 		"$@"
 		unload_driver
 	done

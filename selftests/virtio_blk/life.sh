@@ -221,11 +221,7 @@ life_tests()
 	end_tests
 }
 
-for each in "${drivers[@]}"; do
-	load_driver "$each" poll_queues=1
-	life_tests
-	unload_driver
-done
+each_driver poll_queues=1 life_tests
 ok "the guest's kernel has nothing to complain of" guest_has_no_reports
 guest_stop
 tap_end

@@ -110,23 +110,12 @@ deep_queue()
 	check "data is right" data_is_right many
 }
 
-# with_parameters TESTS [PARAMETER=VALUE...]: for our driver, then for the in-tree one.
-with_parameters()
-{
-	local each
-	for each in "${drivers[@]}"; do
-		load_driver "$each" "${@:2}"
-		"$1"
-		unload_driver
-	done
-}
-
-with_parameters defaults
-with_parameters num_request_queues num_request_queues=2
-with_parameters poll_queues poll_queues=2
-with_parameters too_many_poll_queues poll_queues=100
-with_parameters queue_depth queue_depth=8
-with_parameters deep_queue queue_depth=2048
+each_driver defaults
+each_driver num_request_queues=2 num_request_queues
+each_driver poll_queues=2 poll_queues
+each_driver poll_queues=100 too_many_poll_queues
+each_driver queue_depth=8 queue_depth
+each_driver queue_depth=2048 deep_queue
 ok "the guest's kernel has nothing to complain of" guest_has_no_reports
 guest_stop
 tap_end
