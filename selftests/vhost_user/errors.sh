@@ -120,6 +120,12 @@ ok "with a --poll-us that is no number" misused "--poll-us=1ms: not a number" \
 	"${good[@]}" --poll-us=1ms
 ok "with a serial number that is too long" misused "longer than 20 bytes" \
 	"${good[@]}" --serial=123456789012345678901
+for path in "" "$work/$(printf '%0120d' 0)"; do
+	ok "with a socket path of ${#path} bytes" misused "has to have 1 to 107 bytes" \
+		--blk-file="$disk" --socket-path="$path"
+done
+ok "with an --fd that is no socket" misused "--fd=0: not a Unix stream socket" \
+	--fd=0 --blk-file="$disk" < /dev/null
 ok "with an --fd that is not open" misused "--fd=99: no such descriptor is open" \
 	--fd=99 --blk-file="$disk"
 capabilities()
@@ -223,12 +229,8 @@ ok "with a --vhost-fd of something else" refused "--vhost-fd" \
 
 # --- sockets ---
 
-ok "with a socket path that is too long" refused "has to have 1 to 107 bytes" \
-	--blk-file="$disk" --socket-path="$work/$(printf '%0120d' 0)"
 ok "with a socket in no directory" refused "No such file or directory" \
 	--blk-file="$disk" --socket-path="$work/nothing/socket"
-ok "with an --fd that is no socket" refused "--fd=0: not a Unix stream socket" \
-	--fd=0 --blk-file="$disk" < /dev/null
 touch "$socket"
 ok "a file that is no socket is not replaced" refused "and no socket" "${good[@]}"
 rm "$socket"

@@ -244,6 +244,7 @@ ok "a disk comes late" plug_late_disk
 ok "and its service starts" is_active late
 ok "README.md: one line of configuration" follow on_host README.md 2
 ok "the service runs" is_active guest
+ok "systemd misses no variable" on_host "! journalctl -u vhost-blkd@guest --grep 'unset environment variable'"
 ok "AppArmor confines it" is_confined
 ok "/dev/vhost-blk is for the group kvm" may "-w /dev/vhost-blk" kvm
 ok "the socket is for the group kvm" may "-w /run/vhost-blkd/guest.sock" kvm

@@ -89,15 +89,11 @@ static bool begin(struct server *server, int fd)
 	return server->connected;
 }
 
-/* Open or check the socket of the command line, which listens or is connected. */
+/* Open the socket of the command line, or take one that listens or is connected. */
 static bool open_socket(struct server *server, const struct options *options)
 {
 	if (options->socket_path)
 		return listener_open(&server->listener, options->socket_path);
-	if (!socket_is_stream(options->fd)) {
-		say("--fd=%d: not a Unix stream socket", options->fd);
-		return false;
-	}
 	if (!socket_is_listening(options->fd))
 		return begin(server, options->fd);
 	server->listener.fd = options->fd;

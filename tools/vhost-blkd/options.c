@@ -15,6 +15,7 @@
 
 #include "log.h"
 #include "options.h"
+#include "transport.h"
 
 #define MAX_POLL_US	1000000
 
@@ -111,6 +112,16 @@ static int parse_fd(const char *option, const char *text)
 	return fd;
 }
 
+static const char *parse_socket_path(const char *text)
+{
+	if (!*text || strlen(text) > MAX_SOCKET_PATH) {
+		say("--socket-path=%s: the path has to have 1 to %zu bytes", text,
+		    MAX_SOCKET_PATH);
+		refuse();
+	}
+	return text;
+}
+
 static const char *parse_serial(const char *text)
 {
 	if (strlen(text) > VHOST_BLK_SERIAL_BYTES) {
@@ -131,7 +142,7 @@ static void parse_option(struct options *options, int option)
 {
 	switch (option) {
 	case OPTION_SOCKET_PATH:
-		options->socket_path = optarg;
+		options->socket_path = parse_socket_path(optarg);
 		break;
 	case OPTION_FD:
 		options->fd = parse_fd("fd", optarg);
@@ -182,6 +193,10 @@ static void check_options(const struct options *options)
 	}
 	if (options->socket_path && options->fd >= 0) {
 		say("--socket-path and --fd exclude each other");
+		refuse();
+	}
+	if (options->fd >= 0 && !socket_is_stream(options->fd)) {
+		say("--fd=%d: not a Unix stream socket", options->fd);
 		refuse();
 	}
 	if (!options->blk_file || !*options->blk_file) {

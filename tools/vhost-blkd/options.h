@@ -7,7 +7,7 @@
 
 /**
  * struct options - the command line
- * @socket_path: path of the socket to listen on; NULL with @fd
+ * @socket_path: path of the socket to listen on, of 1 to MAX_SOCKET_PATH bytes; NULL with @fd
  * @fd: a listening or connected socket; -1 with @socket_path
  * @blk_file: path of the block device
  * @serial: serial number of at most VHOST_BLK_SERIAL_BYTES, or NULL

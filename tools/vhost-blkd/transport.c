@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -58,11 +57,6 @@ bool listener_open(struct listener *listener, const char *path)
 	struct stat st;
 
 	*listener = (struct listener){ .fd = -1 };
-	if (!*path || strlen(path) >= sizeof(address.sun_path)) {
-		say("--socket-path=%s: the path has to have 1 to %zu bytes",
-		    path, sizeof(address.sun_path) - 1);
-		return false;
-	}
 	strcpy(address.sun_path, path);
 	if (!remove_dead_socket(&address))
 		return false;

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
+#include <sys/un.h>
 
 #include "options.h"
 #include "protocol.h"
@@ -24,7 +25,13 @@ struct listener {
 	ino_t inode;
 };
 
-/* Logs a failure. A socket file on which nobody listens is replaced. */
+/* The longest path of a socket, in bytes. */
+#define MAX_SOCKET_PATH	(sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
+
+/*
+ * The path has 1 to MAX_SOCKET_PATH bytes. Logs a failure. A socket file on which nobody listens
+ * is replaced.
+ */
 bool listener_open(struct listener *listener, const char *path);
 void listener_close(struct listener *listener);
 bool socket_is_listening(int fd);
