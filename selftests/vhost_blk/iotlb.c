@@ -135,6 +135,16 @@ static void evict(struct fixture *f)
 		vhost_client_iotlb_map(&f->c, page, PAGE, VHOST_ACCESS_RW);
 }
 
+/* The same while a read into @data is in flight. */
+static void evict_under_read(struct fixture *f, const char *slow, void *data)
+{
+	simple(f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
+	read_is_in_flight(f, data);
+	evict(f);
+	if (*f->status != 0xee)
+		tap_bail("%s is too fast", slow);
+}
+
 /* Nothing that was fetched gets lost for want of a place to say so. */
 static void test_stop_evicted(const char *slow)
 {
@@ -144,11 +154,7 @@ static void test_stop_evicted(const char *slow)
 
 	set_up_iotlb(&f, slow, PAGE);
 	data = vhost_client_alloc(&f.c, PAGE, PAGE);
-	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
-	read_is_in_flight(&f, data);
-	evict(&f);
-	if (*f.status != 0xee)
-		tap_bail("%s is too fast", slow);
+	evict_under_read(&f, slow, data);
 	tap_equal(vhost_client_ioctl(&f.c, VHOST_BLK_SET_RUNNING, &stop), -EAGAIN,
 		  "a stop is refused while answers have nowhere to go");
 	tap_ok(vhost_client_iotlb_serve(&f.c, TIMEOUT_MS) > 0, "the device asks where");
@@ -276,9 +282,7 @@ static void test_invalidation_of_all(const char *slow)
 	set_up_iotlb(&f, slow, PAGE);
 	data = vhost_client_alloc(&f.c, PAGE, PAGE);
 	used = &f.c.queues[0].vring.used->idx;
-	simple(&f, 0, VIRTIO_BLK_T_IN, 0, data, PAGE, NULL);
-	read_is_in_flight(&f, data);
-	evict(&f);
+	evict_under_read(&f, slow, data);
 	vhost_client_iotlb_unmap(&f.c, data, PAGE);
 	tap_ok(read(f.c.queues[0].err_fd, &errors, sizeof(errors)) > 0,
 	       "a queue whose ring and buffers are unmapped stops");
