@@ -151,6 +151,18 @@ static bool vhost_blk_gather_signal_is_unseen(const struct vhost_blk_queue *queu
 	return (s16)(seen - queue->vq.signalled_used) < 0;
 }
 
+/*
+ * The requests in flight, as the guest sees them. It may make new ones before it moves the event
+ * index: while the last signal is unseen, @seen counts requests that the signal has reported.
+ */
+static u16 vhost_blk_gather_in_flight(const struct vhost_blk_queue *queue, u16 seen)
+{
+	const struct vhost_virtqueue *vq = &queue->vq;
+
+	return vq->avail_idx - (vhost_blk_gather_signal_is_unseen(queue, seen) ?
+				vq->signalled_used : seen);
+}
+
 /* A wait succeeded. Now and then, let the estimate of requests in flight grow. */
 static void vhost_blk_gather_succeed(struct vhost_blk_queue *queue)
 {
@@ -170,7 +182,7 @@ static bool vhost_blk_gather_should_signal(struct vhost_blk_queue *queue, u16 *s
 
 	if (queue->wait.gather_pause || !vhost_blk_gather_seen(queue, seen))
 		return true;
-	in_flight = vq->avail_idx - *seen;
+	in_flight = vhost_blk_gather_in_flight(queue, *seen);
 	if (in_flight > queue->wait.depth) {
 		queue->wait.depth = in_flight;
 		queue->wait.gather_grow = VHOST_BLK_GATHER_GROW_MIN;
