@@ -63,10 +63,13 @@ ln -s "$wrapper" "$work/link"
 ok "a link to it works" loads "$object" "$work/link"
 cp "$object" "$prefix/bin/"
 ok "prefers the object beside it" loads "$prefix/bin/vhost-blk-pci.so" "$wrapper"
+ok "which a QEMU does not load" says "qemu does not load objects" SECURE=1 "$wrapper"
 rm "$prefix/bin/vhost-blk-pci.so"
 ok "VHOST_BLK_PCI_SO names the object" loads "$work/link" VHOST_BLK_PCI_SO="$work/link" "$wrapper"
 ok "or a relative path of it" loads "$work/link" \
 	VHOST_BLK_PCI_SO="$(realpath --relative-to . "$work/link" --no-symlinks)" "$wrapper"
+ok "and what is no QEMU does not get it" says "true is no QEMU that runs" \
+	VHOST_BLK_PCI_SO="$object" QEMU=true "$wrapper"
 ok "an object that is not there" says "can't read .*/none" VHOST_BLK_PCI_SO="$work/none" "$wrapper"
 mkdir "$work/a b"
 cp "$object" "$work/a b/"
