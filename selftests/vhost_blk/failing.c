@@ -327,15 +327,6 @@ static pid_t begin_hanging(struct fixture *f, unsigned int num,
 	return shell_start("sleep 2; %s", go_on);
 }
 
-static bool is_claimed(const char *disk)
-{
-	int fd = open(disk, O_RDWR | O_EXCL | O_CLOEXEC);
-
-	if (fd >= 0)
-		close(fd);
-	return fd < 0 && errno == EBUSY;
-}
-
 static bool is_running(pid_t pid)
 {
 	siginfo_t info = {};

@@ -74,6 +74,15 @@ static inline void tear_down(struct fixture *f)
 	close(f->disk);
 }
 
+static inline bool is_claimed(const char *disk)
+{
+	int fd = open(disk, O_RDWR | O_EXCL | O_CLOEXEC);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 && errno == EBUSY;
+}
+
 /* Sends one chain, waits for it; its status, or -1 if it never came back. */
 static inline int request(struct fixture *f, unsigned int queue,
 			  const struct vhost_client_seg *segs, unsigned int num,

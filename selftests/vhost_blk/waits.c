@@ -525,29 +525,40 @@ static void run_dmsetup(const char *command, const char *name)
 		tap_bail("can't %s", line);
 }
 
+/* A flush that hangs, and whose caller is killed. */
+static void leave_flush(struct fixture *f)
+{
+	pid_t pid = start_clone(f, write_through_in_clone);
+
+	while (!is_blocked(pid))
+		usleep(100);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 /* More flushes of a disk that hangs than a workqueue does at once. Nobody waits for them. */
 static void test_flushes(const char *hanging, const char *name, const char *other_disk)
 {
 	struct fixture f, other;
 	unsigned int i;
-	pid_t pid;
 
 	set_up(&f, hanging, O_RDWR, 1, ALL_FEATURES);
 	set_up(&other, other_disk, O_RDWR, 1, ALL_FEATURES);
 	run_dmsetup("suspend --noflush", name);
-	for (i = 0; i < FLUSHES; i++) {
-		pid = start_clone(&f, write_through_in_clone);
-		while (!is_blocked(pid))
-			usleep(100);
-		kill(pid, SIGKILL);
-		waitpid(pid, NULL, 0);
-	}
+	for (i = 0; i < FLUSHES; i++)
+		leave_flush(&f);
 	tap_ok(is_done(start_clone(&other, write_through_in_clone)),
 	       "%u flushes that hang on one disk don't keep another from being flushed", FLUSHES);
 	run_dmsetup("resume", name);
 	tap_equal(vhost_client_set_wce(&f.c, 0), 0, "the first can be flushed again when it goes on");
 	tear_down(&other);
+
+	vhost_client_set_wce(&f.c, 1);
+	run_dmsetup("suspend --noflush", name);
+	leave_flush(&f);
 	tear_down(&f);
+	tap_ok(is_claimed(hanging), "a close leaves it claimed as long as a flush hangs");
+	run_dmsetup("resume", name);
 }
 
 /* --- ranges, drained --- */

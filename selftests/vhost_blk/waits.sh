@@ -39,7 +39,7 @@ fi
 other=$(make_nullb waits_other cache_size=16)
 if hanging=$(make_dm waits_hanging "0 $(blockdev --getsz "$base") linear $base 0"); then
 	run_tests "$limit" "$here/waits" flushes "$hanging" waits_hanging "$other"
-	ok "no flush is left" wait_until nobody_is_left
+	ok "and then nothing is left" wait_until nobody_is_left
 	remove_dm waits_hanging
 else
 	skip "flushes" "no device mapper"
