@@ -47,6 +47,7 @@ measure_all()
 	bench io_uring uring "$1" -- "${io[@]}"
 	bench io_uring-registered uring-registered "$1" -- "${io[@]}"
 	bench vhost-blk vhost "$1" -- "${io[@]}"
+	bench vhost-blk-pinned vhost-pinned "$1" -- "${io[@]}"
 	bench_daemon vhost-blkd 1 "$1" "${io[@]}"
 	for aio in native io_uring; do
 		bench_server "vhost-user-$aio" 1 "$aio" poll-max-ns=0 "$1" "${io[@]}"
