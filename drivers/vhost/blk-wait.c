@@ -151,18 +151,6 @@ static bool vhost_blk_gather_signal_is_unseen(const struct vhost_blk_queue *queu
 	return (s16)(seen - queue->vq.signalled_used) < 0;
 }
 
-/*
- * The requests in flight, as the guest sees them. It may make new ones before it moves the event
- * index: while the last signal is unseen, @seen counts requests that the signal has reported.
- */
-static u16 vhost_blk_gather_in_flight(const struct vhost_blk_queue *queue, u16 seen)
-{
-	const struct vhost_virtqueue *vq = &queue->vq;
-
-	return vq->avail_idx - (vhost_blk_gather_signal_is_unseen(queue, seen) ?
-				vq->signalled_used : seen);
-}
-
 /* A wait succeeded. Now and then, let the estimate of requests in flight grow. */
 static void vhost_blk_gather_succeed(struct vhost_blk_queue *queue)
 {
@@ -177,20 +165,25 @@ static void vhost_blk_gather_succeed(struct vhost_blk_queue *queue)
 static bool vhost_blk_gather_should_signal(struct vhost_blk_queue *queue, u16 *seen)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
-	u16 in_flight;
 	unsigned int target;
+	u16 in_flight;
+	bool unseen;
 
 	if (queue->wait.gather_pause || !vhost_blk_gather_seen(queue, seen))
 		return true;
-	in_flight = vhost_blk_gather_in_flight(queue, *seen);
+	unseen = vhost_blk_gather_signal_is_unseen(queue, *seen);
+	/*
+	 * The guest may make new requests before it moves the event index. Those that an
+	 * unseen signal reports are not in flight any more.
+	 */
+	in_flight = vq->avail_idx - (unseen ? vq->signalled_used : *seen);
 	if (in_flight > queue->wait.depth) {
 		queue->wait.depth = in_flight;
 		queue->wait.gather_grow = VHOST_BLK_GATHER_GROW_MIN;
 	}
 	target = vhost_blk_gather_target(queue);
 	/* While a signal is unseen, another one would change nothing. */
-	if (vhost_blk_gather_signal_is_unseen(queue, *seen) ||
-	    (u16)(vq->last_used_idx - *seen) < target)
+	if (unseen || (u16)(vq->last_used_idx - *seen) < target)
 		return false;
 	if (target > 1)
 		vhost_blk_gather_succeed(queue);
