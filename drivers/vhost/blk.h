@@ -81,8 +81,8 @@
 				 __GFP_ACCOUNT)
 
 /*
- * For work that may outlive its device. It must not wait for storage: that of all devices
- * shares the places of this workqueue. Destroyed at module exit.
+ * For work that may outlive its device. Such work must not wait for storage: all devices share
+ * max_active of this workqueue. Destroyed at module exit.
  */
 extern struct workqueue_struct *vhost_blk_wq;
 
