@@ -221,7 +221,7 @@ static bool vhost_blk_queue_await_work(struct vhost_blk_queue *queue)
 	if (queue->wait.pending_signals && vhost_blk_wait_gather(queue))
 		return true;
 	vhost_blk_queue_signal(queue);
-	return vhost_blk_wait_poll(queue);
+	return vhost_blk_wait_refill(queue) || vhost_blk_wait_poll(queue);
 }
 
 /*

@@ -7,17 +7,23 @@
  * one, the guest slows down. So if several requests are in flight, completions are
  * gathered first: most of those that the guest waits for, at most VHOST_BLK_GATHER_MAX.
  *
- * Gathering goes on as long as more completions arrive. The wait for the next one is no
- * longer than the guest takes to react to a signal. This time is what a signal costs, and
- * a wait that is bounded by the cost of its alternative costs at most twice the optimum.
- * After a wait without a new completion, some signals are sent without a wait.
+ * Refilling, before sleep: a guest replaces the requests that have ended. If the worker
+ * slept meanwhile, new requests would cost kicks and wake-ups. So while the guest has
+ * fewer requests in flight than usual, the worker waits for the next one. If the guest
+ * has as many as usual, it waits for the disk, and the worker sleeps.
+ *
+ * Both go on as long as there is more work. The wait for the next completion or request
+ * is no longer than the guest takes to react to a signal. This time is what a signal
+ * costs, and about what a kick costs. A wait that is bounded by the cost of its
+ * alternative costs at most twice the optimum. After a wait in vain, some waits are left
+ * out.
  *
  * The number of requests and the reaction time are estimated from the event index of the
  * used ring (virtio 1.4, section 2.7.7), which says how far the driver has read the used
- * ring. Nothing is gathered
+ * ring. The worker neither gathers nor waits for a refill
  *
  * - without the event index, or on a ring that needs the slow path of fetching,
- * - with fewer than VHOST_BLK_GATHER_MIN requests in flight,
+ * - if the guest keeps fewer than VHOST_BLK_GATHER_MIN requests in flight,
  * - while another task wants the CPU.
  *
  * Busy polling, before sleep (VHOST_SET_VRING_BUSYLOOP_TIMEOUT, in microseconds): the
@@ -36,8 +42,8 @@
 /* The most completions that are gathered. */
 #define VHOST_BLK_GATHER_MAX	16u
 
-/* The most signals that are sent without a wait, after repeated failures. */
-#define VHOST_BLK_GATHER_PAUSE	63u
+/* The most waits that are left out, after repeated failures. */
+#define VHOST_BLK_BACKOFF_MAX	63u
 
 /*
  * Successes after which the estimate of requests in flight grows by one: the initial
@@ -51,7 +57,7 @@
 #define VHOST_BLK_REACTION_MAX	(100 * (u64)NSEC_PER_USEC)
 
 /* Limit of one wait, in nanoseconds. The guest can't extend it. */
-#define VHOST_BLK_GATHER_TIME	(3 * VHOST_BLK_REACTION_MAX)
+#define VHOST_BLK_WAIT_MAX	(3 * VHOST_BLK_REACTION_MAX)
 
 /* Length of a slice of busy polling, in nanoseconds. */
 #define VHOST_BLK_POLL_SLICE	(50 * NSEC_PER_USEC)
@@ -73,8 +79,8 @@ void vhost_blk_wait_start(struct vhost_blk_queue *queue)
 	queue->wait.poll_end = 0;
 	queue->wait.poll_ns = vhost_blk_poll_limit(queue);
 	queue->wait.depth = 1;
-	queue->wait.gather_pause = 0;
-	queue->wait.gather_backoff = 0;
+	queue->wait.gather = (struct vhost_blk_backoff){};
+	queue->wait.refill = (struct vhost_blk_backoff){};
 	queue->wait.gather_successes = 0;
 	queue->wait.gather_grow = VHOST_BLK_GATHER_GROW_MIN;
 	queue->wait.reaction_ns = VHOST_BLK_REACTION_MAX;
@@ -108,13 +114,26 @@ static bool vhost_blk_has_work(struct vhost_blk_queue *queue)
 	       !vhost_vq_avail_empty(queue->vq.dev, &queue->vq);
 }
 
-/* Gathering */
+/* The guest, as the event index shows it */
 
 /*
- * Read the event index: how far the driver has read the used ring. Returns false if it is
- * not available or not valid.
+ * struct vhost_blk_progress - how far the guest is
+ * @seen: how far it has read the used ring
+ * @has_reacted: whether it has reacted to the last signal
+ * @in_flight: requests that it has made and waits for
  */
-static bool vhost_blk_gather_seen(struct vhost_blk_queue *queue, u16 *seen)
+struct vhost_blk_progress {
+	u16 seen;
+	bool has_reacted;
+	u16 in_flight;
+};
+
+/*
+ * Read the event index, and let the estimate of requests in flight follow. Returns false
+ * if it is not available or not valid.
+ */
+static bool vhost_blk_progress_read(struct vhost_blk_queue *queue,
+				    struct vhost_blk_progress *progress)
 {
 	struct vhost_virtqueue *vq = &queue->vq;
 	__virtio16 event;
@@ -123,9 +142,79 @@ static bool vhost_blk_gather_seen(struct vhost_blk_queue *queue, u16 *seen)
 	    !vhost_has_feature(vq, VIRTIO_RING_F_EVENT_IDX) ||
 	    get_user(event, &vq->avail->ring[vq->num]))
 		return false;
-	*seen = vhost16_to_cpu(vq, event);
-	return (u16)(vq->avail_idx - *seen) <= vq->num;
+	progress->seen = vhost16_to_cpu(vq, event);
+	if ((u16)(vq->avail_idx - progress->seen) > vq->num)
+		return false;
+	progress->has_reacted = (s16)(progress->seen - vq->signalled_used) >= 0;
+	/*
+	 * The guest may make new requests before it moves the event index. Those that an
+	 * unseen signal reports are not in flight any more.
+	 */
+	progress->in_flight = vq->avail_idx - (progress->has_reacted ? progress->seen :
+								       vq->signalled_used);
+	if (progress->in_flight > queue->wait.depth) {
+		queue->wait.depth = progress->in_flight;
+		queue->wait.gather_grow = VHOST_BLK_GATHER_GROW_MIN;
+	}
+	return true;
 }
+
+/* Update the estimate of the reaction time with one measurement, in nanoseconds. */
+static void vhost_blk_reaction_learn(struct vhost_blk_queue *queue, u64 reaction)
+{
+	reaction = clamp(reaction, VHOST_BLK_REACTION_MIN,
+			 VHOST_BLK_REACTION_MAX);
+	queue->wait.reaction_ns = (7 * queue->wait.reaction_ns + reaction) / 8;
+}
+
+static void vhost_blk_backoff_fail(struct vhost_blk_backoff *backoff)
+{
+	backoff->length = min(2 * backoff->length + 1, VHOST_BLK_BACKOFF_MAX);
+	backoff->left_out = backoff->length;
+}
+
+/*
+ * Wait for work. Returns false if there is none: @is_over says that none is worth a wait,
+ * the guest takes longer than usual, or another task wants this CPU, because that may be
+ * the guest. If the guest takes longer, @fail is called.
+ *
+ * The time starts again when the guest reacts to the last signal.
+ */
+static __always_inline bool
+vhost_blk_wait_for_work(struct vhost_blk_queue *queue,
+			bool (*is_over)(struct vhost_blk_queue *queue,
+					const struct vhost_blk_progress *progress),
+			void (*fail)(struct vhost_blk_queue *queue,
+				     const struct vhost_blk_progress *progress))
+{
+	u64 begin = local_clock(), since = begin, now, limit;
+	struct vhost_blk_progress progress;
+	bool has_reacted = true;
+
+	while (!vhost_blk_has_work(queue)) {
+		if (!single_task_running() || vhost_blk_wait_should_stop(queue) ||
+		    !vhost_blk_progress_read(queue, &progress) || is_over(queue, &progress))
+			return false;
+		now = local_clock();
+		if (progress.has_reacted && !has_reacted) {
+			vhost_blk_reaction_learn(queue, now - queue->wait.signalled_at);
+			since = now;
+		}
+		has_reacted = progress.has_reacted;
+		limit = queue->wait.reaction_ns * (has_reacted ? 1 : 2);
+		if (now - since >= limit || now - begin >= VHOST_BLK_WAIT_MAX) {
+			if (!has_reacted)
+				queue->wait.reaction_ns = min(2 * queue->wait.reaction_ns,
+							      VHOST_BLK_REACTION_MAX);
+			fail(queue, &progress);
+			return false;
+		}
+		cpu_relax();
+	}
+	return true;
+}
+
+/* Gathering */
 
 /* A few less than in flight, so that the guest can make requests until the interrupt. */
 static unsigned int vhost_blk_gather_target(const struct vhost_blk_queue *queue)
@@ -136,25 +225,10 @@ static unsigned int vhost_blk_gather_target(const struct vhost_blk_queue *queue)
 		   VHOST_BLK_GATHER_MAX);
 }
 
-/* Update the estimate with one measured reaction time, in nanoseconds. */
-static void vhost_blk_gather_learn(struct vhost_blk_queue *queue, u64 reaction)
-{
-	reaction = clamp(reaction, VHOST_BLK_REACTION_MIN,
-			 VHOST_BLK_REACTION_MAX);
-	queue->wait.reaction_ns = (7 * queue->wait.reaction_ns + reaction) / 8;
-}
-
-/* Whether the guest has not reacted to the last signal yet. */
-static bool vhost_blk_gather_signal_is_unseen(const struct vhost_blk_queue *queue,
-					      u16 seen)
-{
-	return (s16)(seen - queue->vq.signalled_used) < 0;
-}
-
 /* A wait succeeded. Now and then, let the estimate of requests in flight grow. */
 static void vhost_blk_gather_succeed(struct vhost_blk_queue *queue)
 {
-	queue->wait.gather_backoff = 0;
+	queue->wait.gather.length = 0;
 	if (++queue->wait.gather_successes < queue->wait.gather_grow)
 		return;
 	queue->wait.gather_successes = 0;
@@ -162,32 +236,31 @@ static void vhost_blk_gather_succeed(struct vhost_blk_queue *queue)
 		queue->wait.depth++;
 }
 
-static bool vhost_blk_gather_should_signal(struct vhost_blk_queue *queue, u16 *seen)
+/* Whether to signal the guest, after what it has done so far. */
+static bool vhost_blk_gather_is_over(struct vhost_blk_queue *queue,
+				     const struct vhost_blk_progress *progress)
 {
-	struct vhost_virtqueue *vq = &queue->vq;
-	unsigned int target;
-	u16 in_flight;
-	bool unseen;
+	unsigned int target = vhost_blk_gather_target(queue);
 
-	if (queue->wait.gather_pause || !vhost_blk_gather_seen(queue, seen))
-		return true;
-	unseen = vhost_blk_gather_signal_is_unseen(queue, *seen);
-	/*
-	 * The guest may make new requests before it moves the event index. Those that an
-	 * unseen signal reports are not in flight any more.
-	 */
-	in_flight = vq->avail_idx - (unseen ? vq->signalled_used : *seen);
-	if (in_flight > queue->wait.depth) {
-		queue->wait.depth = in_flight;
-		queue->wait.gather_grow = VHOST_BLK_GATHER_GROW_MIN;
-	}
-	target = vhost_blk_gather_target(queue);
 	/* While a signal is unseen, another one would change nothing. */
-	if (unseen || (u16)(vq->last_used_idx - *seen) < target)
+	if (!progress->has_reacted ||
+	    (u16)(queue->vq.last_used_idx - progress->seen) < target)
 		return false;
 	if (target > 1)
 		vhost_blk_gather_succeed(queue);
 	return true;
+}
+
+/* Without a new completion, there are fewer requests in flight than estimated. */
+static void vhost_blk_gather_fail(struct vhost_blk_queue *queue,
+				  const struct vhost_blk_progress *progress)
+{
+	vhost_blk_backoff_fail(&queue->wait.gather);
+	queue->wait.depth = max((u16)(queue->vq.last_used_idx - progress->seen),
+				max(queue->wait.depth / 2, 1));
+	queue->wait.gather_successes = 0;
+	queue->wait.gather_grow = min(4 * queue->wait.gather_grow,
+				      VHOST_BLK_GATHER_GROW_MAX);
 }
 
 /**
@@ -198,25 +271,11 @@ static bool vhost_blk_gather_should_signal(struct vhost_blk_queue *queue, u16 *s
  */
 bool vhost_blk_wait_should_signal(struct vhost_blk_queue *queue)
 {
-	u16 seen;
+	struct vhost_blk_progress progress;
 
-	return vhost_blk_gather_should_signal(queue, &seen);
-}
-
-/* A wait ended without a new completion. Each failure in a row skips more waits. */
-static void vhost_blk_gather_fail(struct vhost_blk_queue *queue, u16 seen)
-{
-	queue->wait.gather_backoff = min(2 * queue->wait.gather_backoff + 1,
-					 VHOST_BLK_GATHER_PAUSE);
-	queue->wait.gather_pause = queue->wait.gather_backoff;
-	queue->wait.depth = max((u16)(queue->vq.last_used_idx - seen),
-				max(queue->wait.depth / 2, 1));
-	queue->wait.gather_successes = 0;
-	queue->wait.gather_grow = min(4 * queue->wait.gather_grow,
-				      VHOST_BLK_GATHER_GROW_MAX);
-	if (vhost_blk_gather_signal_is_unseen(queue, seen))
-		queue->wait.reaction_ns = min(2 * queue->wait.reaction_ns,
-					      VHOST_BLK_REACTION_MAX);
+	return queue->wait.gather.left_out ||
+	       !vhost_blk_progress_read(queue, &progress) ||
+	       vhost_blk_gather_is_over(queue, &progress);
 }
 
 /**
@@ -227,13 +286,12 @@ static void vhost_blk_gather_fail(struct vhost_blk_queue *queue, u16 seen)
  */
 void vhost_blk_wait_note_signal(struct vhost_blk_queue *queue)
 {
-	u16 seen;
+	struct vhost_blk_progress progress;
 
-	if (queue->wait.gather_pause)
-		queue->wait.gather_pause--;
+	if (queue->wait.gather.left_out)
+		queue->wait.gather.left_out--;
 	if (queue->wait.depth < VHOST_BLK_GATHER_MIN ||
-	    !vhost_blk_gather_seen(queue, &seen) ||
-	    !vhost_blk_gather_signal_is_unseen(queue, seen))
+	    !vhost_blk_progress_read(queue, &progress) || progress.has_reacted)
 		queue->wait.signalled_at = local_clock();
 }
 
@@ -242,37 +300,48 @@ void vhost_blk_wait_note_signal(struct vhost_blk_queue *queue)
  * @queue: a running queue with its @vq.mutex held, after
  *	vhost_blk_wait_should_signal() returned false
  *
- * The wait starts again when the guest reacts to the last signal. It ends when another
- * task wants this CPU, because that may be the guest.
- *
  * Return: true if there is work; false if the guest is to be signalled now.
  */
 bool vhost_blk_wait_gather(struct vhost_blk_queue *queue)
 {
-	u64 begin = local_clock(), since = begin, now, limit;
-	bool unseen = false;
+	return vhost_blk_wait_for_work(queue, vhost_blk_gather_is_over,
+				       vhost_blk_gather_fail);
+}
 
-	while (!vhost_blk_has_work(queue)) {
-		u16 seen;
+/* Refilling */
 
-		if (!single_task_running() || vhost_blk_wait_should_stop(queue) ||
-		    vhost_blk_gather_should_signal(queue, &seen))
-			return false;
-		now = local_clock();
-		if (vhost_blk_gather_signal_is_unseen(queue, seen)) {
-			unseen = true;
-		} else if (unseen) {
-			unseen = false;
-			vhost_blk_gather_learn(queue, now - queue->wait.signalled_at);
-			since = now;
-		}
-		limit = queue->wait.reaction_ns * (unseen ? 2 : 1);
-		if (now - since >= limit || now - begin >= VHOST_BLK_GATHER_TIME) {
-			vhost_blk_gather_fail(queue, seen);
-			return false;
-		}
-		cpu_relax();
+/* Whether the guest has about as many requests in flight as usual. */
+static bool vhost_blk_refill_is_over(struct vhost_blk_queue *queue,
+				     const struct vhost_blk_progress *progress)
+{
+	return progress->has_reacted &&
+	       progress->in_flight >= queue->wait.depth - queue->wait.depth / 8;
+}
+
+static void vhost_blk_refill_fail(struct vhost_blk_queue *queue,
+				  const struct vhost_blk_progress *progress)
+{
+	vhost_blk_backoff_fail(&queue->wait.refill);
+}
+
+/**
+ * vhost_blk_wait_refill - wait for work before kicks are enabled
+ * @queue: a running queue with its @vq.mutex held, with no signal pending
+ *
+ * Return: true if there is work.
+ */
+bool vhost_blk_wait_refill(struct vhost_blk_queue *queue)
+{
+	/* A window of busy polling goes on. */
+	if (queue->wait.depth < VHOST_BLK_GATHER_MIN || queue->wait.poll_end)
+		return false;
+	if (queue->wait.refill.left_out) {
+		queue->wait.refill.left_out--;
+		return false;
 	}
+	if (!vhost_blk_wait_for_work(queue, vhost_blk_refill_is_over, vhost_blk_refill_fail))
+		return false;
+	queue->wait.refill.length = 0;
 	return true;
 }
 

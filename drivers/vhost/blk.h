@@ -575,15 +575,25 @@ struct vhost_blk_fetch {
 #define VHOST_BLK_GATHER_MIN	4
 
 /**
+ * struct vhost_blk_backoff - leaves out waits after some that were in vain
+ * @left_out: waits that are still to be left out
+ * @length: initial value of @left_out at the last failure; 0 after a success
+ */
+struct vhost_blk_backoff {
+	unsigned int left_out;
+	unsigned int length;
+};
+
+/**
  * struct vhost_blk_wait - when to signal and when to sleep
  * @pending_signals: used elements that the guest was not signalled for
  * @signalled_at: time of the oldest signal that the guest has not reacted to; if it has
  *	reacted to all, of the last signal
  * @depth: estimate of the requests that the guest keeps in flight
- * @gather_pause: number of signals still to be sent without gathering
- * @gather_backoff: initial value of @gather_pause at the last failure; 0 after a success
+ * @gather: of the waits for completions. While waits are left out, signals are sent at once.
  * @gather_successes: successes since the last failure or growth of @depth
  * @gather_grow: successes after which @depth grows
+ * @refill: of the waits for new requests
  * @reaction_ns: estimate of the time from a signal to the guest's reaction
  * @poll_ns: length of the next window of busy polling
  * @poll_end: end of the current window of busy polling; 0 if there is none
@@ -593,10 +603,10 @@ struct vhost_blk_wait {
 	unsigned int pending_signals;
 	u64 signalled_at;
 	unsigned int depth;
-	unsigned int gather_pause;
-	unsigned int gather_backoff;
+	struct vhost_blk_backoff gather;
 	unsigned int gather_successes;
 	unsigned int gather_grow;
+	struct vhost_blk_backoff refill;
 	u64 reaction_ns;
 	u64 poll_ns;
 	u64 poll_end;
@@ -791,6 +801,7 @@ void vhost_blk_wait_adapt(struct vhost_blk_queue *queue);
 bool vhost_blk_wait_should_resched(void);
 bool vhost_blk_wait_should_signal(struct vhost_blk_queue *queue);
 bool vhost_blk_wait_gather(struct vhost_blk_queue *queue);
+bool vhost_blk_wait_refill(struct vhost_blk_queue *queue);
 bool vhost_blk_wait_poll(struct vhost_blk_queue *queue);
 
 /**

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Answers are gathered before the driver is told of them, where it has many requests
- * under way; and none is kept back, whatever the driver does next or says.
+ * under way, and it need not kick while it replaces them; and none is kept back, whatever
+ * the driver does next or says.
  *
- * usage: gather DISK
+ * usage: gather DISK LATE
  *	DISK	a block device that answers at once, 64 MiB or more
+ *	LATE	one that takes longer than a driver that makes 32 requests
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -12,8 +14,12 @@
 
 #include "fixture.h"
 
-/* What a driver needs to make a request, and to get to its handler, in seconds. */
+/*
+ * What a driver needs to make a request, and to get to its handler, in seconds. A worker that
+ * sleeps needs longer to run than a fast driver makes a request in.
+ */
 #define MAKING		20e-6
+#define MAKING_SLOWLY	70e-6
 #define REACTING	150e-6
 
 /* A request that took longer was made while the machine had something else to do. */
@@ -22,8 +28,9 @@
 /* After how many requests it is not worth it to interrupt the driver. */
 #define FEW		8
 
-/* Signals to a driver that always has the same number of requests under way. */
+/* Signals to a driver that always has the same number of requests under way, and its kicks. */
 struct signals {
+	unsigned long kicks;
 	unsigned long all;
 	unsigned long undisturbed;	/* by anything while requests were made */
 	unsigned long early;		/* and when it had made but a few since the last */
@@ -61,11 +68,11 @@ static unsigned int handle(struct vhost_client_queue *q, uint16_t *heads,
 }
 
 /*
- * A driver with one processor and always @depth requests under way. Between two of
- * them it may be interrupted, and has as many to make as were answered then. Returns
- * whether it could make @num requests.
+ * A driver with one processor and always @depth requests under way, each of which it needs
+ * @making seconds to make. Between two of them it may be interrupted, and has as many to make
+ * as were answered then. Returns whether it could make @num requests.
  */
-static bool drive(struct fixture *f, unsigned int depth, unsigned int num,
+static bool drive(struct fixture *f, unsigned int depth, unsigned int num, double making,
 		  struct signals *signals)
 {
 	struct vhost_client_queue *q = &f->c.queues[0];
@@ -77,6 +84,7 @@ static bool drive(struct fixture *f, unsigned int depth, unsigned int num,
 
 	say_seen(q, q->last_used);
 	send_reads(f, depth);
+	signals->kicks -= q->kicks;
 	while ((made < num || to_make) && now() < limit) {
 		if (to_make) {
 			begun = now();
@@ -84,7 +92,7 @@ static bool drive(struct fixture *f, unsigned int depth, unsigned int num,
 			vhost_client_kick(&f->c, 0, false);
 			made++;
 			since++;
-			spend(MAKING);
+			spend(making);
 			disturbed |= now() - begun > DISTURBED;
 		}
 		if (made >= num || vhost_client_signals(&f->c, 0) == seen)
@@ -98,6 +106,7 @@ static bool drive(struct fixture *f, unsigned int depth, unsigned int num,
 		since = 0;
 		disturbed = false;
 	}
+	signals->kicks += q->kicks;
 	return made >= num;
 }
 
@@ -109,50 +118,73 @@ static void test_lone(const char *disk)
 	bool done;
 
 	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
-	done = drive(&f, 1, NUM, &signals);
+	done = drive(&f, 1, NUM, MAKING, &signals);
 	tear_down(&f);
 	tap_equal(done ? signals.all : 0, NUM - 1,
 		  "of a lone answer the driver is told at once");
 }
 
+enum { ROUND = 400 };
+
+enum verdict { GOOD, BAD, UNDECIDED };
+
+static enum verdict judge_signals(const struct signals *signals)
+{
+	enum { ENOUGH = 10 };
+
+	if (signals->undisturbed < ENOUGH)
+		return UNDECIDED;
+	return signals->early <= signals->undisturbed / 2 ? GOOD : BAD;
+}
+
+/*
+ * While the driver makes requests none of them ends. A worker that sleeps meanwhile is
+ * kicked for nearly each.
+ */
+static enum verdict judge_kicks(const struct signals *signals)
+{
+	return signals->kicks <= ROUND / 4 ? GOOD : BAD;
+}
+
 /*
  * Where the machine has something else to do, too, a good round may be long in coming, even
- * among those that nothing disturbs on this processor. Without gathering none is good.
+ * among those that nothing disturbs on this processor. Without the waits none is good.
  */
-static void test_gathers(const char *disk)
+static void test_good_round(const char *disk, double making,
+			    enum verdict (*judge)(const struct signals *signals),
+			    const char *name)
 {
-	enum { NUM = 400, ENOUGH = 10 };
-	struct signals signals;
+	enum verdict verdict = UNDECIDED, last = UNDECIDED;
 	double limit = now() + 60 * limit_factor();
-	bool done, good = false, disturbed = true;
+	struct signals signals;
 	unsigned int i;
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
-		tap_ok(true, "answers that share signals # SKIP one CPU only");
+		tap_ok(true, "%s # SKIP one CPU only", name);
 		return;
 	}
-	for (i = 0; now() < limit && !good; i++) {
+	for (i = 0; now() < limit && verdict != GOOD; i++) {
 		struct fixture f;
+		bool done;
 
 		signals = (struct signals){};
 		set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
-		done = drive(&f, 32, NUM, &signals);
+		done = drive(&f, 32, ROUND, making, &signals);
 		tear_down(&f);
+		verdict = done ? judge(&signals) : BAD;
+		if (verdict == UNDECIDED)
+			usleep(10000);
+		else
+			last = verdict;
 		if (!done)
 			break;
-		if (signals.undisturbed < ENOUGH) {
-			usleep(10000);
-			continue;
-		}
-		disturbed = false;
-		good = signals.early <= signals.undisturbed / 2;
 	}
-	if (done && disturbed)
-		tap_ok(true, "answers that share signals # SKIP the machine is too slow");
+	if (last == UNDECIDED)
+		tap_ok(true, "%s # SKIP the machine is too slow", name);
 	else
-		tap_ok(good, "a driver that makes requests is not told of each answer");
-	printf("# round %u: of %u requests %lu signals, %lu to an undisturbed driver, %lu early\n",
-	       i, NUM, signals.all, signals.undisturbed, signals.early);
+		tap_ok(verdict == GOOD, "%s", name);
+	printf("# round %u: of %u requests %lu kicks, %lu signals, %lu to an undisturbed driver, %lu early\n",
+	       i, ROUND, signals.kicks, signals.all, signals.undisturbed, signals.early);
 }
 
 /* Bursts of any size after one that makes the device expect more. */
@@ -165,7 +197,7 @@ static void test_keeps_none(const char *disk)
 	size_t mark;
 
 	set_up(&f, disk, O_RDWR, 1, ALL_FEATURES);
-	if (!drive(&f, 32, 400, &signals))
+	if (!drive(&f, 32, 400, MAKING, &signals))
 		tap_bail("no answers");
 	take_answers(&f, 32);
 	mark = f.c.mem_free;
@@ -215,10 +247,13 @@ static void test_lies(const char *disk)
 
 int main(int argc, char **argv)
 {
-	if (argc != 2)
-		tap_bail("usage: %s DISK", argv[0]);
+	if (argc != 3)
+		tap_bail("usage: %s DISK LATE", argv[0]);
 	test_lone(argv[1]);
-	test_gathers(argv[1]);
+	test_good_round(argv[1], MAKING, judge_signals,
+			"a driver that makes requests is not told of each answer");
+	test_good_round(argv[2], MAKING_SLOWLY, judge_kicks,
+			"a driver that replaces its requests kicks seldom");
 	test_keeps_none(argv[1]);
 	test_lies(argv[1]);
 	return tap_end();
