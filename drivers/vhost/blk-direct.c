@@ -15,7 +15,9 @@
  * - the counters.
  *
  * The worker grants the right before it sleeps, if the ring is empty, kicks are enabled, and
- * few requests are in flight. It revokes the right when it runs. All others that hold
+ * few requests are in flight: fewer than VHOST_BLK_GATHER_MIN, now and usually. With more of
+ * them, the worker may gather completions for one signal, and one wake-up for all of them
+ * costs less than as many pins. It revokes the right when it runs. All others that hold
  * vq.mutex and change what a direct answer depends on revoke it as well. The changes of
  * direct.granted under direct.lock order the accesses of one owner after those of the last.
  *
@@ -36,13 +38,6 @@
 #include <linux/sched/task.h>
 
 #include "blk.h"
-
-/*
- * The most requests in flight with which the right to answer is granted. With more of them,
- * the worker may gather completions for one signal, and one wake-up for all of them costs
- * less than as many pins.
- */
-#define VHOST_BLK_DIRECT_MAX	(VHOST_BLK_GATHER_MIN - 1)
 
 /* How long an idle worker leaves the pages of requests pinned that were answered. */
 #define VHOST_BLK_DIRECT_HOLD	(HZ / 10)
@@ -68,8 +63,9 @@ static bool vhost_blk_direct_is_possible(const struct vhost_blk_queue *queue)
 bool vhost_blk_direct_is_wanted(const struct vhost_blk_queue *queue,
 				unsigned int in_flight)
 {
-	return queue->direct.num_late <= VHOST_BLK_DIRECT_MAX &&
-	       in_flight <= VHOST_BLK_DIRECT_MAX && !queue->channel.poll &&
+	return queue->direct.num_late < VHOST_BLK_GATHER_MIN &&
+	       in_flight < VHOST_BLK_GATHER_MIN &&
+	       queue->wait.depth < VHOST_BLK_GATHER_MIN && !queue->channel.poll &&
 	       vhost_blk_direct_is_possible(queue);
 }
 
@@ -115,17 +111,15 @@ static void vhost_blk_direct_set_worker(struct vhost_blk_queue *queue,
 /**
  * vhost_blk_direct_grant - let completions answer requests
  * @queue: a running queue with its @vq.mutex held; nothing is left to do but to wait for
- *	a kick and for completions
- * @in_flight: its requests in flight
+ *	a kick and for the completions of few requests
  *
  * Called by the worker before it sleeps. May sleep.
  */
-void vhost_blk_direct_grant(struct vhost_blk_queue *queue, unsigned int in_flight)
+void vhost_blk_direct_grant(struct vhost_blk_queue *queue)
 {
 	struct vhost_blk_direct *direct = &queue->direct;
 
-	if (in_flight > VHOST_BLK_DIRECT_MAX || !vhost_blk_direct_is_possible(queue) ||
-	    !vhost_blk_direct_map(queue))
+	if (!vhost_blk_direct_is_possible(queue) || !vhost_blk_direct_map(queue))
 		return;
 	vhost_blk_direct_set_worker(queue, current);
 	spin_lock_irq(&direct->lock);

@@ -477,9 +477,10 @@ static void vhost_blk_queue_grant(struct vhost_blk_queue *queue)
 	if (in_flight || direct->last_avail_idx != queue->vq.last_avail_idx)
 		direct->num_late = in_flight;
 	direct->last_avail_idx = queue->vq.last_avail_idx;
-	if (in_flight && queue->kicks_enabled && vhost_blk_queue_is_running(queue) &&
-	    !vhost_blk_queue_is_halted(queue))
-		vhost_blk_direct_grant(queue, in_flight);
+	if (in_flight && in_flight < VHOST_BLK_GATHER_MIN && queue->kicks_enabled &&
+	    vhost_blk_queue_is_running(queue) && !vhost_blk_queue_is_halted(queue) &&
+	    !vhost_blk_wait_expects_more(queue))
+		vhost_blk_direct_grant(queue);
 }
 
 /*

@@ -345,6 +345,25 @@ bool vhost_blk_wait_refill(struct vhost_blk_queue *queue)
 	return true;
 }
 
+/**
+ * vhost_blk_wait_expects_more - whether the guest usually keeps more requests in flight
+ * @queue: a running queue with its @vq.mutex held, whose worker is about to sleep with
+ *	fewer than VHOST_BLK_GATHER_MIN in flight
+ *
+ * Each call lets the estimate shrink by one, so that it follows a guest that goes on with
+ * fewer requests, even if another task always wants this CPU. A guest that has more makes
+ * it grow at once.
+ *
+ * Return: true if signals to this guest are worth gathering.
+ */
+bool vhost_blk_wait_expects_more(struct vhost_blk_queue *queue)
+{
+	if (queue->wait.depth < VHOST_BLK_GATHER_MIN)
+		return false;
+	queue->wait.depth--;
+	return true;
+}
+
 /* Busy polling */
 
 /**

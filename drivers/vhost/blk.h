@@ -788,7 +788,7 @@ void vhost_blk_record_clear_batch(struct vhost_blk_queue *queue,
 void vhost_blk_direct_init(struct vhost_blk_queue *queue);
 bool vhost_blk_direct_is_wanted(const struct vhost_blk_queue *queue,
 				unsigned int in_flight);
-void vhost_blk_direct_grant(struct vhost_blk_queue *queue, unsigned int in_flight);
+void vhost_blk_direct_grant(struct vhost_blk_queue *queue);
 struct llist_node *vhost_blk_direct_revoke(struct vhost_blk_queue *queue);
 bool vhost_blk_direct_answer(struct vhost_blk_request *req);
 struct eventfd_ctx *vhost_blk_direct_set_call(struct vhost_blk_queue *queue,
@@ -802,6 +802,7 @@ bool vhost_blk_wait_should_resched(void);
 bool vhost_blk_wait_should_signal(struct vhost_blk_queue *queue);
 bool vhost_blk_wait_gather(struct vhost_blk_queue *queue);
 bool vhost_blk_wait_refill(struct vhost_blk_queue *queue);
+bool vhost_blk_wait_expects_more(struct vhost_blk_queue *queue);
 bool vhost_blk_wait_poll(struct vhost_blk_queue *queue);
 
 /**
