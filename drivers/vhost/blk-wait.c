@@ -7,10 +7,12 @@
  * one, the guest slows down. So if several requests are in flight, completions are
  * gathered first: most of those that the guest waits for, at most VHOST_BLK_GATHER_MAX.
  *
- * Refilling, before sleep: a guest replaces the requests that have ended. If the worker
- * slept meanwhile, new requests would cost kicks and wake-ups. So while the guest has
- * fewer requests in flight than usual, the worker waits for the next one. If the guest
- * has as many as usual, it waits for the disk, and the worker sleeps.
+ * Refilling, before sleep, on a disk that ends requests after their submission: a guest
+ * replaces the requests that have ended. If the worker slept meanwhile, new requests would
+ * cost kicks and wake-ups. So while the guest has fewer requests in flight than usual, the
+ * worker waits for the next one. If the guest has as many as usual, it waits for the disk,
+ * and the worker sleeps. If the disk ends requests while they are submitted, the worker does
+ * not wait: while it wakes up, the guest makes more requests, which then share a signal.
  *
  * Both go on as long as there is more work. The wait for the next completion or request
  * is no longer than the guest takes to react to a signal. This time is what a signal
@@ -332,8 +334,10 @@ static void vhost_blk_refill_fail(struct vhost_blk_queue *queue,
  */
 bool vhost_blk_wait_refill(struct vhost_blk_queue *queue)
 {
+	if (!queue->direct.num_late || queue->wait.depth < VHOST_BLK_GATHER_MIN)
+		return false;
 	/* A window of busy polling goes on. */
-	if (queue->wait.depth < VHOST_BLK_GATHER_MIN || queue->wait.poll_end)
+	if (queue->wait.poll_end)
 		return false;
 	if (queue->wait.refill.left_out) {
 		queue->wait.refill.left_out--;
