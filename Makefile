@@ -41,9 +41,11 @@ RELEASE = $(shell cat $(KDIR)/include/config/kernel.release 2> /dev/null)
 need_permission = $(if $(DESTDIR),,@[ "$$(id -u)" = 0 ] || \
 	{ echo "make $@: needs root, or DESTDIR=" >&2; exit 1; })
 
-# refuse_package NAME: one of two installations would hide the other.
-refuse_package = $(if $(DESTDIR),,@! dpkg-query -W -f '$${db:Status-Status}' $(1) 2> /dev/null | \
-	grep -qx installed || { echo "make $@: the package $(1) is installed: apt purge $(1) first" >&2; exit 1; })
+# refuse_packages NAME...: one of two installations would hide the other. All are named at once.
+refuse_packages = $(if $(DESTDIR),,@found=; for package in $(1); do \
+	! dpkg-query -W -f '$${db:Status-Status}' $$package 2> /dev/null | grep -qx installed || \
+		found="$$found $$package"; done; \
+	[ -z "$$found" ] || { echo "make $@: packages are installed: apt purge$$found first" >&2; exit 1; })
 
 .PHONY: all modules install install-host install-guest uninstall deb vhost-blkd \
 	install-vhost-blkd install-vhost-blkd-files qemu install-qemu install-qemu-files qemu-patches kernel-patches \
@@ -58,14 +60,14 @@ install: install-host
 
 # All is built before anything is installed.
 install-host: vhost-blkd
-	$(call refuse_package,vhost-blk-dkms)
+	$(call refuse_packages,vhost-blk-dkms vhost-blk)
 	$(need_permission)
 	@MODULES=vhost_blk tools/build-modules
 	@$(MAKE) install-vhost-blkd-files
 	$(call install_modules)
 
 install-guest:
-	$(call refuse_package,virtio-blk-dkms)
+	$(call refuse_packages,virtio-blk-dkms)
 	$(need_permission)
 	@MODULES=virtio_blk tools/build-modules
 	$(call install_modules)
@@ -96,7 +98,7 @@ DOMAIN_RULES = /etc/apparmor.d/abstractions/libvirt-qemu.d
 install-vhost-blkd: vhost-blkd install-vhost-blkd-files
 
 install-vhost-blkd-files:
-	$(call refuse_package,vhost-blk)
+	$(call refuse_packages,vhost-blk)
 	$(need_permission)
 	install -D -t $(DESTDIR)$(PREFIX)/bin build/vhost-blkd/vhost-blkd
 	install -D -t $(DESTDIR)$(PREFIX)/sbin packaging/vhost-blk-upgrade tools/vhost-blk-stat
@@ -127,7 +129,7 @@ install-qemu: qemu install-qemu-files
 
 # The objects of other versions of QEMU stay: the wrapper chooses.
 install-qemu-files:
-	$(call refuse_package,qemu-vhost-blk)
+	$(call refuse_packages,qemu-vhost-blk)
 	$(need_permission)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/vhost-blk/$$(cat build/qemu/vhost-blk-pci.version) \
 		build/qemu/vhost-blk-pci.so
@@ -147,8 +149,10 @@ kernel-patches:
 # The configuration in /etc/vhost-blkd stays, and the user vhost-blkd. What is in /etc may belong
 # to a package.
 uninstall:
-	$(if $(DESTDIR),,@! systemctl -q is-active 'vhost-blkd@*' 2> /dev/null || \
-		{ echo "make $@: disks are served: for each one, systemctl disable --now vhost-blkd@NAME" >&2; exit 1; })
+	$(if $(DESTDIR),,@units=$$(systemctl list-units --plain --no-legend \
+		--state=active,activating,reloading 'vhost-blkd@*.service' 2> /dev/null | cut -d ' ' -f 1); \
+		[ -z "$$units" ] || { echo "make $@: disks are served: systemctl disable --now" \
+			$$units first >&2; exit 1; })
 	$(need_permission)
 	@set -e; for file in $(MODULE_ROOT)/lib/modules/*/updates/drivers/*/v*_blk.ko*; do \
 		[ -e "$$file" ] || continue; \

@@ -133,23 +133,37 @@ for target in install-guest install-vhost-blkd-files install-qemu-files uninstal
 	ok "make $target wants root" fails_with "make $target: needs root, or DESTDIR=" \
 		setpriv --reuid 65534 --regid 65534 --clear-groups make -s "$target"
 done
-# dpkg knows any package and any file. As nobody, so that nothing happens if make does not ask.
+# dpkg knows the packages in $PACKAGES and any file. As nobody, so that nothing happens if make
+# does not ask.
 mkdir "$work/dpkg"
-printf '#!/bin/sh\necho installed\n' > "$work/dpkg/dpkg-query"
+cat > "$work/dpkg/dpkg-query" << 'END'
+#!/bin/sh
+[ "$1" != -S ] || exit 0
+for name; do :; done
+case " $PACKAGES " in
+*" $name "*) echo installed ;;
+*) exit 1 ;;
+esac
+END
 chmod 755 "$work" "$work/dpkg" "$work/dpkg/dpkg-query"
-while read -r target package; do
-	ok "make $target refuses what the package $package has installed" fails_with \
-		"make $target: the package $package is installed: apt purge $package first" \
-		env PATH="$work/dpkg:$PATH" \
+while read -r target packages; do
+	ok "make $target refuses what a package has installed: $packages" fails_with \
+		"make $target: packages are installed: apt purge $packages first\$" \
+		env PATH="$work/dpkg:$PATH" PACKAGES="$packages" \
 		setpriv --reuid 65534 --regid 65534 --clear-groups make -s "$target"
 done <<- END
+	install-host vhost-blk-dkms vhost-blk
+	install-host vhost-blk-dkms
+	install-host vhost-blk
 	install-vhost-blkd-files vhost-blk
 	install-guest virtio-blk-dkms
 	install-qemu-files qemu-vhost-blk
 END
-printf '#!/bin/sh\nexit 0\n' > "$work/dpkg/systemctl"
+printf '%s\n' '#!/bin/sh' 'echo vhost-blkd@one.service loaded active running' \
+	'echo vhost-blkd@two.service loaded active running' > "$work/dpkg/systemctl"
 chmod 755 "$work/dpkg/systemctl"
-ok "make uninstall refuses while disks are served" fails_with "make uninstall: disks are served" \
+ok "make uninstall refuses while disks are served, and names them" fails_with \
+	"make uninstall: disks are served: systemctl disable --now vhost-blkd@one.service vhost-blkd@two.service first\$" \
 	env PATH="$work/dpkg:$PATH" \
 	setpriv --reuid 65534 --regid 65534 --clear-groups make -s uninstall
 ok "make uninstall leaves what a package has in /etc" uninstall_keeps_conffiles
