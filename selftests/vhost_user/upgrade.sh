@@ -14,10 +14,13 @@ need_vhost_blk
 vhost_blk_gets_free || skip_all "vhost_blk is in use"
 
 work=$(mktemp -d)
+module=$(modinfo -n vhost_blk)
+release=$(uname -r | sed 's/[.+]/\\&/g')
 names=(first second)
 clean_up()
 {
 	PATH=$work:$PATH systemctl stop "${units[@]}"
+	[ ! -e "$work/module" ] || cp "$work/module" "$module"
 	modprobe vhost_blk
 	for name in "${names[@]}"; do
 		remove_nullb "blkd_$name"
@@ -91,7 +94,6 @@ mkdir "$work/broken"
 cat > "$work/broken/modprobe" << 'END'
 #!/bin/sh
 case $* in
-*--dry-run*) exit 0 ;;
 vhost_blk) exit 1 ;;
 *) exec /sbin/modprobe "$@" ;;
 esac
@@ -155,6 +157,55 @@ broken_module()
 	grep -q "does not load" <<< "$output" && all_answer
 }
 
+# with_module COMMAND ARGUMENT...: the command changes the installed module for the moment.
+with_module()
+{
+	local status
+	cp "$module" "$work/module"
+	"$1" "$work/module" > "$module"
+	upgrade "${@:2}"
+	status=$?
+	cp "$work/module" "$module"
+	rm "$work/module"
+	return "$status"
+}
+
+without_module()
+{
+	local status
+	mv "$module" "$work/module"
+	upgrade "$@"
+	status=$?
+	mv "$work/module" "$module"
+	return "$status"
+}
+
+first_half()
+{
+	head -c $(($(stat -c %s "$1") / 2)) "$1"
+}
+
+nothing()
+{
+	:
+}
+
+# The file says that it was built for another kernel. The name of that is as long as this one's.
+other_kernel()
+{
+	unpacked "$1" | sed 's/vermagic=[^ ]/vermagic=X/'
+}
+
+unpacked()
+{
+	case $module in
+	*.xz) xz -dc "$1" ;;
+	*.zst) zstd -dc "$1" ;;
+	*.gz) gzip -dc "$1" ;;
+	*) cat "$1" ;;
+	esac
+}
+
 PATH=$work:$PATH systemctl start "${units[@]}"
 ok "two disks are served" all_answer
 ok "the loaded module is not loaded again" refused "installed one already" upgrade
@@ -165,7 +216,24 @@ ok "an argument that is wrong does nothing" refused "Usage" upgrade --no-such-op
 ok "a module to go back to has to be there" refused "is not readable" \
 	upgrade --previous "$work/nothing"
 ok "an installed module that does not load is replaced by the previous one" \
-	broken_module --previous "$(modinfo -n vhost_blk)"
+	broken_module --previous "$module"
+ok "an installed module whose file is damaged is refused" \
+	refused "/vhost_blk.ko[.a-z0-9]* is damaged or no module" with_module first_half --force
+ok "also an empty one" refused "/vhost_blk.ko[.a-z0-9]* is damaged or no module" with_module nothing --force
+ok "a missing one" refused "no module vhost_blk is installed" without_module --force
+ok "and one for another kernel" \
+	refused "/vhost_blk.ko[.a-z0-9]* was built for X[^ ]*, and does not fit kernel $release" \
+	with_module other_kernel --force
+for change in first_half nothing other_kernel; do
+	"$change" "$module" > "$work/previous-$change.ko"
+done
+for change in first_half nothing; do
+	ok "so is a module to go back to: $change" refused "previous-$change.ko is damaged or no module" \
+		upgrade --force --previous "$work/previous-$change.ko"
+done
+ok "so is a module to go back to for another kernel" \
+	refused "previous-other_kernel.ko was built for X[^ ]*, and does not fit kernel $release" \
+	upgrade --force --previous "$work/previous-other_kernel.ko"
 ok "disks that do not run stay so" eval '
 	PATH=$work:$PATH systemctl stop "${units[1]}" && upgrade --force &&
 	[ -e "$work/first.pid" ] && [ ! -e "$work/second.pid" ]'
