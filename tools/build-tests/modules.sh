@@ -270,6 +270,9 @@ ok "a kernel without vhost core is refused" fake_refuses "without vhost core .CO
 ok "missing headers are named" \
 	fails_with "no kernel headers .*install the package linux-headers" \
 	make KDIR="$work/nowhere"
+ok "those of the kernel that KDIR= names" \
+	fails_with "no kernel headers .*install the package linux-headers-9.9-test, or" \
+	make KDIR=/lib/modules/9.9-test/build
 ok "an unknown module is refused" \
 	fails_with "there is no module 'vhost_net'" make MODULES="vhost_net"
 
