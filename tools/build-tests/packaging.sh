@@ -104,6 +104,24 @@ tells_of_options()
 	((!${#missing[@]}))
 }
 
+# completes WORD RESULT: what bash makes of the word in a command line of vhost-blkd.
+completes()
+{
+	local result
+	# shellcheck disable=SC2034,SC2317,SC2329 # called and used by the sourced file
+	result=$(
+		_get_comp_words_by_ref() { cur=$word; }
+		_filedir() { COMPREPLY=("files like $cur"); }
+		compopt() { :; }
+		. packaging/completions/vhost-blkd
+		word=$1 COMPREPLY=()
+		_vhost_blkd build/vhost-blkd/vhost-blkd
+		echo "${COMPREPLY[*]}"
+	)
+	echo "$1: $result"
+	[ "$result" = "$2" ]
+}
+
 ok "it installs to /usr/local" installs local /usr/local
 ok "libvirt finds the daemon in /etc" \
 	names_daemon local/etc/qemu/vhost-user/50-vhost-blkd.json /usr/local/bin/vhost-blkd
@@ -122,6 +140,10 @@ ok "vhost-blkd.8 tells of all options" tells_of_options packaging/man/vhost-blkd
 	build/vhost-blkd/vhost-blkd --help
 ok "vhost-blk-upgrade.8 tells of all options" tells_of_options \
 	packaging/man/vhost-blk-upgrade.8 packaging/vhost-blk-upgrade --help
+ok "bash completes an option of vhost-blkd" completes --ser --serial=
+ok "and one without a value" completes --pin --pin-memory
+ok "and a file" completes --blk-file=/dev/v "files like /dev/v"
+ok "and no other value" completes --serial= ""
 if command -v systemd-analyze > /dev/null; then
 	ok "systemd has nothing against the unit" unit_is_right
 	ok "the service has no rights that it does not need" unit_is_safe
