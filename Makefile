@@ -45,7 +45,8 @@ need_permission = $(if $(DESTDIR),,@[ "$$(id -u)" = 0 ] || \
 refuse_packages = $(if $(DESTDIR),,@found=; for package in $(1); do \
 	! dpkg-query -W -f '$${db:Status-Status}' $$package 2> /dev/null | grep -qx installed || \
 		found="$$found $$package"; done; \
-	[ -z "$$found" ] || { echo "make $@: packages are installed: apt purge$$found first" >&2; exit 1; })
+	[ -z "$$found" ] || \
+		{ echo "make $@: packages are installed: apt purge$$found first" >&2; exit 1; })
 
 .PHONY: all modules install install-host install-guest uninstall deb vhost-blkd \
 	install-vhost-blkd install-vhost-blkd-files qemu install-qemu install-qemu-files qemu-patches kernel-patches \

@@ -219,7 +219,8 @@ ok "an installed module that does not load is replaced by the previous one" \
 	broken_module --previous "$module"
 ok "an installed module whose file is damaged is refused" \
 	refused "/vhost_blk.ko[.a-z0-9]* is damaged or no module" with_module first_half --force
-ok "also an empty one" refused "/vhost_blk.ko[.a-z0-9]* is damaged or no module" with_module nothing --force
+ok "also an empty one" refused "/vhost_blk.ko[.a-z0-9]* is damaged or no module" \
+	with_module nothing --force
 ok "a missing one" refused "no module vhost_blk is installed" without_module --force
 ok "and one for another kernel" \
 	refused "/vhost_blk.ko[.a-z0-9]* was built for X[^ ]*, and does not fit kernel $release" \
