@@ -44,13 +44,13 @@ configure_initramfs()
 	echo MODULES=most >> "$root/etc/initramfs-tools/conf.d/testbed"
 }
 
-# With Secure Boot on, and a key that the firmware does not know.
+# refuses_unknown_key VERSION: with Secure Boot on, and a key that the firmware does not know.
 refuses_unknown_key()
 {
 	local variable=$root/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c status
 	mkdir -p "${variable%/*}"
 	printf '\6\0\0\0\1' > "$variable"
-	fails_with "the key of DKMS is not enrolled" apt install "$(package virtio-blk-dkms 1.0)"
+	fails_with "the key of DKMS is not enrolled" apt install "$(package virtio-blk-dkms "$1")"
 	status=$?
 	rm "$variable"
 	return "$status"
@@ -168,6 +168,8 @@ ok "the old kernel is removed" apt purge "linux-image-$old_kernel" "linux-header
 ok "and with it what DKMS built for it" has_no_modules "$old_kernel"
 
 ok "newer packages are built" build_packages 1.1 pkg.vhost-blk.noqemu
+ok "virtio-blk-dkms refuses an update whose driver the kernel would refuse" refuses_unknown_key 1.1
+ok "and its driver stays" built virtio_blk 1.0 7
 ok "they replace the others" apt install "$(package vhost-blk-dkms 1.1)" "$(package virtio-blk-dkms 1.1)" \
 	"$(package vhost-blk 1.1)"
 ok "vhost_blk is the newer one" built vhost_blk 1.1 7
@@ -177,7 +179,7 @@ ok "and the initramfs has it" boots_ours 7
 ok "all are purged" apt purge vhost-blk-dkms virtio-blk-dkms vhost-blk qemu-vhost-blk
 ok "the initramfs has the kernel's virtio_blk" boots_theirs 7
 ok "nothing is left" leaves_nothing
-ok "a guest that could not boot with virtio-blk-dkms does not get it" refuses_unknown_key
+ok "a guest that could not boot with virtio-blk-dkms does not get it" refuses_unknown_key 1.0
 modules=/lib/modules/$(kernel 7)/updates/drivers
 ok "vhost-blk-dkms refuses a module of make install" \
 	refuses_installed "$modules/vhost/vhost_blk.ko" vhost-blk-dkms
