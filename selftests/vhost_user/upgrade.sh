@@ -144,6 +144,17 @@ refused()
 		[ "$(cat "$work"/*.pid)" = "$pids" ]
 }
 
+# On standard output, and nothing has happened.
+shows_help()
+{
+	local before output
+	before=$(generation)
+	output=$(upgrade --help 2> /dev/null) || return
+	echo "$output"
+	[ "$(generation)" = "$before" ] && grep -q "^Usage: " <<< "$output" &&
+		grep -q -- "--previous FILE" <<< "$output"
+}
+
 with_another_user()
 {
 	upgrade --force 7<> /dev/vhost-blk
@@ -213,6 +224,7 @@ ok "--force replaces it, and the disks are back" replaced --force
 ok "a process that holds the module is named" \
 	refused "[0-9]+ (bash|vhost-blk-upgra)" with_another_user
 ok "an argument that is wrong does nothing" refused "Usage" upgrade --no-such-option
+ok "--help says what the options are" shows_help
 ok "a module to go back to has to be there" refused "is not readable" \
 	upgrade --previous "$work/nothing"
 ok "an installed module that does not load is replaced by the previous one" \
