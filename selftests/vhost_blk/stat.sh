@@ -68,6 +68,17 @@ makes_two_reports()
 	timeout $((60 * LIMIT_FACTOR + 8 * slow)) "$stat" -i 2 -n 2 > "$reports" && [ "$(grep -c '^$' "$reports")" = 2 ]
 }
 
+# The help says so, too.
+has_no_end()
+{
+	local status
+	"$stat" -h | grep -q -- "-n COUNT .*0.*without end" || return
+	timeout $((4 * LIMIT_FACTOR + 4 * slow)) "$stat" -i 0.1 -n 0 > "$reports"
+	status=$?
+	cat "$reports"
+	[ "$status" = 124 ] && [ "$(grep -c '^$' "$reports")" -ge 2 ]
+}
+
 is_running()
 {
 	grep -qs "^running:.*1" "/proc/$1/fdinfo/"*
@@ -82,6 +93,7 @@ ok "without a device it says so" nothing_is_open
 # A debug kernel may take seconds to list all files.
 slow=$((SECONDS - start))
 ok "it refuses arguments that make no sense" bad_arguments
+ok "with -n 0 its reports go on" has_no_end
 
 "$here/load" "$first" $((15 * LIMIT_FACTOR + 8 * slow)) > "$reports.first" &
 first_pid=$!
